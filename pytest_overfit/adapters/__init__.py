@@ -1,0 +1,4 @@
+"""One framework, one adapter. Only `adapters/<name>` imports that framework.
+
+PYTEST_DONT_REWRITE
+"""

@@ -1,0 +1,148 @@
+"""What an adapter must offer: a `Learner`, which a probe can step, read and question.
+
+Everything that crosses this border is a float, a string or a numpy array.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+#: how the model is switched while it is read:
+#: "fit"          stochastic layers off, batch normalisation on the batch's own statistics (left unchanged)
+#: "eval"         as the framework evaluates
+#: "train"        as the framework trains, but nothing is updated
+#: "reestimated"  as "eval", with running statistics first re-estimated on this batch (restored after)
+Mode = Literal["fit", "eval", "train", "reestimated"]
+
+#: losses with a closed form; "" for all others
+Plain = Literal["", "cross_entropy", "binary_cross_entropy", "squared_error", "absolute_error"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Head:
+    """One prediction beside its target, as the loss saw them."""
+
+    #: "" where there is one head only
+    name: str = ""
+    #: what the pair can be scored as; "unknown" where the loss is not recognised
+    kind: Literal["classes", "binary", "values", "unknown"]
+    #: (rows, ...), floating point
+    outputs: Array
+    #: (rows, ...); class indices without the class axis, or probabilities with it
+    targets: Array
+    #: axis of `outputs` that holds the classes
+    class_axis: int = -1
+    #: what the outputs are on: decides the threshold of "binary" and what free outputs may be
+    domain: Literal["unbounded", "probabilities", "log_probabilities"] = "unbounded"
+    #: shape of `targets`, without the class axis: True where a target counts; None: all count
+    mask: Array | None = None
+    #: the loss is exactly this one, times `scale`, averaged over the counted targets; and nothing else is in it
+    plain: Plain = ""
+    scale: float = 1.0
+    #: least value a recognised loss can have when it is used as documented; None: unknown
+    minimum: float | None = None
+    #: name of the recognised loss function, for messages
+    loss_name: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The model's answer on the batch in one mode, without any update."""
+
+    #: the data term of the user's loss: penalties on weights are taken off; None where it cannot be read
+    loss: float | None
+    #: the raw outputs, leaf by leaf; empty where there are none
+    outputs: tuple[Array, ...] = ()
+    heads: tuple[Head, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ParameterFacts:
+    """What the steps made so far did to the parameters."""
+
+    #: number of scalar parameters that the optimizer may change
+    trainable: int
+    #: scalar parameters frozen by their owner
+    frozen: int
+    #: names of trainable parameters whose gradient was missing or exactly zero at the last step
+    without_gradient: tuple[str, ...] = ()
+    #: names of trainable parameters that are, to the bit, what they were at the start
+    unchanged: tuple[str, ...] = ()
+    #: how many trainable parameters (tensors) there are
+    tensors: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunningStatistics:
+    """How far one normalisation layer's running statistics have moved towards the batch's."""
+
+    name: str
+    #: weight of the new batch in one update, torch's convention (Keras' momentum is 1 minus this)
+    momentum: float | None
+    #: distance now / distance at the start, of running statistics to this batch's; 1.0: not moved
+    remaining: float
+
+
+class Learner(Protocol):
+    """One live model with its loss and optimizer, on one batch.
+
+    A learner may be stepped and read in any order. Reading never changes what later steps do.
+    """
+
+    framework: str
+    #: leaves of the inputs and of the targets, rows first, as numpy arrays
+    inputs: tuple[Array, ...]
+    targets: tuple[Array, ...]
+    #: a learning-rate schedule may still change what a step does
+    has_schedule: bool
+    #: how the loss was stepped and read, for the verdict: plain words, "" where there is nothing to say
+    remarks: tuple[str, ...]
+
+    def train(self, steps: int) -> list[float]:
+        """Make `steps` updates and return the training loss of each, as the user's loop would print it."""
+
+    def read(self, mode: Mode) -> Reading:
+        """Read loss and outputs of the whole batch."""
+
+    def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
+        """Eval-mode outputs for a batch made of these rows; None where the model cannot be asked."""
+
+    def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
+        """The data term with `outputs` in place of the model's, and its gradient; None: cannot be substituted."""
+
+    def blinded(self) -> Learner:
+        """A new learner from the same factory and seed whose inputs are row 0 repeated; targets as they are."""
+
+    def score(self) -> float | None:
+        """The case's own `score`, or None."""
+
+    def parameters(self) -> ParameterFacts:
+        """What training has done to the parameters so far."""
+
+    def statistics(self) -> list[RunningStatistics]:
+        """Running statistics of normalisation layers that are updated in training."""
+
+    def differing_module(self, first: Mode, second: Mode) -> str | None:
+        """Name of the first module, innermost first, that answers the same input differently in the two modes.
+
+        With "eval" twice: the module that is random in evaluation. None: there is none, or it cannot be found.
+        """
+
+
+@runtime_checkable
+class MakeLearner(Protocol):
+    """Builds the learner of a case, or returns None to leave it to the next one."""
+
+    def __call__(self, case: Any, batch: Any, seed: int) -> Learner | None: ...
+
+

@@ -1,0 +1,82 @@
+"""From a case to a learner: build the model, find out whose it is, ask that adapter.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.core import foreign
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.state import Guard, seed_standard_library
+from pytest_overfit.core.usercode import user_code
+
+if TYPE_CHECKING:
+    from pytest_overfit.adapters.base import Learner
+    from pytest_overfit.core.case import Case
+    from pytest_overfit.data.batch import Batch
+
+#: framework module -> adapter; the order matters: with the torch backend a keras.Model *is* an nn.Module
+FRAMEWORKS = ("keras", "torch")
+
+
+def _adapter(name: str) -> ModuleType:
+    return importlib.import_module(f"pytest_overfit.adapters.{name}")
+
+
+def _loaded() -> list[str]:
+    return [name for name in FRAMEWORKS if name in sys.modules]
+
+
+def guards() -> list[Guard]:
+    """What the loaded frameworks keep globally, as context managers that restore it."""
+    return [_adapter(name).guard for name in _loaded()]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and every loaded framework."""
+    seed_standard_library(seed)
+    for name in _loaded():
+        _adapter(name).seed(seed)
+
+
+def build(case: Case, seed: int) -> Any:
+    """Call the model factory after seeding everything, and check what comes back."""
+    seed_everything(seed)
+    with user_code(f"Case {case.name!r}: the model factory"):
+        model = case.model()
+    if model is None:
+        raise CaseError(f"Case {case.name!r}: the model factory returned None; end it with `return model`")
+    if isinstance(model, type):
+        raise CaseError(
+            f"Case {case.name!r}: the model factory returned the class {model.__name__}, but a model is wanted; "
+            f"write model=lambda: {model.__name__}(...)"
+        )
+    return model
+
+
+def learner_for(case: Case, batch: Batch, seed: int) -> Learner:
+    """Make the learner of a case.
+
+    The factory is called twice: once to see that it makes new models (and imports what it needs), once for the
+    learner. Raises `CaseError` when both calls share a model or parameters.
+    """
+    first = build(case, seed)
+    name = "keras" if foreign.is_keras_model(first) else "torch" if foreign.is_torch_module(first) else "step"
+    adapter = _adapter(name)
+    model = build(case, seed)
+    if model is first or adapter.shares_parameters(first, model):
+        raise CaseError(
+            f"Case {case.name!r}: the model factory returned the same {'model' if model is first else 'parameters'} "
+            "twice, but a new model is wanted at each call, because every run starts from untrained weights; build "
+            "the layers inside the factory"
+        )
+    del first
+    rebuild: Callable[[], Any] = lambda: build(case, seed)  # noqa: E731
+    learner: Learner = adapter.make_learner(case, model, batch, rebuild)
+    return learner

@@ -1,0 +1,135 @@
+"""Misuse of a Keras case that can be told before a step is made.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from pytest_overfit.adapters.keras.heads import Pair
+from pytest_overfit.adapters.keras.stepping import own
+from pytest_overfit.core import foreign
+from pytest_overfit.core.errors import CaseError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+
+def check_compiled(model: Any, where: str) -> None:
+    """The model has an optimizer, or its own step has."""
+    if not getattr(model, "compiled", False):
+        raise CaseError(
+            f"{where} the model factory returned a {type(model).__name__} that is not compiled, but a compiled model "
+            "is wanted, because its loss and optimizer are under test too; write model.compile(optimizer=..., "
+            "loss=...) in the factory, before return model"
+        )
+    if getattr(model, "optimizer", None) is None and not own(model, "train_step"):
+        raise CaseError(
+            f"{where} the model is compiled without an optimizer, but one is wanted; write "
+            "model.compile(optimizer='adam', loss=...)"
+        )
+
+
+def check_loss(model: Any, where: str) -> None:
+    """Something is there to be minimised. Called after a forward pass, which is what adds losses."""
+    if model.loss is not None or own(model, "train_step") or own(model, "compute_loss") or model.losses:
+        return
+    raise CaseError(
+        f"{where} the model is compiled without a loss, but one is wanted; write model.compile(optimizer=..., "
+        "loss=...), or give the model a train_step or compute_loss of its own"
+    )
+
+
+def check_optimizer(model: Any, where: str) -> None:
+    """The optimizer is not in use by another model. Called before a forward pass and after: building may come later."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None or not optimizer.built:
+        return
+    known = {id(each) for each in getattr(optimizer, "_trainable_variables", ())}
+    mine = {id(each) for each in model.trainable_variables}
+    if known and mine and known != mine:
+        raise CaseError(
+            f"{where} the optimizer {type(optimizer).__name__} was already built for other variables than this "
+            "model's, but each model wants an optimizer of its own; make the optimizer inside the factory: "
+            f"model.compile(optimizer=keras.optimizers.{type(optimizer).__name__}(...), loss=...)"
+        )
+
+
+def check_targets(pairs: Sequence[Pair], outputs: Any, where: str) -> None:
+    """Targets go with their losses, by shape and by value."""
+    flat = keras.tree.flatten(outputs)
+    for pair in pairs:
+        shape = tuple(flat[pair.output].shape)
+        what = f"{where} the targets{f' of output {pair.name!r}' if pair.name else ''} are"
+        if pair.targets.dtype.kind in "USO":
+            raise CaseError(
+                f"{what} {foreign.describe(pair.targets)}, text, but numbers are wanted; number the classes, e.g. "
+                "labels = numpy.unique(y, return_inverse=True)[1]"
+            )
+        if pair.loss.family == "one_hot":
+            _check_one_hot(pair, shape, what)
+        elif pair.loss.family == "sparse":
+            _check_sparse(pair, shape, what)
+
+
+def _check_one_hot(pair: Pair, shape: tuple[int, ...], what: str) -> None:
+    targets = pair.targets
+    if targets.shape == shape or shape[-1:] == (1,):
+        return
+    said = f"{what} {foreign.describe(targets)}, but {pair.loss.name} wants one-hot targets of shape {shape}"
+    if targets.shape in (shape[:-1], (*shape[:-1], 1)) and bool((targets == targets.round()).all()):
+        change = (
+            "write loss='sparse_categorical_crossentropy'"
+            if pair.loss.name == "categorical_crossentropy"
+            else "take a loss for class labels"
+        )
+        raise CaseError(f"{said}; they look like class labels: {change} or one-hot the targets: "
+                        f"keras.ops.one_hot(y, {shape[-1]})")
+    raise CaseError(f"{said}; make the last layer as wide as the targets, or the targets as wide as it is")
+
+
+def _check_sparse(pair: Pair, shape: tuple[int, ...], what: str) -> None:
+    import numpy as np
+
+    targets, ignored = pair.targets, pair.loss.ignore_class
+    axis = pair.loss.axis % len(shape)
+    classes, cells = shape[axis], shape[:axis] + shape[axis + 1 :]
+    if targets.shape == shape and classes > 1:
+        raise CaseError(
+            f"{what} {foreign.describe(targets)}, as wide as the outputs, but {pair.loss.name} wants one class label "
+            "for each; write loss='categorical_crossentropy' for one-hot targets"
+        )
+    if targets.dtype.kind == "f" and not bool((targets == np.round(targets)).all()):
+        raise CaseError(
+            f"{what} {foreign.describe(targets)} with fractions, but {pair.loss.name} wants whole class labels from 0 "
+            f"to {classes - 1}; write loss='mse' for quantities, or loss='categorical_crossentropy' for probabilities"
+        )
+    counted = targets[targets != ignored] if ignored is not None else targets
+    outside = np.unique(counted[(counted < 0) | (counted >= classes)])
+    if outside.size:
+        raise CaseError(
+            f"{what} class labels up to {int(counted.max())} (from {int(counted.min())}), but the outputs of shape "
+            f"{shape} have {classes} class{'es' * (classes > 1)}, so {pair.loss.name} wants labels from 0 to {classes - 1}; "
+            f"{_remedy(counted, classes)}"
+        )
+    if int(np.prod(targets.shape)) != int(np.prod(cells)):
+        raise CaseError(
+            f"{what} {foreign.describe(targets)}, but {pair.loss.name} beside outputs of shape {shape} wants labels of "
+            f"shape {cells}; give one label for each place of the outputs"
+        )
+
+
+def _remedy(labels: Array, classes: int) -> str:
+    if classes == 1:
+        return "write loss='binary_crossentropy' for one unit, or give the last layer one unit a class"
+    if labels.min() < 0:
+        return "number the classes from 0, or name the label to leave out: SparseCategoricalCrossentropy(ignore_class=...)"
+    if labels.min() >= 1 and labels.max() == classes:
+        return "number the classes from 0: y - 1"
+    return f"give the last layer {int(labels.max()) + 1} units"

@@ -1,0 +1,107 @@
+"""What is done in TensorFlow itself: many steps in one compiled function, and gradients.
+
+Imported only where TensorFlow is Keras' backend.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.adapters.keras.feed import Feed
+
+    Array = NDArray[Any]
+
+
+class GraphStepper:
+    """Steps inside one compiled function that loops over the model's own `train_step`.
+
+    Metrics are reset before each step, as `fit` does at each epoch, so that the loss is that step's and no running
+    mean. The function is traced at construction, which raises whatever the step raises when it is traced; the number
+    of steps is a tensor, so that there is one trace. A declared `jit_compile` is not honoured: it changes no result.
+    """
+
+    def __init__(self, model: Any, feed: Feed, loss_of: Callable[[Any], Any]) -> None:
+        data = feed.data
+
+        def many(steps: Any) -> Any:
+            def body(step: Any, losses: Any) -> Any:
+                model.reset_metrics()
+                loss = tf.reduce_mean(tf.cast(loss_of(model.train_step(data)), tf.float32))
+                return step + 1, losses.write(step, loss)
+
+            start = (0, tf.TensorArray(tf.float32, size=steps, element_shape=()))
+            return tf.while_loop(lambda step, losses: step < steps, body, start)[1].stack()
+
+        # Keras keeps autograph out of train_step too
+        function = tf.function(many, autograph=False)
+        self._many = function.get_concrete_function(tf.TensorSpec([], tf.int32))
+
+    def train(self, steps: int) -> list[float]:
+        return [float(loss) for loss in self._many(tf.constant(steps, tf.int32)).numpy()]
+
+
+class EagerStepper:
+    """Steps one by one without compiling, for models that were compiled with `run_eagerly=True`."""
+
+    def __init__(self, model: Any, feed: Feed, loss_of: Callable[[Any], Any]) -> None:
+        self._model, self._data, self._loss_of = model, feed.data, loss_of
+
+    def train(self, steps: int) -> list[float]:
+        losses = []
+        for _ in range(steps):
+            self._model.reset_metrics()
+            losses.append(float(tf.reduce_mean(tf.cast(self._loss_of(self._model.train_step(self._data)), tf.float32))))
+        return losses
+
+
+def compiled(function: Callable[[], Any]) -> Callable[[], Any]:
+    """Trace a function without arguments; raises what tracing raises."""
+    traced: Callable[[], Any] = tf.function(function, autograph=False).get_concrete_function()
+    return traced
+
+
+class SubstitutedLoss:
+    """The loss, and its gradient, as a function of the outputs."""
+
+    def __init__(self, loss_of: Callable[[Sequence[Any]], Any], outputs: Sequence[Array]) -> None:
+        self._loss_of = loss_of
+        self._dtypes = [each.dtype for each in outputs]
+        self._function: Callable[..., Any] = self._evaluate
+        try:
+            specs = [tf.TensorSpec(each.shape, each.dtype) for each in outputs]
+            self._function = tf.function(self._evaluate, autograph=False).get_concrete_function(*specs)
+        except Exception:  # a loss that cannot be traced is evaluated as it is
+            self._function = self._evaluate
+
+    def _evaluate(self, *outputs: Any) -> Any:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(outputs)
+            loss = self._loss_of(outputs)
+        return loss, [None if each is None else tf.convert_to_tensor(each) for each in tape.gradient(loss, outputs)]
+
+    def __call__(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
+        """None where the loss depends on none of the outputs."""
+        import numpy as np
+
+        given = [tf.constant(each, dtype) for each, dtype in zip(outputs, self._dtypes, strict=True)]
+        loss, gradients = self._function(*given)
+        if all(each is None for each in gradients):
+            return None
+        found = [np.zeros(o.shape) if g is None else g.numpy() for g, o in zip(gradients, outputs, strict=True)]
+        return float(loss), [each.astype(np.float64) for each in found]
+
+
+def gradients(loss_of: Callable[[], Any], variables: Sequence[Any]) -> list[Array | None]:
+    """Gradient of the loss for each variable; None where the loss does not depend on it."""
+    with tf.GradientTape() as tape:
+        loss = loss_of()
+    found = tape.gradient(loss, [each.value for each in variables])
+    return [None if each is None else tf.convert_to_tensor(each).numpy() for each in found]

@@ -1,0 +1,307 @@
+"""The Keras learner: one compiled model on one batch.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
+from pytest_overfit.adapters.keras import checks, layers, stepping
+from pytest_overfit.adapters.keras.errors import user_call
+from pytest_overfit.adapters.keras.feed import Feed, feed_of
+from pytest_overfit.adapters.keras.heads import Pair, heads_of, pairs_of
+from pytest_overfit.adapters.keras.reading import Reader, numbers, total_loss
+from pytest_overfit.adapters.keras.state import held
+from pytest_overfit.data.batch import leaves
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.core.case import Case
+    from pytest_overfit.data.batch import Batch
+
+    Array = NDArray[Any]
+
+#: how near the loss read must come to the one a custom step reports, to be taken for the same
+_SAME = 1e-3
+
+
+def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any]) -> KerasLearner:
+    """Check the model against the batch and build what is still unbuilt. Costs one uncompiled forward pass.
+
+    Raises `CaseError` for misuse and `ProgramError` where the model refuses the batch.
+    """
+    where = f"Case {case.name!r}:"
+    checks.check_compiled(model, where)
+    feed = feed_of(case, batch)
+    reader = Reader(model, feed, f"Case {case.name!r}")
+    outputs = _first_outputs(reader)
+    checks.check_loss(model, where)
+    checks.check_optimizer(model, where)
+    pairs: list[Pair] = []
+    if outputs is not None:
+        reader.structure = outputs
+        pairs = pairs_of(model, outputs, feed.arrays.y)
+        checks.check_targets(pairs, outputs, where)
+        _build_rest(reader, outputs)
+    return KerasLearner(case, batch, rebuild, reader, pairs)
+
+
+def _first_outputs(reader: Reader) -> Any:
+    """Outputs of an eval-mode pass, which builds the layers; None where a custom step uses the parts on its own."""
+    model = reader.model
+    try:
+        with held(model):
+            return reader.forward(training=False)
+    except Exception as error:
+        if stepping.own(model, "train_step") and isinstance(error.__cause__, NotImplementedError):
+            return None
+        raise
+
+
+def _build_rest(reader: Reader, outputs: Any) -> None:
+    """Make the variables of loss, metrics and optimizer, which cannot be made inside a compiled loop."""
+    model, feed = reader.model, reader.feed
+    with held(model):
+        if model.loss is not None or stepping.own(model, "compute_loss"):
+            _probe_loss(reader, outputs)
+        with user_call(f"{reader._where}: the metrics"):
+            if not stepping.own(model, "train_step"):
+                model.compute_metrics(feed.x, feed.y, outputs, feed.weights)
+    model.reset_metrics()
+    optimizer = model.optimizer
+    if optimizer is not None and not optimizer.built and model.trainable_variables:
+        optimizer.build(model.trainable_variables)
+
+
+def _probe_loss(reader: Reader, outputs: Any) -> None:
+    try:
+        reader.data_term(outputs, training=False)
+    except Exception:
+        if not stepping.own(reader.model, "train_step"):
+            raise
+        reader.readable = False  # compiled for show: the custom step has a loss of its own
+
+
+class KerasLearner:
+    """Steps and reads one Keras model. Implements `pytest_overfit.adapters.base.Learner`."""
+
+    framework = "keras"
+
+    def __init__(self, case: Case, batch: Batch, rebuild: Callable[[], Any], reader: Reader, pairs: list[Pair]) -> None:
+        self._case, self._batch, self._rebuild = case, batch, rebuild
+        self._reader, self._pairs = reader, pairs
+        self._model, self._feed = reader.model, reader.feed
+        self._where = f"Case {case.name!r}"
+        self.inputs: tuple[Array, ...] = tuple(leaves(self._feed.arrays.x))
+        self.targets: tuple[Array, ...] = tuple(leaves(self._feed.arrays.y))
+        self.has_schedule = _has_schedule(self._model) or bool(case.fit_kwargs.get("callbacks"))
+        self.remarks: tuple[str, ...] = ()
+        self._stepper: stepping.Stepper | None = None
+        self._loss_of = stepping.StepLoss(case)
+        self._last: float | None = None
+        self._verified = False
+        self._start = {id(each): numbers(each) for each in self._model.trainable_variables}
+        self._moving = {id(each): _moving(each) for each in layers.batch_normalisations(self._model) if each.built}
+
+    # stepping
+
+    def train(self, steps: int) -> list[float]:
+        self._verify()
+        with user_call(f"{self._where}: the training step"):
+            losses = self._steps().train(steps)
+        self._last = losses[-1] if losses else self._last
+        return losses
+
+    def _steps(self) -> stepping.Stepper:
+        if self._stepper is None:
+            self._stepper, remark = stepping.make_stepper(self._case, self._model, self._feed, self._loss_of)
+            self._say(remark)
+            if self._loss_of.other_name:
+                self._say(f"custom train_step returned no 'loss': its value {self._loss_of.other_name!r} was taken")
+        return self._stepper
+
+    def _say(self, remark: str) -> None:
+        if remark and remark not in self.remarks:
+            self.remarks = (*self.remarks, remark)
+
+    # reading
+
+    def read(self, mode: Mode) -> Reading:
+        self._verify()
+        if self._reader.structure is None:
+            return Reading(loss=self._last)
+        loss, outputs = self._reader.read(mode)
+        return Reading(loss=self._last if loss is None else loss, outputs=outputs, heads=self._heads(outputs))
+
+    def _heads(self, outputs: tuple[Array, ...]) -> tuple[Head, ...]:
+        plain = self._reader.readable and not stepping.own(self._model, "compute_loss")
+        weighted = self._feed.weights is not None
+        return heads_of(self._pairs, outputs, self._reader.masks, plain=plain, weighted=weighted)
+
+    def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
+        return None if self._reader.structure is None else self._reader.outputs_for(rows)
+
+    def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
+        self._verify()
+        if not self._reader.masks:  # a mask belongs to the inputs: one reading finds it
+            self._reader.read("eval")
+        return self._reader.substituted(outputs)
+
+    def score(self) -> float | None:
+        if self._case.score is None:
+            return None
+        with held(self._model), user_call(f"{self._where}: the score function"):
+            return float(self._case.score(self._model, self._batch.x, self._batch.y))
+
+    def blinded(self) -> KerasLearner:
+        return make_learner(self._case, self._rebuild(), self._feed.blinded(), self._rebuild)
+
+    # is the loss that is read the one that is trained?
+
+    def _verify(self) -> None:
+        """Find out once, before the first step, whether the loss can be read apart from a step."""
+        if self._verified:
+            return
+        self._verified = True
+        reader = self._reader
+        if reader.structure is None or not self._has_data_term():
+            reader.readable = False
+        if stepping.own(self._model, "train_step"):
+            if reader.readable and not self._step_reports_it():
+                reader.readable = False
+            if not reader.readable:
+                self._say("custom train_step: its loss cannot be read apart from a step")
+        elif not reader.readable:
+            self._say("there is no compiled loss: the loss is that of the last step")
+
+    def _has_data_term(self) -> bool:
+        return self._model.loss is not None or stepping.own(self._model, "compute_loss")
+
+    def _step_reports_it(self) -> bool:
+        """Make one step, compare its loss with the one read in training mode, and undo the step."""
+        if _other_optimizers(self._model) or self._case.fit_kwargs.get("callbacks"):
+            return False  # what these remember could not be undone
+        with held(self._model, weights=True):
+            try:
+                data, _ = self._reader.read("train")
+                with_penalties = (data or 0.0) + self._penalties()
+            except Exception:
+                return False
+            with user_call(f"{self._where}: the training step"):
+                stepper = self._steps()
+                reported = stepper.train(1)[0]
+            if isinstance(stepper, stepping.FitStepper):
+                stepper.epochs = 0
+        return any(_close(reported, each) for each in (data or 0.0, with_penalties))
+
+    def _penalties(self) -> float:
+        with held(self._model):
+            self._reader.forward(training=True)
+            return sum(float(keras.ops.sum(each)) for each in self._model.losses)
+
+    # facts
+
+    def parameters(self) -> ParameterFacts:
+        trainable = self._model.trainable_variables
+        unchanged = [each.path for each in trainable if self._is_unchanged(each)]
+        return ParameterFacts(
+            trainable=sum(_size(each) for each in trainable),
+            frozen=_frozen(self._model),
+            without_gradient=self._without_gradient(),
+            unchanged=tuple(unchanged),
+            tensors=len(trainable),
+        )
+
+    def _is_unchanged(self, variable: Any) -> bool:
+        import numpy as np
+
+        start = self._start.get(id(variable))
+        return start is not None and np.array_equal(start, numbers(variable), equal_nan=True)
+
+    def _without_gradient(self) -> tuple[str, ...]:
+        if not self._reader.readable or keras.backend.backend() != "tensorflow":
+            return ()
+        from pytest_overfit.adapters.keras import graph
+
+        def loss() -> Any:
+            return total_loss(self._model, self._feed, self._reader.forward(training=True), True)
+
+        variables = self._model.trainable_variables
+        try:
+            with held(self._model):
+                found = graph.gradients(loss, variables)
+        except Exception:  # a fact less, no reason to fail
+            return ()
+        return tuple(v.path for v, g in zip(variables, found, strict=True) if g is None or not g.any())
+
+    def statistics(self) -> list[RunningStatistics]:
+        import numpy as np
+
+        found = []
+        moments = self._reader.moments() if self._reader.structure is not None else {}
+        for layer in self._reader.normalising() if moments else []:
+            if id(layer) not in moments or id(layer) not in self._moving:
+                continue
+            batch = np.concatenate([each.ravel() for each in moments[id(layer)]])
+            start = float(np.linalg.norm(self._moving[id(layer)] - batch))
+            now = float(np.linalg.norm(_moving(layer) - batch))
+            remaining = now / start if start > 0 else float(now > 0)
+            found.append(RunningStatistics(name=layer.name, momentum=1.0 - layer.momentum, remaining=remaining))
+        return found
+
+    def restless_module(self) -> str | None:
+        if self._reader.structure is None:
+            return None
+        with held(self._model):
+            return layers.first_restless(self._model, lambda: self._reader.forward(training=False))
+
+
+def _moving(layer: Any) -> Array:
+    import numpy as np
+
+    return np.concatenate([numbers(layer.moving_mean).ravel(), numbers(layer.moving_variance).ravel()])
+
+
+def _has_schedule(model: Any) -> bool:
+    """The rate is a schedule or a function; Keras' public `learning_rate` has it evaluated already."""
+    optimizer = getattr(model, "optimizer", None)
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    rate = getattr(optimizer, "_learning_rate", None)
+    return isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) or (
+        callable(rate) and not isinstance(rate, keras.Variable)
+    )
+
+
+def _other_optimizers(model: Any) -> bool:
+    known = (model.optimizer, getattr(model.optimizer, "inner_optimizer", None))
+    return any(
+        isinstance(each, keras.optimizers.Optimizer) and not any(each is one for one in known)
+        for each in vars(model).values()
+    )
+
+
+def _frozen(model: Any) -> int:
+    """Scalars of weights that were made trainable and are switched off; moving statistics and seeds are none."""
+    trainable = {id(each) for each in model.trainable_variables}
+    owned = [each for layer in (model, *layers.layers_of(model)) for each in getattr(layer, "_trainable_variables", ())]
+    return sum(_size(each) for each in {id(v): v for v in owned}.values() if id(each) not in trainable)
+
+
+def _size(variable: Any) -> int:
+    import numpy as np
+
+    return int(np.prod(variable.shape))
+
+
+def _close(one: float, other: float) -> bool:
+    import math
+
+    if not (math.isfinite(one) and math.isfinite(other)):
+        return math.isfinite(one) == math.isfinite(other)
+    return abs(one - other) <= _SAME * max(abs(one), abs(other), 1e-6)

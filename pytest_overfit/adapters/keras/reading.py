@@ -1,0 +1,206 @@
+"""Read a model's loss and outputs on the batch, in any mode, and leave no trace.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from pytest_overfit.adapters.keras import layers
+from pytest_overfit.adapters.keras.errors import user_call
+from pytest_overfit.adapters.keras.state import held
+from pytest_overfit.data.batch import to_numpy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.adapters.base import Mode
+    from pytest_overfit.adapters.keras.feed import Feed
+
+    Array = NDArray[Any]
+
+#: seconds spent on uncompiled readings in one mode before that mode is compiled: tracing costs about as much
+_PATIENCE = 0.3
+
+#: loss or None, outputs leaf by leaf, Keras masks of the outputs (None where there is none)
+Pass = tuple[Any, list[Any], list[Any]]
+
+
+class Reader:
+    """Reads one model on one batch. Every reading restores the model and the generators."""
+
+    def __init__(self, model: Any, feed: Feed, where: str) -> None:
+        self.model, self.feed, self._where = model, feed, where
+        #: a nested structure like the outputs, or None where the model gives none by itself
+        self.structure: Any = None
+        #: the loss can be had from the outputs
+        self.readable = True
+        #: Keras masks of the outputs at the last reading: they depend on the inputs alone
+        self.masks: list[Any] = []
+        self._readings = 0
+        self._spent: dict[str, float] = {}
+        self._compiled: dict[str, Callable[[], Any] | None] = {}
+        self._normalising: list[Any] | None = None
+        self._substituted: Any = None
+
+    def forward(self, training: bool, x: Any = None) -> Any:
+        """Call the model as Keras' own step does, which looks whether it takes `training`."""
+        given = self.feed.x if x is None else x
+        with user_call(f"{self._where}: the model's call"):
+            if getattr(self.model, "_call_has_training_arg", True):
+                return self.model(given, training=training)
+            return self.model(given)
+
+    def data_term(self, outputs: Any, *, training: bool) -> Any:
+        """The user's loss without penalties and other added losses, as a scalar."""
+        with user_call(f"{self._where}: the loss"), _without_penalties(self.model) as penalties:
+            loss = total_loss(self.model, self.feed, outputs, training) - penalties()
+        return keras.ops.mean(loss) if len(loss.shape) else loss
+
+    def normalising(self) -> list[Any]:
+        """The batch normalisations that use the batch's statistics in training, found by one pass in that mode."""
+        if self._normalising is None:
+            candidates = layers.batch_normalisations(self.model)
+            noted: set[int] = set()
+            if candidates:
+                with held(self.model), layers.noting_training(candidates) as noted:
+                    self.forward(training=True)
+            self._normalising = [each for each in candidates if id(each) in noted]
+        return self._normalising
+
+    def read(self, mode: Mode) -> tuple[float | None, tuple[Array, ...]]:
+        """Loss (None where it is not readable) and outputs."""
+        self._readings += 1
+        normalising = self.normalising() if mode in ("fit", "reestimated") else []
+        # a training reading draws what the next step will; the others draw anew, so that noise shows
+        with held(self.model, other_noise=None if mode == "train" else self._readings):
+            if mode == "reestimated":
+                self._reestimate(normalising)
+            loss, outputs, masks = self._timed(mode, normalising)
+            self.masks = [None if each is None else keras.ops.convert_to_numpy(each) for each in masks]
+            return None if loss is None else float(loss), tuple(numbers(each) for each in outputs)
+
+    def _timed(self, mode: Mode, normalising: list[Any]) -> Pass:
+        def once() -> Pass:
+            return self._pass(mode, normalising)
+
+        if mode in ("fit", "eval") and self._spent.get(mode, 0.0) > _PATIENCE and mode not in self._compiled:
+            self._compiled[mode] = self._compile(once)
+        start = time.perf_counter()
+        found: Pass = (self._compiled.get(mode) or once)()
+        self._spent[mode] = self._spent.get(mode, 0.0) + time.perf_counter() - start
+        return found
+
+    def _compile(self, once: Callable[[], Pass]) -> Callable[[], Pass] | None:
+        if keras.backend.backend() != "tensorflow" or self.model.run_eagerly:
+            return None
+        from pytest_overfit.adapters.keras import graph
+
+        try:
+            return graph.compiled(once)
+        except Exception:  # not every forward pass can be traced; it was read without before
+            return None
+
+    def _pass(self, mode: Mode, normalising: list[Any]) -> Pass:
+        with layers.on_batch_statistics(normalising if mode == "fit" else ()):
+            outputs = self.forward(training=mode == "train")
+        loss = self.data_term(outputs, training=mode in ("fit", "train")) if self.readable else None
+        flat = keras.tree.flatten(outputs)
+        return loss, flat, [getattr(each, "_keras_mask", None) for each in flat]
+
+    def moments(self) -> dict[int, tuple[Array, Array]]:
+        """Mean and variance of each normalisation's input on this batch, by the layer's id."""
+        normalising = self.normalising()
+        if not normalising:
+            return {}
+        with held(self.model), layers.taking_statistics(normalising) as taken:
+            self.forward(training=False)
+            return {name: _averaged(pairs) for name, pairs in taken.items() if pairs}
+
+    def _reestimate(self, normalising: list[Any]) -> None:
+        """Give each normalisation this batch's statistics; a layer that is called twice gets the average."""
+        if not normalising:
+            return
+        with layers.taking_statistics(normalising) as taken:
+            self.forward(training=False)
+        for layer in normalising:
+            if taken[id(layer)]:
+                mean, variance = _averaged(taken[id(layer)])
+                layer.moving_mean.assign(mean)
+                layer.moving_variance.assign(variance)
+
+    def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
+        self._readings += 1
+        try:
+            with held(self.model, other_noise=self._readings):
+                outputs = self.forward(training=False, x=self.feed.gathered(rows))
+                return tuple(numbers(each) for each in keras.tree.flatten(outputs))
+        except Exception:  # e.g. a fixed batch size: the model cannot be asked
+            return None
+
+    def substituted(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
+        """The data term with these outputs, and its gradient. Masks that the model gave its outputs stay on them."""
+        if not self.readable or self.structure is None or keras.backend.backend() != "tensorflow":
+            return None
+        from pytest_overfit.adapters.keras import graph
+
+        try:
+            if self._substituted is None:
+                self._substituted = graph.SubstitutedLoss(self._loss_of_flat, keras.tree.flatten(self.structure))
+            found: tuple[float, list[Array]] | None = self._substituted(outputs)
+        except Exception:  # a loss that refuses these outputs has nothing to say about them
+            return None
+        return found
+
+    def _loss_of_flat(self, outputs: Sequence[Any]) -> Any:
+        masked = [keras.ops.copy(each) for each in outputs]
+        for each, mask in zip(masked, self.masks, strict=False):
+            if mask is not None:
+                each._keras_mask = keras.ops.convert_to_tensor(mask)
+        return self.data_term(keras.tree.pack_sequence_as(self.structure, masked), training=True)
+
+
+def total_loss(model: Any, feed: Feed, outputs: Any, training: bool) -> Any:
+    """What `train_step` differentiates. A `compute_loss` of the user's may be older than its argument `training`."""
+    extra = {"training": training} if "training" in inspect.signature(model.compute_loss).parameters else {}
+    return model.compute_loss(feed.x, feed.y, outputs, feed.weights, **extra)
+
+
+@contextlib.contextmanager
+def _without_penalties(model: Any) -> Iterator[Callable[[], Any]]:
+    """Empty `model.losses` for a moment; yields what is still to be taken off.
+
+    Keras' private override keeps small data terms exact beside large penalties. Without it they are subtracted.
+    """
+    override = getattr(model, "_losses_override", None)
+    if not isinstance(override, list):
+        yield lambda: sum(keras.ops.sum(each) for each in model.losses)
+        return
+    before = list(override)
+    override[:] = [keras.ops.zeros(())]
+    try:
+        yield lambda: 0.0
+    finally:
+        override[:] = before
+
+
+def numbers(tensor: Any) -> Array:
+    """A tensor as an array; half precision becomes single."""
+    import numpy as np
+
+    array = to_numpy(keras.ops.convert_to_numpy(tensor))
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _averaged(pairs: list[tuple[Any, Any]]) -> tuple[Array, Array]:
+    import numpy as np
+
+    means, variances = zip(*[(numbers(mean), numbers(variance)) for mean, variance in pairs], strict=True)
+    return np.mean(means, axis=0), np.mean(variances, axis=0)

@@ -1,0 +1,212 @@
+"""What Keras and TensorFlow keep globally, and what a forward pass changes in a model: saved and put back.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import keras
+
+Restore = Callable[[], None]
+
+#: attributes of Keras' global state that a run changes: seeds, the default dtype, counters for automatic names
+_SEED, _GENERATOR, _NAMES = "global_random_seed", "global_seed_generator", "object_name_uids"
+_ATTRIBUTES = (_SEED, _GENERATOR, _NAMES, "dtype_policy")
+
+_MASK = 0xFFFFFFFF
+
+
+def _global_state() -> Any:
+    """Keras' own store of global attributes; private, and there is no public way to the seed or its generator.
+
+    None where a future Keras has moved it: seeds are then set by the public function and not put back.
+    """
+    try:
+        from keras.src.backend.common import global_state
+    except ImportError:
+        return None
+    return global_state
+
+
+def seed(seed: int) -> None:
+    """Start Keras and TensorFlow from `seed`, leaving Python's and numpy's generators as the caller seeded them.
+
+    TensorFlow is seeded only where it is loaded already: Keras' own function would import it.
+    """
+    state = _global_state()
+    if state is None:
+        restore = _python_generators()
+        keras.utils.set_random_seed(seed & _MASK)
+        restore()
+        return
+    state.set_global_attribute(_SEED, seed & _MASK)
+    state.set_global_attribute(_GENERATOR, None)  # made anew from Python's generator when it is needed
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None:
+        tensorflow.random.set_seed(seed & _MASK)
+
+
+@contextlib.contextmanager
+def guard() -> Iterator[None]:
+    """Put back every global setting and generator of Keras and TensorFlow, also after an exception.
+
+    Not covered: a TensorFlow random operation called eagerly with a seed of its own starts its sequence again,
+    because `tf.random.set_seed` clears the cache of kernels that remember where it was.
+    """
+    with contextlib.ExitStack() as stack:
+        for restore in (_keras_settings(), _keras_attributes(), *_tensorflow_settings(), _tensorflow_generators()):
+            stack.callback(restore)
+        yield
+
+
+def _keras_settings() -> Restore:
+    floatx, epsilon = keras.config.floatx(), keras.config.epsilon()
+    image_data_format = keras.config.image_data_format()
+
+    def restore() -> None:
+        keras.config.set_floatx(floatx)
+        keras.config.set_epsilon(epsilon)
+        keras.config.set_image_data_format(image_data_format)
+
+    return restore
+
+
+def _keras_attributes() -> Restore:
+    state = _global_state()
+    if state is None:
+        return lambda: None
+    saved = {name: state.get_global_attribute(name) for name in _ATTRIBUTES}
+    names = dict(saved[_NAMES]) if saved[_NAMES] is not None else None
+    generator = saved[_GENERATOR]
+    position = None if generator is None else keras.ops.convert_to_numpy(generator.state).copy()
+
+    def restore() -> None:
+        for name, value in saved.items():
+            state.set_global_attribute(name, value)
+        if names is not None:
+            saved[_NAMES].clear()
+            saved[_NAMES].update(names)
+        if generator is not None:
+            generator.state.assign(position)
+
+    return restore
+
+
+def _tensorflow_settings() -> list[Restore]:
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None or not hasattr(tensorflow, "config"):
+        return []
+    eagerly = tensorflow.config.functions_run_eagerly()
+    return [lambda: tensorflow.config.run_functions_eagerly(eagerly)]
+
+
+def _tensorflow_generators() -> Restore:
+    """The global seed, the generator of eager operations' seeds, and the global `tf.random.Generator`.
+
+    The first two are attributes of TensorFlow's eager context, which has no public reader for them.
+    """
+    module = sys.modules.get("tensorflow.python.eager.context")
+    if module is None:
+        return lambda: None
+    context = module.context()
+    first = getattr(context, "_seed", None)
+    draws = context._rng.getstate() if hasattr(context, "_rng") else None
+    ops = sys.modules.get("tensorflow.python.ops.stateful_random_ops")
+    generator = getattr(ops, "global_generator", None)
+    position = None if generator is None else generator.state.numpy().copy()
+
+    def restore() -> None:
+        context._seed = first
+        if draws is not None:
+            context._rng.setstate(draws)
+        elif hasattr(context, "_rng"):
+            del context._rng
+        if ops is not None:
+            ops.global_generator = generator
+        if generator is not None:
+            generator.state.assign(position)
+
+    return restore
+
+
+def _python_generators() -> Restore:
+    import numpy as np
+
+    standard, legacy = random.getstate(), np.random.get_state()
+
+    def restore() -> None:
+        random.setstate(standard)
+        np.random.set_state(legacy)
+
+    return restore
+
+
+@contextlib.contextmanager
+def held(model: Any, *, weights: bool = False, other_noise: int | None = None) -> Iterator[None]:
+    """Put the model back as it was: moving statistics, seeds, recurrent states, metrics, and every generator.
+
+    `weights` adds what an update changes. `other_noise` draws other random numbers inside than the next step will,
+    a new series for each value: otherwise two equal calls of a layer that is never quiet would agree.
+    """
+    variables = [*model.non_trainable_variables, *model.metrics_variables, *_global_generator()]
+    if weights:
+        variables += [*model.trainable_variables, *getattr(model.optimizer, "variables", ())]
+    with contextlib.ExitStack() as stack:
+        for restore in (_python_generators(), _keras_generator(), _tensorflow_generators()):
+            stack.callback(restore)
+        stack.callback(_restorer(variables))
+        if other_noise is not None:
+            _draw_others(variables, other_noise)
+        yield
+
+
+def _restorer(variables: Iterable[Any]) -> Restore:
+    saved = [(each, keras.ops.copy(each.value)) for each in _distinct(variables) if _is_numeric(each)]
+
+    def restore() -> None:
+        for variable, value in saved:
+            variable.assign(value)
+
+    return restore
+
+
+def _distinct(variables: Iterable[Any]) -> list[Any]:
+    return list({id(each): each for each in variables}.values())
+
+
+def _is_numeric(variable: Any) -> bool:
+    return str(variable.dtype) != "string"
+
+
+def _global_generator() -> list[Any]:
+    state = _global_state()
+    generator = None if state is None else state.get_global_attribute(_GENERATOR)
+    return [] if generator is None else [generator.state]
+
+
+def _keras_generator() -> Restore:
+    """Forget a global seed generator that was made inside: its seed came from a generator that is put back."""
+    state = _global_state()
+    if state is None:
+        return lambda: None
+    generator = state.get_global_attribute(_GENERATOR)
+    return lambda: state.set_global_attribute(_GENERATOR, generator)
+
+
+def _draw_others(variables: Iterable[Any], noise: int) -> None:
+    import numpy as np
+
+    for each in variables:
+        if each.name == "seed_generator_state":
+            each.assign(keras.ops.add(each, keras.ops.cast(noise * 7919, each.dtype)))
+    random.seed(noise)
+    np.random.seed(noise & _MASK)
+    module = sys.modules.get("tensorflow.python.eager.context")
+    if module is not None and hasattr(module.context(), "_rng"):
+        module.context()._rng.seed(noise)

@@ -1,0 +1,165 @@
+"""How a model is stepped: compiled around its own `train_step` where that can be, else by `fit`.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import keras
+
+from pytest_overfit.adapters.keras.layers import layers_of
+from pytest_overfit.core import foreign
+from pytest_overfit.core.errors import CaseError
+
+if TYPE_CHECKING:
+    from pytest_overfit.adapters.keras.feed import Feed
+    from pytest_overfit.core.case import Case
+
+
+class Stepper(Protocol):
+    def train(self, steps: int) -> list[float]: ...
+
+
+def own(model: Any, method: str) -> bool:
+    """The user's class, or the model itself, brings this method; Keras' own models do not."""
+    return method in vars(model) or getattr(type(model), method, None) is not getattr(keras.Model, method, None)
+
+
+class StepLoss:
+    """Finds the loss in what a step returns: under "loss", else the first value."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        #: under which name it was found, where that is not "loss"
+        self.other_name = ""
+
+    def __call__(self, logs: Any) -> Any:
+        if isinstance(logs, dict) and logs.get("loss") is not None:
+            return logs["loss"]
+        if isinstance(logs, dict):
+            for name, value in logs.items():
+                if _is_number(value):
+                    self.other_name = str(name)
+                    return value
+        elif logs is not None and _is_number(logs):
+            return logs
+        raise CaseError(
+            f"Case {self._case.name!r}: the custom train_step returned {_shown(logs)}, but a dict with the loss is "
+            "wanted; end it with return {'loss': loss}"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) or getattr(value, "shape", None) is not None and len(value.shape) == 0
+
+
+def _shown(logs: Any) -> str:
+    return f"a dict with the keys {sorted(map(str, logs))}" if isinstance(logs, dict) else foreign.describe(logs)
+
+
+class FitStepper:
+    """Steps by `model.fit`, one epoch a step: slow, but whatever the user's model does, it does here."""
+
+    def __init__(self, case: Case, model: Any, feed: Feed, loss_of: StepLoss) -> None:
+        self._model, self._feed, self._loss_of = model, feed, loss_of
+        self._callbacks = _as_list(case.fit_kwargs.get("callbacks"))
+        #: epochs so far, so that a schedule by epoch goes on where it was
+        self.epochs = 0
+
+    def train(self, steps: int) -> list[float]:
+        """Stopping early is not asked for: `fit` is called again until all steps are made."""
+        losses: list[float] = []
+        while len(losses) < steps:
+            made = self._fit(self.epochs + steps - len(losses))
+            self.epochs += len(made)
+            losses += made
+            if not made:
+                break
+        return losses
+
+    def _fit(self, until: int) -> list[float]:
+        losses: list[float] = []
+        recorder = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: losses.append(float(self._loss_of(logs)))
+        )
+        arrays, weights = self._feed.arrays, self._feed.weights
+        extra = {} if weights is None else {"sample_weight": keras.tree.map_structure(keras.ops.convert_to_numpy, weights)}
+        self._model.fit(
+            arrays.x,
+            arrays.y,
+            batch_size=self._feed.rows,
+            initial_epoch=self.epochs,
+            epochs=until,
+            shuffle=False,
+            verbose=0,
+            callbacks=[*self._callbacks, recorder],
+            **extra,
+        )
+        return losses
+
+
+def _as_list(callbacks: Any) -> list[Any]:
+    if callbacks is None:
+        return []
+    return list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+
+
+def make_stepper(case: Case, model: Any, feed: Feed, loss_of: StepLoss) -> tuple[Stepper, str]:
+    """Choose how to step, and say so where it is not the usual way."""
+    by_fit = _why_fit(case, model)
+    if by_fit:
+        return FitStepper(case, model, feed, loss_of), f"stepped through fit, because {by_fit}"
+    from pytest_overfit.adapters.keras import graph
+
+    if _wants_eager(model):
+        return graph.EagerStepper(model, feed, loss_of), "stepped without compiling, as run_eagerly=True asks for"
+    try:
+        return graph.GraphStepper(model, feed, loss_of), ""
+    except CaseError:
+        raise
+    except Exception as error:  # whatever tracing met: fit is the judge of whether that is the user's error
+        what = "custom train_step" if own(model, "train_step") else "the training step"
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        return FitStepper(case, model, feed, loss_of), f"{what} could not be compiled ({reason}): stepped through fit"
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    useful = [line for line in lines if not line.startswith(("in user code", "File ", "Exception encountered"))]
+    return (useful or lines or ["no message"])[0][:160]
+
+
+def _why_fit(case: Case, model: Any) -> str:
+    if keras.backend.backend() != "tensorflow":
+        return f"Keras runs on {keras.backend.backend()}"
+    if case.fit_kwargs.get("callbacks"):
+        return "there are callbacks"
+    for method in ("fit", "make_train_function"):
+        if own(model, method):
+            return f"the model brings its own {method}"
+    if getattr(model, "_distribute_strategy", None) is not None:
+        return "the model was made under a distribution strategy"
+    return ""
+
+
+def _wants_eager(model: Any) -> bool:
+    """Asked to run eagerly, and there is code whose side effects compiling could lose."""
+    import tensorflow as tf
+
+    if not (model.run_eagerly or tf.config.functions_run_eagerly()):
+        return False
+    classes = [type(model), *(type(each) for each in layers_of(model))]
+    if own(model, "train_step") or own(model, "compute_loss") or _own_loss(model):
+        return True
+    return any(not each.__module__.startswith("keras.") for each in classes)
+
+
+def _own_loss(model: Any) -> bool:
+    """A loss or metric that is neither named by a string nor one of Keras' own."""
+    given: list[Callable[..., Any]] = [*keras.tree.flatten(model.loss), *getattr(model, "metrics", ())]
+    return any(
+        not isinstance(each, str) and not (getattr(each, "__module__", None) or "").startswith("keras.") for each in given
+    )

@@ -1,0 +1,155 @@
+"""Refuse, in plain words, what cannot be trained as it was written.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from pytest_overfit.adapters.torch.losses import LossCall
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.foreign import describe
+from pytest_overfit.core.usercode import user_code
+
+if TYPE_CHECKING:
+    from pytest_overfit.core.case import Case
+
+
+def needs_loss_and_optimizer(case: Case) -> None:
+    """A PyTorch case without `step` needs an optimizer; a loss is checked when the outputs are known."""
+    if case.step is not None:
+        return
+    if case.optimizer is None:
+        raise CaseError(
+            f"Case {case.name!r}: a PyTorch case needs an optimizer; write optimizer=lambda parameters: "
+            "torch.optim.Adam(parameters, lr=1e-3), with the settings you train with"
+        )
+    if isinstance(case.loss, type):
+        raise CaseError(
+            f"Case {case.name!r}: loss= is the class {case.loss.__name__}; write loss=torch.nn.{case.loss.__name__}()"
+        )
+
+
+def make_optimizer(case: Case, model: nn.Module) -> Any:
+    """Call the user's optimizer function and see that it optimizes this model."""
+    if case.optimizer is None:
+        return None
+    with user_code(f"Case {case.name!r}: the optimizer function"):
+        takes_model = list(_arguments(case.optimizer)) == ["model"]
+        optimizer = case.optimizer(model) if takes_model else case.optimizer(model.parameters())
+    where = f"Case {case.name!r}: the optimizer function returned {describe(optimizer)}"
+    if not hasattr(optimizer, "step") or not hasattr(optimizer, "param_groups"):
+        raise CaseError(
+            f"{where}, but a torch optimizer is wanted; write optimizer=lambda parameters: torch.optim.Adam(parameters)"
+        )
+    known = {id(each) for each in model.parameters()}
+    if isinstance(case.loss, nn.Module):  # losses with weights of their own (ArcFace, learnt temperatures)
+        known |= {id(each) for each in case.loss.parameters()}
+    held = [each for group in optimizer.param_groups for each in group["params"]]
+    foreign = sum(id(each) not in known for each in held)
+    if foreign:
+        raise CaseError(
+            f"{where} that holds {foreign} parameter{'s' * (foreign > 1)} of another model ({len(held)} in all), so "
+            "this model would not be trained by it; write optimizer=lambda parameters: torch.optim.Adam(parameters)"
+        )
+    return optimizer
+
+
+def _arguments(function: Any) -> list[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
+def make_scheduler(case: Case, optimizer: Any) -> Any:
+    """Call the user's scheduler function."""
+    if case.scheduler is None or optimizer is None:
+        return None
+    with user_code(f"Case {case.name!r}: the scheduler function"):
+        scheduler = case.scheduler(optimizer)
+    if not hasattr(scheduler, "step"):
+        raise CaseError(
+            f"Case {case.name!r}: the scheduler function returned {describe(scheduler)}, but a torch scheduler is "
+            "wanted; write scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 100)"
+        )
+    return scheduler
+
+
+def step_scheduler(scheduler: Any, loss: torch.Tensor) -> None:
+    """Step a scheduler; the one that watches a metric is given the loss."""
+    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        scheduler.step(loss.detach())
+    else:
+        scheduler.step()
+
+
+def loss_of_outputs(outputs: Any, case: Case) -> torch.Tensor:
+    """The loss that a model computes itself, `outputs.loss` or `outputs["loss"]`."""
+    loss = outputs.get("loss") if hasattr(outputs, "get") else getattr(outputs, "loss", None)
+    if not isinstance(loss, torch.Tensor):
+        raise CaseError(
+            f"Case {case.name!r}: it has no loss, and the model's output ({describe(outputs)}) carries none; write "
+            "loss=torch.nn.functional.cross_entropy, or whatever you train with"
+        )
+    return loss
+
+
+def is_scalar_loss(loss: Any, case: Case) -> None:
+    """The loss must be one number that depends on the parameters."""
+    where = f"Case {case.name!r}: the loss function returned {describe(loss)}"
+    if isinstance(loss, nn.Module):
+        raise CaseError(f"{where}: a loss object instead of a loss; write loss={type(loss).__name__}(), with parentheses")
+    if not isinstance(loss, torch.Tensor):
+        raise CaseError(f"{where}, but a tensor with one number is wanted; leave out .item(), float() and numpy()")
+    if loss.numel() != 1:
+        raise CaseError(f"{where}, but one number is wanted; end the loss with .mean(), or use reduction='mean'")
+    if not loss.requires_grad:
+        raise CaseError(
+            f"{where} without a gradient: no parameter can learn from it. detach(), .data, .item(), numpy(), argmax, "
+            "rounding or torch.no_grad() between the parameters and the loss cuts the graph, or all are frozen"
+        )
+
+
+def step_loss(value: Any, case: Case) -> float:
+    """The number that a user's step returned."""
+    try:
+        return float(value.detach().mean() if isinstance(value, torch.Tensor) else value)
+    except (TypeError, ValueError):
+        raise CaseError(
+            f"Case {case.name!r}: step returned {describe(value)}, but the loss of the step is wanted, a number or a "
+            "tensor with one; end it with `return loss`"
+        ) from None
+
+
+def labels_fit_the_classes(case: Case, call: LossCall) -> None:
+    """Class indices must be integers inside the classes; said here, because a device would only abort."""
+    if call.name in ("cross_entropy", "nll_loss", "multi_margin_loss"):
+        _check_labels(case, call.name, call.input, call.target, int(call.arguments.get("ignore_index", -100)))
+
+
+def _check_labels(case: Case, name: str, input_: torch.Tensor, target: torch.Tensor, ignored: int) -> None:
+    where = f"Case {case.name!r}: {name}"
+    if not isinstance(input_, torch.Tensor) or not isinstance(target, torch.Tensor) or input_.ndim < 1:
+        return
+    classes = input_.shape[1] if input_.ndim > 1 else input_.shape[0]
+    if target.is_floating_point():
+        if target.shape != input_.shape or name != "cross_entropy":
+            raise CaseError(
+                f"{where} wants integer class labels (int64), got {describe(target)} beside {describe(input_)}; write "
+                "y.long(), or give probabilities of the outputs' shape"
+            )
+        return
+    if target.dtype in (torch.bool, torch.int32, torch.int16, torch.int8):
+        raise CaseError(f"{where} wants class labels of dtype int64, got {describe(target)}; write y.long()")
+    counted = target[target != ignored]
+    if counted.numel() and (int(counted.max()) >= classes or int(counted.min()) < 0):
+        raise CaseError(
+            f"{where}: labels go from {int(counted.min())} to {int(counted.max())}, but the model has {classes} outputs, "
+            f"for the classes 0 to {classes - 1}; give the model more outputs, or number the labels from 0"
+        )

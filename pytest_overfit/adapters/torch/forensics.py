@@ -1,0 +1,184 @@
+"""Facts about a module that cost next to nothing: which parameter never moved, which layer refused its input.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from pytest_overfit.adapters.base import ParameterFacts, RunningStatistics
+from pytest_overfit.adapters.torch.modes import Modes
+
+Tensor = torch.Tensor
+Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
+#: a module, the tensors it was given and those it made
+Call = tuple[nn.Module, list[Tensor], list[Tensor]]
+
+
+def parameter_facts(model: nn.Module, start: Mapping[str, Tensor]) -> ParameterFacts:
+    """Compare the parameters with their start and look at the last gradients."""
+    named = list(model.named_parameters())
+    trainable = [(name, each) for name, each in named if each.requires_grad]
+    return ParameterFacts(
+        trainable=sum(each.numel() for _, each in trainable),
+        frozen=sum(each.numel() for _, each in named if not each.requires_grad),
+        tensors=len(trainable),
+        without_gradient=tuple(name for name, each in trainable if each.grad is None or not bool(_dense(each.grad).any())),
+        unchanged=tuple(name for name, each in trainable if name in start and torch.equal(each.detach(), start[name])),
+    )
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
+
+
+def running_statistics(modes: Modes) -> Statistics:
+    """A copy of the running statistics of every normalisation layer that updates them."""
+    return {
+        module: (module.running_mean.clone(), module.running_var.clone())  # type: ignore[operator,union-attr]
+        for module in modes.norms
+    }
+
+
+def movement(model: nn.Module, start: Statistics, batch: Statistics) -> list[RunningStatistics]:
+    """How far each layer's running statistics have come from their start towards the batch's."""
+    names = {module: name for name, module in model.named_modules()}
+    found = []
+    for module, (mean, variance) in start.items():
+        if module not in batch:
+            continue
+        goal = torch.cat([each.flatten().float() for each in batch[module]])
+        then = torch.cat([mean.flatten().float(), variance.flatten().float()])
+        now = torch.cat([module.running_mean.flatten().float(), module.running_var.flatten().float()])  # type: ignore[operator,union-attr]
+        way = float((goal - then).norm())
+        remaining = float((goal - now).norm()) / way if way > 0 else 0.0
+        if torch.equal(now, then) and way > 0:
+            remaining = 1.0
+        name = f"{type(module).__name__} {names.get(module) or '(the model)'}"
+        found.append(RunningStatistics(name=name, momentum=module.momentum, remaining=remaining))  # type: ignore[arg-type]
+    return found
+
+
+def first_difference(model: nn.Module, first: list[Call], second: list[Call]) -> str | None:
+    """The first module, innermost first, whose output differs between two runs although its input agrees."""
+    names = {module: name for name, module in model.named_modules()}
+    for (module, given, made), (other, given_again, made_again) in zip(first, second, strict=False):
+        if module is other and _equal(given, given_again) and not _equal(made, made_again):
+            return f"{type(module).__name__} {names.get(module) or '(the model itself)'}"
+    return None
+
+
+@contextlib.contextmanager
+def recorded(model: nn.Module) -> Iterator[list[Call]]:
+    """Inputs and outputs of every module call, in the order in which the calls end."""
+    calls: list[Call] = []
+
+    def note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        calls.append((module, _tensors((args, kwargs)), _tensors(output)))
+
+    handles = [module.register_forward_hook(note, with_kwargs=True) for module in model.modules()]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [each.detach().clone() for each in pytree.tree_leaves(tree) if isinstance(each, Tensor)]
+
+
+def _equal(first: list[Tensor], second: list[Tensor]) -> bool:
+    return len(first) == len(second) and all(
+        a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True) for a, b in zip(first, second, strict=True)
+    )
+
+
+def explain_crash(model: nn.Module, forward: Callable[[], Any]) -> list[str]:
+    """Run a forward pass that raised once more, watched, and say which layer got what and what it wanted.
+
+    Where the module that raised is a container (the failing line is a `view` or a `cat` in its own `forward`), the
+    last layer that finished and the next one that was never reached are told.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    open_: list[tuple[nn.Module, Any]] = []
+    done: list[tuple[nn.Module, Any]] = []
+
+    def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
+        open_.append((module, (args, kwargs)))
+
+    def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        open_.pop()
+        done.append((module, output))
+
+    handles = [m.register_forward_pre_hook(enter, with_kwargs=True) for m in model.modules()]
+    handles += [m.register_forward_hook(leave, with_kwargs=True) for m in model.modules()]
+    try:
+        forward()
+    except Exception:
+        return _notes(names, open_, done)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return []
+
+
+def _notes(names: Mapping[nn.Module, str], open_: list[tuple[nn.Module, Any]], done: list[tuple[nn.Module, Any]]) -> list[str]:
+    if not open_:
+        return []
+    module, given = open_[-1]
+    if not list(module.children()):
+        return [f"layer {_called(module, names)} got {_shapes(given)}, {_wants(module)}"]
+    notes = []
+    if done:
+        last, output = done[-1]
+        notes.append(f"layer {_called(last, names)} gave {_shapes(output)}{_per_row(output)}")
+    finished = {each for each, _ in done}
+    waiting = (each for each in module.modules() if each not in finished and not list(each.children()) and _wants(each))
+    following = next(waiting, None)
+    if following is not None:
+        notes.append(f"layer {_called(following, names)}, not reached yet, {_wants(following)}")
+    return notes
+
+
+def _called(module: nn.Module, names: Mapping[nn.Module, str]) -> str:
+    return f"{names.get(module) or '(the model)'} ({type(module).__name__})"
+
+
+def _shapes(tree: Any) -> str:
+    found = [each for each in pytree.tree_leaves(tree) if isinstance(each, Tensor)]
+    return " and ".join(f"{tuple(each.shape)} {str(each.dtype).removeprefix('torch.')}" for each in found) or "no tensor"
+
+
+def _per_row(output: Any) -> str:
+    if isinstance(output, Tensor) and output.ndim > 2:
+        return f" = {output[0].numel()} numbers a row"
+    return ""
+
+
+_WANTED = {
+    "in_features": "wants {} features in the last axis",
+    "in_channels": "wants {} channels in axis 1",
+    "num_features": "wants {} channels in axis 1",
+    "input_size": "wants {} features in the last axis",
+    "normalized_shape": "wants the last axes to be {}",
+    "embed_dim": "wants {} features in the last axis",
+    "num_embeddings": "wants integers from 0 to below {}",
+}
+
+
+def _wants(module: nn.Module) -> str:
+    weight = getattr(module, "weight", None)
+    dtype = f" of dtype {str(weight.dtype).removeprefix('torch.')}" if isinstance(weight, Tensor) else ""
+    for attribute, text in _WANTED.items():
+        value = getattr(module, attribute, None)
+        if value is not None:
+            return text.format(value) + ("" if attribute == "num_embeddings" else dtype)
+    return ""

@@ -1,0 +1,239 @@
+"""See which loss functions the user's loss is made of, and read predictions and targets off the call.
+
+Whatever wraps them (a lambda, a module, a model that computes its own loss), the call of `torch.nn.functional` that
+does the work is seen by a function mode, with logits and targets already aligned.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+
+from pytest_overfit.adapters.base import Head, Plain
+from pytest_overfit.data.batch import to_numpy
+
+Tensor = torch.Tensor
+
+#: this many calls of one loss on one shape are steps of a loop (over time, say), not separate heads
+_LOOP = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class LossCall:
+    """One call of a known loss function."""
+
+    function: Callable[..., Any]
+    arguments: dict[str, Any]
+    result: Any
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    @property
+    def input(self) -> Tensor:
+        found: Tensor = self.arguments["input"]
+        return found
+
+    @property
+    def target(self) -> Tensor:
+        found: Tensor = self.arguments["target"]
+        return found
+
+    def again(self, outputs: Tensor, target: Tensor) -> Any:
+        """The same loss with the same settings on other tensors."""
+        return self.function(**{**self.arguments, "input": outputs, "target": target})
+
+
+class LossCalls(TorchFunctionMode):
+    """Records the calls of known loss functions made inside the context."""
+
+    def __init__(self, before: Callable[[LossCall], None] | None = None) -> None:
+        super().__init__()
+        self.calls: list[LossCall] = []
+        #: asked about each call before it is made, so that it can refuse with a better message
+        self._before = before
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function not in _KNOWN:
+            return function(*args, **(kwargs or {}))
+        bound = inspect.signature(function).bind(*args, **(kwargs or {}))
+        bound.apply_defaults()
+        if self._before is not None:
+            self._before(LossCall(function, dict(bound.arguments), None))
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.calls.append(LossCall(function, dict(bound.arguments), result))
+        return result
+
+
+def heads_of(calls: Sequence[LossCall], loss: Tensor, rows: int) -> tuple[Head, ...]:
+    """Turn recorded calls into heads.
+
+    Left out: calls that cannot be lined up with the batch's rows, and those whose target the model made itself.
+    """
+    usable = [call for call in calls if not call.target.requires_grad]
+    exact = len(usable) == 1 and len(calls) == 1 and _is_the_whole_loss(calls[0], loss)
+    if len(usable) > _LOOP and len({(call.function, call.input.shape) for call in usable}) == 1:
+        head = _looped(usable, rows)
+        return () if head is None else (head,)
+    heads = []
+    for number, call in enumerate(usable):
+        head = _KNOWN[call.function](call)
+        head = head and _lined_up(head, rows)
+        if head is not None:
+            name = f"{call.name} {number + 1}" if len(usable) > 1 else ""
+            heads.append(dataclasses.replace(head, name=name, plain=head.plain if exact else ""))
+    return tuple(heads)
+
+
+def _is_the_whole_loss(call: LossCall, loss: Tensor) -> bool:
+    if call.result.shape != loss.shape:
+        return False
+    return call.result is loss or bool(torch.equal(call.result, loss))
+
+
+def _looped(calls: Sequence[LossCall], rows: int) -> Head | None:
+    """Many calls on one shape, e.g. one a time step: one head with the calls as positions."""
+    heads = [_KNOWN[call.function](call) for call in calls]
+    found = [head for head in heads if head is not None and head.outputs.shape[0] == rows]
+    if len(found) < len(calls):
+        return None
+    import numpy as np
+
+    first = found[0]
+    axis = first.class_axis % first.outputs.ndim
+    outputs = np.stack([head.outputs for head in found], axis=1)
+    masks = [head.mask for head in found]
+    return dataclasses.replace(
+        first,
+        outputs=outputs,
+        targets=np.stack([head.targets for head in found], axis=1),
+        mask=None if masks[0] is None else np.stack([each for each in masks if each is not None], axis=1),
+        class_axis=axis + 1,
+        plain="",
+    )
+
+
+def _lined_up(head: Head, rows: int) -> Head | None:
+    """Undo a flattening of (rows, positions) that happened inside the loss."""
+    size = head.outputs.shape[0]
+    if size == rows and head.targets.shape[:1] == (rows,):
+        return head
+    if size % rows or head.targets.shape[:1] != (size,):
+        return None
+    fold = (rows, size // rows)
+    axis = head.class_axis % head.outputs.ndim
+    return dataclasses.replace(
+        head,
+        outputs=head.outputs.reshape(fold + head.outputs.shape[1:]),
+        targets=head.targets.reshape(fold + head.targets.shape[1:]),
+        mask=None if head.mask is None else head.mask.reshape(fold + head.mask.shape[1:]),
+        class_axis=axis + 1,
+    )
+
+
+def _scale(call: LossCall, count: int) -> float | None:
+    """Factor between the mean over counted targets and the loss; None for a reduction with no single number."""
+    reduction = call.arguments.get("reduction")
+    if call.arguments.get("size_average") is not None or call.arguments.get("reduce") is not None:
+        return None
+    return {"mean": 1.0, "sum": float(count)}.get(str(reduction))
+
+
+def _classes(call: LossCall, domain: Any) -> Head | None:
+    if call.input.ndim < 2:
+        return None
+    outputs, targets = to_numpy(call.input), to_numpy(call.target)
+    soft = call.target.is_floating_point()
+    mask = None if soft else targets != call.arguments.get("ignore_index", -100)
+    counted = int(mask.sum()) if mask is not None else call.input.numel() // call.input.shape[1]
+    scale = _scale(call, counted)
+    weighted = call.arguments.get("weight") is not None or bool(call.arguments.get("label_smoothing"))
+    plain: Plain = "" if scale is None or weighted or not counted else "cross_entropy"
+    return Head(
+        kind="classes", outputs=outputs, targets=targets, class_axis=1, domain=domain, mask=mask, plain=plain,
+        scale=scale or 1.0, minimum=0.0, loss_name=call.name,
+    )  # fmt: skip
+
+
+def _cross_entropy(call: LossCall) -> Head | None:
+    return _classes(call, "unbounded")
+
+
+def _nll(call: LossCall) -> Head | None:
+    return _classes(call, "log_probabilities")
+
+
+def _divergence(call: LossCall) -> Head | None:
+    targets = call.target.exp() if call.arguments.get("log_target") else call.target
+    return Head(
+        kind="classes", outputs=to_numpy(call.input), targets=to_numpy(targets), class_axis=-1,
+        domain="log_probabilities", loss_name=call.name,
+    )  # fmt: skip
+
+
+def _margin(call: LossCall) -> Head | None:
+    return Head(
+        kind="classes", outputs=to_numpy(call.input), targets=to_numpy(call.target), class_axis=1, loss_name=call.name
+    )
+
+
+def _elementwise(kind: Any, plain: Plain, domain: Any = "unbounded", minimum: float | None = 0.0) -> Any:
+    def head(call: LossCall) -> Head | None:
+        targets = to_numpy(call.target)
+        scale = _scale(call, targets.size)
+        weights = ("weight", "pos_weight")
+        same_shape = call.input.shape == call.target.shape
+        bare = scale is not None and same_shape and all(call.arguments.get(name) is None for name in weights)
+        outputs = to_numpy(call.input)
+        return Head(
+            kind=kind, outputs=outputs, targets=_shaped(targets, outputs), domain=domain, plain=plain if bare else "",
+            scale=scale or 1.0, minimum=minimum, loss_name=call.name,
+        )  # fmt: skip
+
+    return head
+
+
+def _shaped(targets: Any, outputs: Any) -> Any:
+    """Targets in the outputs' shape where they are the same numbers, (N,) beside (N, 1)."""
+    return targets.reshape(outputs.shape) if targets.size == outputs.size else targets
+
+
+def _poisson(call: LossCall) -> Head | None:
+    rate = call.input.exp() if call.arguments.get("log_input", True) else call.input
+    return Head(kind="values", outputs=to_numpy(rate), targets=to_numpy(call.target), loss_name=call.name)
+
+
+def _signs(call: LossCall) -> Head | None:
+    """Losses whose labels are -1 and +1."""
+    targets = (to_numpy(call.target) > 0).astype(float)
+    return Head(kind="binary", outputs=to_numpy(call.input), targets=targets, loss_name=call.name)
+
+
+_KNOWN: dict[Callable[..., Any], Callable[[LossCall], Head | None]] = {
+    F.cross_entropy: _cross_entropy,
+    F.nll_loss: _nll,
+    F.kl_div: _divergence,
+    F.multi_margin_loss: _margin,
+    F.binary_cross_entropy: _elementwise("binary", "binary_cross_entropy", "probabilities"),
+    F.binary_cross_entropy_with_logits: _elementwise("binary", "binary_cross_entropy"),
+    F.multilabel_soft_margin_loss: _elementwise("binary", ""),
+    F.soft_margin_loss: _signs,
+    F.mse_loss: _elementwise("values", "squared_error"),
+    F.l1_loss: _elementwise("values", "absolute_error"),
+    F.smooth_l1_loss: _elementwise("values", ""),
+    F.huber_loss: _elementwise("values", ""),
+    F.gaussian_nll_loss: _elementwise("values", "", minimum=None),
+    F.poisson_nll_loss: _poisson,
+}

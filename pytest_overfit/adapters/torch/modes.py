@@ -1,0 +1,139 @@
+"""Switch a module between training, evaluation and "evaluation of its fit", and put everything back.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from pytest_overfit.adapters.base import Mode
+from pytest_overfit.adapters.torch.state import preserved_generators
+from pytest_overfit.core.state import preserved, seed_standard_library
+
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+
+#: training-mode forwards that bring hand-written running averages (customary weight 0.1) to the batch's statistics
+_SETTLING = 60
+
+
+class Modes:
+    """Knows how the module trains, and switches it for a reading."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        model.train()
+        #: a module frozen by its owner's own `train()` stays in evaluation
+        self.flags = {module: module.training for module in model.modules()}
+        self.norms = [m for m in model.modules() if isinstance(m, _NORMS) and self._keeps_statistics(m)]
+        #: other modules that update buffers of their own while training, e.g. a hand-written batch normalisation
+        self.others: list[nn.Module] = []
+        self._readings = 0
+
+    def _keeps_statistics(self, module: nn.Module) -> bool:
+        return self.flags[module] and getattr(module, "running_mean", None) is not None
+
+    def find_updating_modules(self, forward: Callable[[], Any]) -> None:
+        """Run one training-mode forward and note which modules changed their own float buffers."""
+        before = {
+            module: {name: value.clone() for name, value in module.named_buffers(recurse=False) if value.is_floating_point()}
+            for module in self.model.modules()
+            if self.flags.get(module) and module not in self.norms
+        }
+        before = {module: buffers for module, buffers in before.items() if buffers}
+        if not before:
+            return
+        with self.reading("train"):
+            forward()
+            self.others = [
+                module
+                for module, buffers in before.items()
+                if any(not torch.equal(dict(module.named_buffers(recurse=False))[name], old) for name, old in buffers.items())
+            ]
+
+    @contextlib.contextmanager
+    def reading(self, mode: Mode, forward: Callable[[], Any] | None = None) -> Iterator[None]:
+        """Set the mode; on the way out restore flags, buffers and generators. `forward` is needed to re-estimate."""
+        buffers = self._buffers(mode)
+        with preserved([preserved_generators]):
+            self._reseed()
+            try:
+                self._switch(mode, forward)
+                yield
+            finally:
+                self._restore(buffers)
+
+    def _reseed(self) -> None:
+        """Other random numbers at each reading: a model that is random in evaluation must not look steady."""
+        self._readings += 1
+        seed_standard_library(self._readings)
+        torch.manual_seed(self._readings)
+
+    def _buffers(self, mode: Mode) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        touched = self.model.modules() if mode in ("train", "reestimated") else [*self.norms, *self.others]
+        if mode == "eval":
+            touched = []
+        return [(each, each.clone()) for module in touched for each in module.buffers(recurse=False)]
+
+    def _restore(self, buffers: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        with torch.no_grad():
+            for buffer, old in buffers:
+                buffer.copy_(old)
+        self.model.train()
+        for module, flag in self.flags.items():
+            module.training = flag
+
+    def _switch(self, mode: Mode, forward: Callable[[], Any] | None) -> None:
+        if mode == "train":
+            return
+        self.model.eval()
+        if mode == "fit":
+            self._on_batch_statistics()
+        elif mode == "reestimated" and forward is not None:
+            self._reestimate(forward)
+
+    def _on_batch_statistics(self) -> None:
+        for module in (*self.norms, *self.others):
+            module.training = True
+
+    def _reestimate(self, forward: Callable[[], Any]) -> None:
+        """Give running statistics the batch's own values, biased variance included, as training normalised with."""
+        self._on_batch_statistics()
+        with torch.no_grad():
+            for _ in range(_SETTLING if self.others else 0):
+                forward()
+        with self.observed_statistics() as seen, torch.no_grad():
+            forward()
+        with torch.no_grad():
+            for module, (mean, variance) in seen.items():
+                _set_statistics(module, mean, variance)
+        self.model.eval()
+
+    @contextlib.contextmanager
+    def observed_statistics(self) -> Iterator[dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]]:
+        """Collect mean and biased variance of the input of every normalisation layer with running statistics."""
+        seen: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
+
+        def note(module: nn.Module, args: tuple[Any, ...]) -> None:
+            value = args[0].detach()
+            axes = [axis for axis in range(value.ndim) if axis != 1]
+            seen[module] = (value.mean(dim=axes), value.var(dim=axes, unbiased=False))
+
+        handles = [module.register_forward_pre_hook(note) for module in self.norms]
+        try:
+            yield seen
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _set_statistics(module: nn.Module, mean: torch.Tensor, variance: torch.Tensor) -> None:
+    running_mean, running_var = module.running_mean, module.running_var
+    if isinstance(running_mean, torch.Tensor) and isinstance(running_var, torch.Tensor):
+        running_mean.copy_(mean)
+        running_var.copy_(variance)

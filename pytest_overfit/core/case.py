@@ -1,0 +1,163 @@
+"""The case: what is under test, checked when it is written down.
+
+Nothing is built, loaded or trained here: cases are made at collection time, in every worker.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pytest_overfit.core import foreign
+from pytest_overfit.core.errors import CaseError, did_you_mean
+
+#: what `task` may declare; inferred from loss, outputs and targets when it is None
+TASKS = ("multiclass", "binary", "multilabel", "regression", "language_model", "segmentation")
+
+_NAME = re.compile(r"[A-Za-z0-9_.]+")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Case:
+    """A model factory with its loss, optimizer and data.
+
+    A Keras case needs only `name`, `model` (a factory of a *compiled* model) and data; a PyTorch case needs
+    `loss` and `optimizer` too; any other loop needs `step`.
+
+    Raises `CaseError` when a field cannot be used, at construction.
+    """
+
+    #: letters, digits, `_` and `.`; unique within a test run
+    name: str
+    #: called without arguments, returns a new model each time
+    model: Callable[[], Any]
+    #: `loss(outputs, targets) -> scalar`, as in the user's own loop
+    loss: Callable[..., Any] | None = None
+    #: `optimizer(parameters) -> optimizer`; an argument called `model` gets the model instead
+    optimizer: Callable[..., Any] | None = None
+    #: `scheduler(optimizer) -> scheduler`, stepped after every optimizer step
+    scheduler: Callable[..., Any] | None = None
+    #: name of a torch dtype for `torch.autocast`, e.g. "bfloat16"
+    autocast: str | None = None
+    #: `step(model, x, y) -> loss`: one update of the user's own training loop
+    step: Callable[..., Any] | None = None
+    #: keyword arguments for `keras.Model.fit`
+    fit_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    #: the batch to memorise, `(x, y)`, or a function that returns it; default: the first batch of `train`
+    batch: Any = None
+    #: `(x, y)`, a dataset, a loader, or a function that returns one
+    train: Any = None
+    val: Any = None
+    test: Any = None
+    #: one of `TASKS`
+    task: str | None = None
+    #: number of classes
+    classes: int | None = None
+    #: `score(model, x, y) -> float`, 1.0 when every prediction is right; replaces the built-in agreement
+    score: Callable[..., Any] | None = None
+    #: factory of the same model without its regularisers
+    unregularized: Callable[[], Any] | None = None
+    #: None: the run's seed (option or ini `overfit_seed`, else 0)
+    seed: int | None = None
+    #: limits of this case, by name, or by probe: `{"steps": 300}`, `{"overfit_batch": {"steps": 300}}`
+    limits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    #: facts for one probe, by probe name
+    options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        _check_factory(self.name, "model", self.model, "make_model")
+        if self.unregularized is not None:
+            _check_factory(self.name, "unregularized", self.unregularized, "make_plain_model")
+        _check_optimizer(self.name, self.optimizer)
+        for field in ("loss", "scheduler", "step", "score"):
+            _check_callable(self.name, field, getattr(self, field))
+        for field in ("fit_kwargs", "limits", "options"):
+            _check_mapping(self.name, field, getattr(self, field))
+        _check_values(self)
+
+    def __repr__(self) -> str:
+        return f"Case({self.name!r})"
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise CaseError(
+            f"Case name={name!r}: a name is made of letters, digits, '_' and '.', because it becomes a part of "
+            "the test's id; write e.g. name='mlp'"
+        )
+
+
+def _check_factory(case: str, field: str, factory: Any, example: str) -> None:
+    where = f"Case {case!r}: {field}="
+    if foreign.is_model(factory):
+        raise CaseError(
+            f"{where} is a model ({type(factory).__name__}), but a factory is wanted, because a probe trains its "
+            f"own new models and leaves yours alone; write {field}={example}, a function that builds the model and "
+            "returns it"
+        )
+    if not callable(factory):
+        raise CaseError(
+            f"{where} is {foreign.describe(factory)}, but a factory is wanted: a function without arguments that "
+            f"returns a new model; write {field}={example}"
+        )
+    required = _required_arguments(factory)
+    if required:
+        raise CaseError(
+            f"{where} needs the argument{'s' * (len(required) > 1)} {', '.join(required)}, but a factory is called "
+            f"without any; write {field}=lambda: {getattr(factory, '__name__', 'factory')}({', '.join(f'{name}=...' for name in required)})"
+        )
+
+
+def _required_arguments(function: Callable[..., Any]) -> list[str]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # builtins without a signature: the call itself will tell
+        return []
+    return [
+        each.name
+        for each in parameters
+        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    ]
+
+
+def _check_optimizer(case: str, optimizer: Any) -> None:
+    if optimizer is None:
+        return
+    if foreign.is_torch_optimizer(optimizer) or foreign.is_keras_optimizer(optimizer):
+        raise CaseError(
+            f"Case {case!r}: optimizer= is an optimizer ({type(optimizer).__name__}) that belongs to another model, "
+            "but a function is wanted that makes one for the model's parameters; write optimizer=lambda parameters: "
+            "torch.optim.Adam(parameters, lr=1e-3) (a Keras model brings its own: give it to model.compile)"
+        )
+    _check_callable(case, "optimizer", optimizer)
+
+
+def _check_callable(case: str, field: str, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise CaseError(f"Case {case!r}: {field}= is {foreign.describe(value)}, but a function is wanted")
+
+
+def _check_mapping(case: str, field: str, value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise CaseError(f"Case {case!r}: {field}= is {foreign.describe(value)}, but a dict with string keys is wanted")
+
+
+def _check_values(case: Case) -> None:
+    where = f"Case {case.name!r}:"
+    if case.seed is not None and (isinstance(case.seed, bool) or not isinstance(case.seed, int) or case.seed < 0):
+        raise CaseError(f"{where} seed={case.seed!r}, but a whole number of 0 or more is wanted")
+    if case.task is not None and case.task not in TASKS:
+        raise CaseError(f"{where} unknown task {case.task!r}{did_you_mean(str(case.task), TASKS)}")
+    classes = case.classes
+    if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int) or classes < 2):
+        raise CaseError(f"{where} classes={classes!r}, but a whole number of 2 or more is wanted")
+    if case.autocast is not None and not isinstance(case.autocast, str):
+        raise CaseError(f"{where} autocast={case.autocast!r}, but the name of a dtype is wanted, e.g. 'bfloat16'")
+    if case.batch is None and case.train is None:
+        raise CaseError(f"{where} it has no data; give batch=(x, y), or train= with a dataset, a loader or (x, y)")

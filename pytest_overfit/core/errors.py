@@ -1,0 +1,65 @@
+"""What can go wrong, told apart: a refuted model, a misuse, a crash of the user's own program.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_overfit.core.verdict import Verdict
+
+
+class OverfitError(Exception):
+    """Base of every error of this package except `ProbeFailed`."""
+
+
+class CaseError(OverfitError, ValueError):
+    """The case, a limit or a probe name cannot be used as it was written.
+
+    The message says what was given, what is wanted and what to write instead.
+    """
+
+
+class ProgramError(CaseError):
+    """The user's own factory, model, loss, optimizer or step raised.
+
+    The message names the call that raised, the user's own frames and, where a layer refused its input,
+    the layer, the shape it got and the shape it wanted. The original exception is `__context__`.
+    """
+
+
+class NotApplicable(OverfitError):
+    """The probe's question makes no sense for this case; under pytest the test is skipped with this reason."""
+
+
+class ProbeFailed(AssertionError):
+    """A probe's verdict was `failed` or `inconclusive`; the verdict is the attribute `verdict`."""
+
+    def __init__(self, message: str, verdict: Verdict) -> None:
+        super().__init__(message)
+        self.verdict = verdict
+
+    def __reduce__(self) -> tuple[type[ProbeFailed], tuple[str, Verdict]]:
+        return type(self), (str(self), self.verdict)
+
+
+def publish(*classes: type[BaseException]) -> None:
+    """Make the classes show the public module in tracebacks, so that pytest's one-line summary stays short."""
+    for each in classes:
+        each.__module__ = "pytest_overfit"
+
+
+publish(OverfitError, CaseError, ProgramError, NotApplicable, ProbeFailed)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for a near miss, else the list of what is known."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(names) or 'none'}"

@@ -1,0 +1,108 @@
+"""Limits are resolved once, in one order, and each remembers where it was written.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar, get_type_hints
+
+from pytest_overfit.core.errors import CaseError, did_you_mean
+
+L = TypeVar("L")
+
+#: one place where limits can be written: its name and what stands there
+Layer = tuple[str, Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolved(Generic[L]):
+    """Limits of one probe with the source of each."""
+
+    values: L
+    sources: Mapping[str, str]
+
+    def source(self, name: str) -> str:
+        return self.sources.get(name, "default")
+
+
+def names_of(limits: type[Any]) -> list[str]:
+    """The names a limits class has."""
+    return [field.name for field in dataclasses.fields(limits)]
+
+
+def split_by_probe(written: Mapping[str, Any], probes: Mapping[str, type[Any]], where: str) -> dict[str, dict[str, Any]]:
+    """Give each probe its part of what was written for several.
+
+    A key is a limit's name (it goes to every probe that has it), a probe's name with a dict of limits, or
+    `probe.limit`. A name that no probe has is an error.
+    """
+    parts: dict[str, dict[str, Any]] = {name: {} for name in probes}
+    for key, value in written.items():
+        probe, _, limit = key.rpartition(".")
+        if isinstance(value, Mapping):
+            _known(key, probes, f"{where}: unknown probe")
+            for name in value:
+                _known(name, names_of(probes[key]), f"{where}: unknown limit of {key}")
+            parts[key].update(value)
+        elif probe:
+            _known(probe, probes, f"{where}: unknown probe")
+            _known(limit, names_of(probes[probe]), f"{where}: unknown limit of {probe}")
+            parts[probe][limit] = value
+        else:
+            takers = [name for name, limits in probes.items() if key in names_of(limits)]
+            if not takers:
+                _known(key, {name for limits in probes.values() for name in names_of(limits)}, f"{where}: unknown limit")
+            for name in takers:
+                parts[name].setdefault(key, value)
+    return parts
+
+
+def _known(name: str, known: Any, what: str) -> None:
+    if name not in known:
+        raise CaseError(f"{what} {name!r}{did_you_mean(name, known)}")
+
+
+def resolve(limits: type[L], layers: Sequence[Layer]) -> Resolved[L]:
+    """Make the limits of one probe; the first layer that has a name wins."""
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    hints = get_type_hints(limits)
+    for source, written in layers:
+        for name, value in written.items():
+            _known(name, names_of(limits), f"{source}: unknown limit")
+            if name not in values:
+                values[name] = _checked(value, hints[name], f"{source}: {name}")
+                sources[name] = source
+    return Resolved(limits(**values), sources)
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    """Check one value against its annotation: int, float, or either with None."""
+    options = getattr(hint, "__args__", (hint,))
+    if value is None and type(None) in options:
+        return None
+    wanted = int if int in options else float
+    word = "a whole number" if wanted is int else "a number"
+    if isinstance(value, bool) or not isinstance(value, (int,) if wanted is int else (int, float)):
+        raise CaseError(f"{where}={value!r}, but {word} is wanted")
+    if not math.isfinite(value) or value < 0:
+        raise CaseError(f"{where}={value!r}, but {word} of 0 or more is wanted")
+    return wanted(value)
+
+
+def parse_ini(lines: Sequence[str]) -> dict[str, Any]:
+    """Read the lines of `overfit_limits`, `steps = 300` or `overfit_batch.steps = 300`."""
+    written: dict[str, Any] = {}
+    for line in lines:
+        name, equals, text = (part.strip() for part in line.partition("="))
+        if not (name and equals and text):
+            raise CaseError(f"ini overfit_limits: {line!r} is not of the form 'limit = number' or 'probe.limit = number'")
+        try:
+            written[name] = int(text) if text.lstrip("+-").isdigit() else float(text)
+        except ValueError:
+            raise CaseError(f"ini overfit_limits: {line!r}: {text!r} is not a number") from None
+    return written

@@ -1,0 +1,81 @@
+"""Seeds for a run, and the promise that everything global is afterwards as it was before.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+
+#: the legacy generators (numpy, torch and tensorflow among them) take 32 bits
+_MASK = 0xFFFFFFFF
+
+Guard = Callable[[], AbstractContextManager[None]]
+
+
+def derived_seed(case: str, probe: str, seed: int) -> int:
+    """The seed of one probe on one case: depends on names and the user's seed, never on the order of tests."""
+    return (zlib.crc32(f"{case}:{probe}".encode()) ^ seed) & _MASK
+
+
+def seed_standard_library(seed: int) -> None:
+    """Seed `random`, and numpy's legacy generator where numpy is loaded."""
+    random.seed(seed)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(seed & _MASK)
+
+
+@contextlib.contextmanager
+def preserved(guards: Sequence[Guard] = ()) -> Iterator[None]:
+    """Restore RNG states and environment variables on the way out, also after an exception or Ctrl-C.
+
+    `guards` add what a framework keeps globally.
+    """
+    with contextlib.ExitStack() as stack:
+        for guard in (_preserved_random, _preserved_numpy, _preserved_environment, *guards):
+            stack.enter_context(guard())
+        yield
+
+
+@contextlib.contextmanager
+def _preserved_random() -> Iterator[None]:
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+@contextlib.contextmanager
+def _preserved_numpy() -> Iterator[None]:
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        yield
+        return
+    state = numpy.random.get_state()
+    errors = numpy.geterr()
+    try:
+        yield
+    finally:
+        numpy.random.set_state(state)
+        numpy.seterr(**errors)
+
+
+@contextlib.contextmanager
+def _preserved_environment() -> Iterator[None]:
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        for name, value in before.items():
+            if os.environ.get(name) != value:
+                os.environ[name] = value

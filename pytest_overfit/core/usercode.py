@@ -1,0 +1,66 @@
+"""Call the user's own code and, when it raises, show the user's frames and hide ours.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from pytest_overfit.core.errors import OverfitError, ProgramError
+
+_OURS = str(Path(__file__).parent.parent)
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+
+#: a message longer than this (frameworks print whole graphs) is cut
+_LONGEST = 600
+
+
+@contextlib.contextmanager
+def user_code(what: str) -> Iterator[None]:
+    """Turn an exception of the user's code into a `ProgramError` that names the call and the user's own frames.
+
+    `what` finishes the sentence "... raised", e.g. "the model factory". Our own errors and Ctrl-C pass unchanged;
+    `pytest.skip` and its like are no `Exception` and pass as well. An adapter may add a `note` to the exception
+    (`BaseException.add_note`), e.g. which layer refused which shape; notes come right after the first line.
+    """
+    __tracebackhide__ = True
+    try:
+        yield
+    except OverfitError:
+        raise
+    except Exception as error:
+        # `from None`: pytest would print the chain with all of the framework's frames; `__context__` still has it
+        raise ProgramError(_message(what, error)) from None
+
+
+def _message(what: str, error: Exception) -> str:
+    said = str(error).strip() or "(no message)"
+    first, *rest = said[:_LONGEST].splitlines()
+    lines = [f"{what} raised {type(error).__name__}: {first}"]
+    lines += [f"  {note}" for note in getattr(error, "__notes__", ())]
+    lines += [f"  {line}" for line in rest]
+    lines += [f"  {line}" for line in _user_frames(error.__traceback__)]
+    return "\n".join(lines)
+
+
+def _user_frames(trace: TracebackType | None, most: int = 4) -> list[str]:
+    """The innermost frames that are neither ours nor a library's, outermost first."""
+    frames = [each for each in traceback.extract_tb(trace) if _is_users(each.filename)]
+    shown = []
+    for each in frames[-most:]:
+        shown.append(f'File "{each.filename}", line {each.lineno}, in {each.name}')
+        if each.line:
+            shown.append(f"    {each.line.strip()}")
+    return shown
+
+
+def _is_users(filename: str) -> bool:
+    if filename.startswith(_OURS) or "site-packages" in filename or filename.startswith("<frozen"):
+        return False
+    return not filename.startswith(_LIBRARIES)

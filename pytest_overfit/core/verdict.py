@@ -1,0 +1,131 @@
+"""What a probe answers: findings, diagnoses and the verdict over them, as plain values.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Outcome = Literal["passed", "failed", "inconclusive", "not_applicable"]
+FindingOutcome = Literal["passed", "failed", "inconclusive", "warning", "note"]
+
+OUTCOMES: tuple[Outcome, ...] = ("passed", "failed", "inconclusive", "not_applicable")
+
+#: version of the dict form; a reader of a newer form must refuse it instead of guessing
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One observed number beside one limit."""
+
+    #: what was measured, a short name that never changes its meaning
+    name: str
+    #: the measurement; None when it could not be made
+    value: float | str | None
+    #: the limit it was held against; None for a fact without a limit
+    limit: float | str | None = None
+    #: how value and limit must stand to each other for the finding to pass
+    relation: Literal["<=", ">=", "=", ""] = ""
+    #: where the limit was written: call, marker, case, ini, default, or the theory it comes from
+    source: str = ""
+    outcome: FindingOutcome = "note"
+    #: one sentence for people
+    message: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """A fault by its name in the fault vocabulary, with the intervention that showed it."""
+
+    fault: str
+    evidence: str
+    cure: str
+    #: share of the planted twins of this fault for which the same evidence held
+    confidence: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The answer of one probe on one case, made of plain values only."""
+
+    probe: str
+    case: str
+    framework: str
+    outcome: Outcome
+    #: one line; its first 80 columns make sense alone
+    summary: str
+    findings: tuple[Finding, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = ()
+    #: the user's seed the runs were derived from, one for each run
+    seeds: tuple[int, ...] = ()
+    #: optimizer steps made
+    steps: int = 0
+    seconds: float = 0.0
+    #: training loss of every step of the first run
+    losses: tuple[float, ...] = ()
+    #: plain values of this probe
+    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """True for the outcome `passed` and for nothing else."""
+        return self.outcome == "passed"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain form: JSON values only, non-finite floats as the strings 'nan', 'inf', '-inf'."""
+        form = dataclasses.asdict(self)
+        form["schema"] = SCHEMA
+        plain = to_plain(form)
+        if not isinstance(plain, dict):  # pragma: no cover - asdict gives a dict
+            raise TypeError("a verdict's plain form is a dict")
+        return plain
+
+    @classmethod
+    def from_dict(cls, form: Mapping[str, Any]) -> Verdict:
+        """Rebuild a verdict from `to_dict`'s form; refuses a form that is newer than this version knows."""
+        if form.get("schema", SCHEMA) > SCHEMA:
+            raise ValueError(f"verdict has schema {form['schema']}, this version reads up to {SCHEMA}")
+        known = {field.name for field in dataclasses.fields(cls)}
+        values = {key: value for key, value in form.items() if key in known}
+        values["findings"] = tuple(
+            Finding(**{**each, "value": number(each["value"]), "limit": number(each["limit"])})
+            for each in values.get("findings", ())
+        )
+        values["diagnoses"] = tuple(Diagnosis(**each) for each in values.get("diagnoses", ()))
+        values["seeds"] = tuple(values.get("seeds", ()))
+        values["losses"] = tuple(float(each) for each in values.get("losses", ()))
+        return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What a probe's pure half decides; the run puts it into a verdict."""
+
+    outcome: Outcome
+    summary: str
+    findings: tuple[Finding, ...]
+
+
+def number(value: Any) -> Any:
+    """Turn the JSON spelling of a non-finite float back into the float."""
+    return float(value) if value in ("nan", "inf", "-inf") else value
+
+
+def to_plain(value: Any) -> Any:
+    """Reduce a value to what strict JSON can hold; numpy scalars become Python numbers."""
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(each) for each in value]
+    if isinstance(value, bool) or value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(float(value))
+    if hasattr(value, "tolist"):
+        return to_plain(value.tolist())
+    raise TypeError(f"a verdict holds plain values only, got {type(value).__name__}")

@@ -1,0 +1,4 @@
+"""Reading containers as samples; foreign containers are recognised through `sys.modules`.
+
+PYTEST_DONT_REWRITE
+"""

@@ -1,0 +1,201 @@
+"""The one batch a model has to memorise: taken from what the user gave, checked, and copied.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.core import foreign
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.usercode import user_code
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.core.case import Case
+
+    Array = NDArray[Any]
+
+#: rows taken from arrays and datasets, which have no batch size of their own
+ROWS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Inputs and targets as the user's own loop would get them: arrays, tensors, or tuples, lists and dicts of them."""
+
+    x: Any
+    y: Any
+    rows: int
+
+    def map(self, change: Callable[[Any], Any]) -> Batch:
+        """The same batch with every leaf changed."""
+        return Batch(map_leaves(self.x, change), map_leaves(self.y, change), self.rows)
+
+
+def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Rebuild tuples, lists and dicts around changed leaves; None stays None."""
+    if isinstance(value, Mapping):
+        return {key: map_leaves(each, change) for key, each in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_leaves(each, change) for each in value))
+    if isinstance(value, (tuple, list)):
+        return type(value)(map_leaves(each, change) for each in value)
+    return None if value is None else change(value)
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """The arrays and tensors inside tuples, lists and dicts, in order."""
+    if isinstance(value, Mapping):
+        for each in value.values():
+            yield from leaves(each)
+    elif isinstance(value, (tuple, list)):
+        for each in value:
+            yield from leaves(each)
+    elif value is not None:
+        yield value
+
+
+def to_numpy(leaf: Any) -> Array:
+    """A leaf as a numpy array on the host; tensors of half precision become float32."""
+    import numpy as np
+
+    if foreign.is_torch_tensor(leaf):
+        leaf = leaf.detach()
+        if str(leaf.dtype) in ("torch.bfloat16", "torch.float16"):
+            leaf = leaf.float()
+        return np.asarray(leaf.cpu())
+    array = np.asarray(leaf)
+    return array.astype(np.float32) if str(array.dtype) == "bfloat16" else array
+
+
+def batch_of(case: Case) -> Batch:
+    """Take the batch of a case and check it.
+
+    Raises `CaseError` for a batch that no model could be judged on: empty, of unequal lengths, not numeric.
+    """
+    given = _called(case.batch, "the batch function") if case.batch is not None else None
+    if given is None:
+        given = first_batch(_called(case.train, "the function given as train"), case)
+    x, y = _as_pair(given, case)
+    return checked(_listless(x), _listless(y), case)
+
+
+def _called(source: Any, what: str) -> Any:
+    if callable(source) and not hasattr(source, "__getitem__") and not hasattr(source, "__iter__"):
+        with user_code(what):
+            return source()
+    return source
+
+
+def first_batch(train: Any, case: Case) -> Any:
+    """The first batch of a loader, or the first rows of arrays and datasets."""
+    if isinstance(train, (tuple, list)) and len(train) == 2:
+        rows = int(case.fit_kwargs.get("batch_size") or ROWS)
+        return tuple(map_leaves(each, lambda leaf: leaf[:rows]) for each in train)
+    if foreign.is_instance(train, "torch.utils.data", "Dataset") and not foreign.is_instance(
+        train, "torch.utils.data", "IterableDataset"
+    ):
+        with user_code("reading the dataset given as train"):
+            return _collated([train[index] for index in range(min(ROWS, len(train)))])
+    if hasattr(train, "__getitem__") and hasattr(train, "num_batches"):  # a Keras PyDataset yields whole batches
+        with user_code("reading the dataset given as train"):
+            return train[0]
+    if hasattr(train, "__iter__"):
+        with user_code("reading the loader given as train"):
+            for batch in train:
+                return batch
+        raise CaseError(f"Case {case.name!r}: train= gave no batch: it is empty")
+    raise CaseError(
+        f"Case {case.name!r}: train= is {foreign.describe(train)}, but (x, y), a dataset, a loader, or a function "
+        "that returns one of these is wanted"
+    )
+
+
+def _collated(samples: list[Any]) -> Any:
+    """Stack the samples of a dataset, as a loader's default does."""
+    import sys
+
+    if not samples:
+        return ((), ())
+    return sys.modules["torch.utils.data"].default_collate(samples)
+
+
+def _as_pair(given: Any, case: Case) -> tuple[Any, Any]:
+    if isinstance(given, (tuple, list)) and len(given) == 2:
+        return given[0], given[1]
+    raise CaseError(
+        f"Case {case.name!r}: a batch is {foreign.describe(given)}, but a pair (inputs, targets) is wanted; "
+        "write batch=lambda: (x, y)"
+    )
+
+
+def _listless(value: Any) -> Any:
+    """Make arrays of plain lists of numbers, which no framework batches by itself."""
+    import numpy as np
+
+    if isinstance(value, list) and value and not any(hasattr(each, "shape") for each in value):
+        try:
+            return np.asarray(value)
+        except ValueError:
+            return value
+    return value
+
+
+def checked(x: Any, y: Any, case: Case) -> Batch:
+    """Check lengths and dtypes and copy, so that nothing a step does can reach the user's data."""
+    where = f"Case {case.name!r}:"
+    inputs, targets = list(leaves(x)), list(leaves(y))
+    if not inputs:
+        raise CaseError(f"{where} the batch has no inputs; give batch=(x, y) with at least two rows")
+    for side, found in (("inputs", inputs), ("targets", targets)):
+        for leaf in found:
+            _check_leaf(leaf, f"{where} the batch's {side}")
+    sizes = [len(leaf) for leaf in (*inputs, *targets)]
+    if min(sizes) == 0:
+        raise CaseError(f"{where} the batch is empty: inputs and targets have {_sizes(inputs)} and {_sizes(targets)} rows")
+    if len(set(sizes)) > 1:
+        raise CaseError(
+            f"{where} inputs and targets are of different length: {_sizes(inputs)} rows of x, {_sizes(targets)} of y; "
+            "rows come first on both sides (a model that wants another axis first transposes inside)"
+        )
+    return Batch(x, y, sizes[0]).map(_copied)
+
+
+def _sizes(found: list[Any]) -> str:
+    return " and ".join(str(len(leaf)) for leaf in found) or "no"
+
+
+def _copied(leaf: Any) -> Any:
+    if foreign.is_torch_tensor(leaf):
+        return leaf.detach().clone()
+    return leaf.copy() if hasattr(leaf, "copy") else copy.deepcopy(leaf)
+
+
+def _check_leaf(leaf: Any, where: str) -> None:
+    import numpy as np
+
+    shape = getattr(leaf, "shape", None)
+    if shape is None:
+        raise CaseError(f"{where}: {foreign.describe(leaf)}, but numpy arrays or tensors are wanted; write numpy.asarray(...)")
+    if len(shape) == 0:
+        raise CaseError(f"{where}: a single number without rows, but an array with one row a sample is wanted")
+    dtype = getattr(leaf, "dtype", None)
+    if dtype == np.dtype(object):
+        raise CaseError(
+            f"{where}: {foreign.describe(leaf)}; an array of Python objects cannot be fed to a model; write "
+            "x.astype('float32'), or pad rows of unequal length to one length"
+        )
+    array = to_numpy(leaf)
+    if array.dtype.kind in "fc" and not np.isfinite(array).all():
+        count = int((~np.isfinite(array)).sum())
+        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise CaseError(
+            f"{where}: {count} of {array.size} numbers are NaN or infinite, the first in row {row}; a model cannot "
+            "memorise what it cannot compute with: impute or drop them before the batch is made"
+        )

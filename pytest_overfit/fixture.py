@@ -1,0 +1,124 @@
+"""The ways in from a test: the fixture's methods and the parametrizing decorator.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.core.case import Case
+from pytest_overfit.core.errors import (
+    CaseError,
+    NotApplicable,
+    OverfitError,
+    ProbeFailed,
+    ProgramError,
+    did_you_mean,
+)
+from pytest_overfit.core.limits import Layer
+from pytest_overfit.core.run import checked_case, current_settings, probe_named, run_probe
+from pytest_overfit.core.verdict import Verdict
+from pytest_overfit.report.text import failure_text
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def demand(case: Case, probe: str, layers: Sequence[Layer] = ()) -> Verdict:
+    """Run one probe and raise unless it passed: `ProbeFailed` (failed or inconclusive) or `NotApplicable`."""
+    __tracebackhide__ = True
+    verdict = _without_our_frames(case, probe, layers)
+    if verdict.outcome == "not_applicable":
+        raise NotApplicable(f"{verdict.case}: {verdict.probe}: {verdict.summary}")
+    if not verdict.passed:
+        raise ProbeFailed(failure_text(verdict.to_dict(), current_settings().command()), verdict)
+    return verdict
+
+
+def _without_our_frames(case: Case, probe: str, layers: Sequence[Layer]) -> Verdict:
+    """Run the probe; an error of ours leaves here as if it had been raised on the user's line."""
+    __tracebackhide__ = True
+    try:
+        return run_probe(case, probe, layers)
+    except OverfitError as error:
+        caught = error
+    raise caught.with_traceback(None)
+
+
+class Overfit:
+    """What the fixture `overfit` gives: one method a probe.
+
+    Each runs its probe on a case, raises `ProbeFailed` (an `AssertionError`) when the verdict is not `passed`, and
+    returns the verdict otherwise. Limits given here win over the marker's, the case's and the ini file's. Stateless.
+    """
+
+    def batch(self, case: Case, **limits: Any) -> Verdict:
+        """The model memorises one batch: probe `overfit_batch`; see `pytest_overfit.probes.overfit_batch`.
+
+        Limits: `steps`, `max_loss_ratio`, `min_accuracy`, `min_token_accuracy`, `min_near_rows`, `budget` (seconds).
+        """
+        __tracebackhide__ = True
+        return demand(case, "overfit_batch", [("call", limits)])
+
+    def __repr__(self) -> str:
+        return "Overfit()"
+
+
+class BoundProbe:
+    """One probe for the argument `probe` of a test under `parametrize_with_probes`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, case: Case, **limits: Any) -> Verdict:
+        """Run this probe on the case; raises like the fixture's methods."""
+        __tracebackhide__ = True
+        return demand(case, self.name, [("call", limits)])
+
+    def __repr__(self) -> str:
+        return f"BoundProbe({self.name!r})"
+
+
+def parametrize_with_probes(
+    cases: Sequence[Case],
+    probes: Sequence[str] | None = None,
+    *,
+    expected_failures: Mapping[str, str] | None = None,
+) -> pytest.MarkDecorator:
+    """Parametrize a test with the arguments `case` and `probe`: every case with every probe, id `case-probe`.
+
+    The test calls `probe(case)`. `expected_failures` maps an id, or a case's name for all its probes, to the reason;
+    such a test must not pass (a strict xfail that takes `ProbeFailed` and `ProgramError`, so that a misuse is still
+    an error). Raises `CaseError` for two cases of one name, an unknown probe, or an expected failure of no test.
+    """
+    import pytest
+
+    chosen = [checked_case(case) for case in cases]
+    names = list(current_settings().probes()) if probes is None else list(probes)
+    for name in names:
+        probe_named(name, current_settings().probes())
+    twice = sorted({case.name for case in chosen if sum(each.name == case.name for each in chosen) > 1})
+    if twice:
+        raise CaseError(f"two cases are called {twice[0]!r}, but names make the test ids; give each case its own name")
+    reasons = dict(expected_failures or {})
+    ids = {f"{case.name}-{name}" for case in chosen for name in names}
+    for key, reason in reasons.items():
+        if key not in ids and key not in {case.name for case in chosen}:
+            raise CaseError(f"expected_failures: there is no test {key!r}{did_you_mean(key, ids)}")
+        if not isinstance(reason, str) or not reason.strip():
+            raise CaseError(f"expected_failures[{key!r}]={reason!r}, but the reason is wanted, in words")
+    parameters = [
+        pytest.param(case, BoundProbe(name), id=f"{case.name}-{name}", marks=_marks(pytest, reasons, case.name, name))
+        for case in chosen
+        for name in names
+    ]
+    return pytest.mark.parametrize(("case", "probe"), parameters)
+
+
+def _marks(pytest: Any, reasons: Mapping[str, str], case: str, probe: str) -> list[Any]:
+    reason = reasons.get(f"{case}-{probe}", reasons.get(case))
+    if reason is None:
+        return []
+    return [pytest.mark.xfail(reason=reason, raises=(ProbeFailed, ProgramError), strict=True)]

@@ -1,0 +1,4 @@
+"""Numbers that probes share, from numpy arrays and floats alone: no framework in here.
+
+PYTEST_DONT_REWRITE
+"""

@@ -1,0 +1,84 @@
+"""Checks on a trained model that cost a few forward passes: is evaluation steady, and does each row stand alone?
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.adapters.base import Learner
+
+    Array = NDArray[Any]
+
+#: differences below this share of the outputs' own spread are arithmetic: kernels sum in other orders for other rows
+_TOLERANCE = 1e-3
+
+#: with fewer rows a permutation can commute with the very mix-up it looks for, so the batch is repeated
+_FEWEST = 5
+
+
+def eval_forwards_agree(learner: Learner, rows: int) -> bool | None:
+    """Two eval-mode forward passes on the same batch give the same outputs; None: the model cannot be asked."""
+    everything = list(range(rows))
+    first, second = learner.outputs_for(everything), learner.outputs_for(everything)
+    if first is None or second is None or not first:
+        return None
+    return all(_close(a, b) for a, b in zip(first, second, strict=True))
+
+
+def rows_stand_alone(learner: Learner, rows: int) -> bool | None:
+    """Permuting the rows permutes the eval-mode outputs, and does nothing else; None: cannot be asked.
+
+    Outputs with a row on two axes (similarities of all pairs) may be permuted on both. Blind to mixing that is the
+    same for every order, such as a mean over the batch.
+    """
+    import numpy as np
+
+    base = [row % rows for row in range(max(rows, _FEWEST))]
+    order = np.random.default_rng(0).permutation(len(base))
+    plain, mixed = learner.outputs_for(base), learner.outputs_for([base[each] for each in order])
+    if plain is None or mixed is None:
+        return None
+    pairs = [(a, b) for a, b in zip(plain, mixed, strict=True) if a.shape[:1] == (len(base),)]
+    return all(_permuted(a, b, order) for a, b in pairs) if pairs else None
+
+
+def _permuted(plain: Array, mixed: Array, order: Array) -> bool:
+    if _close(plain[order], mixed):
+        return True
+    square = plain.ndim > 1 and plain.shape[1] == len(order)
+    return square and _close(plain[order][:, order], mixed)
+
+
+def _close(first: Array, second: Array) -> bool:
+    import numpy as np
+
+    if first.shape != second.shape:
+        return False
+    if first.dtype.kind not in "fc":
+        return bool((first == second).all())
+    same_holes = np.array_equal(np.isfinite(first), np.isfinite(second))
+    if not same_holes:
+        return False
+    a, b = np.nan_to_num(first.astype(np.float64)), np.nan_to_num(second.astype(np.float64))
+    spread = float(a.std()) or float(np.abs(a).max(initial=0.0)) or 1.0
+    return bool(np.abs(a - b).max(initial=0.0) <= _TOLERANCE * spread)
+
+
+def unsuitable(inputs: Sequence[Array], targets: Sequence[Array], groups: Array) -> str | None:
+    """Why no model could be told from a constant on this batch; None: it is fit for a test."""
+    rows = len(groups)
+    if rows < 2:
+        return "the batch has one row only; give it at least two, with different targets"
+    if len(set(groups.tolist())) == 1 and any(each.size for each in inputs):
+        return f"all {rows} inputs of the batch are equal; give it rows that differ"
+    if targets and all(bool((each == each[:1]).all()) for each in targets):
+        shown = targets[0].reshape(rows, -1)[0][:3]
+        value = ", ".join(str(each) for each in shown.tolist())
+        return f"all {rows} targets of the batch are equal ({value}); give it rows with different targets"
+    return None

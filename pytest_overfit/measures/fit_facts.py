@@ -1,0 +1,86 @@
+"""Measured facts beside a verdict on one batch: the references, and at most three hints about the cause.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_overfit.core.verdict import Finding
+
+_MOST_FACTS = 3
+_MOST_NAMES = 3
+
+
+def references(measured: Mapping[str, Any]) -> list[Finding]:
+    """The losses the fit was judged between, and how the loss was read."""
+    reference = measured["reference"]
+    how = reference["how"]
+    found = [Finding(name="constant_loss", value=reference["constant"], source=how, message="an output that ignores the input")]
+    if reference["best"] is not None:
+        found.append(Finding(name="best_loss", value=reference["best"], source=how, message="outputs that memorise"))
+    else:
+        found.append(Finding(
+            name="best_loss", value=None, source=how,
+            message="no lower bound: predictions and a margin below constant_loss decide",
+        ))  # fmt: skip
+    return found + [Finding(name="remark", value=None, message=each) for each in measured["remarks"]]
+
+
+def facts(measured: Mapping[str, Any], ratio: float) -> list[Finding]:
+    """What is known about the cause at no extra cost; nothing for a model that fits."""
+    if measured["stop"] == "fits":
+        return []
+    hints = [
+        _unmoved(measured["parameters"]),
+        _standing_at_constant(ratio),
+        _rising(measured["losses"]),
+        _without_gradient(measured["parameters"]),
+        _no_trainable(measured["parameters"]),
+    ]
+    found = [hint for hint in hints if hint is not None]
+    return [Finding(name="fact", value=None, message=each) for each in found[:_MOST_FACTS]]
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
+
+
+def _unmoved(parameters: Mapping[str, Any]) -> str | None:
+    names = parameters["unchanged"]
+    if not names:
+        return None
+    return f"{len(names)} of {parameters['tensors']} trainable parameters never changed: {_names(names)}"
+
+
+def _without_gradient(parameters: Mapping[str, Any]) -> str | None:
+    names = [each for each in parameters["without_gradient"] if each not in parameters["unchanged"]]
+    if not names:
+        return None
+    return f"{len(names)} of {parameters['tensors']} trainable parameters have no gradient at the end: {_names(names)}"
+
+
+def _no_trainable(parameters: Mapping[str, Any]) -> str | None:
+    if parameters["frozen"] and not parameters["trainable"]:
+        return f"all {parameters['frozen']} parameters are frozen"
+    return None
+
+
+def _standing_at_constant(ratio: float) -> str | None:
+    if math.isfinite(ratio) and abs(ratio - 1.0) < 0.02:
+        return "the loss stands at the constant's: the outputs do not depend on the input, as far as the loss can see"
+    return None
+
+
+def _rising(losses: Sequence[float]) -> str | None:
+    if len(losses) < 10 or not all(math.isfinite(each) for each in losses):
+        return None
+    tenth = max(1, len(losses) // 10)
+    first, last = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
+    if last > first + 0.05 * max(abs(first), 1e-12):
+        return f"the loss rises, from {first:.4g} in the first tenth of the steps to {last:.4g} in the last"
+    return None

@@ -1,0 +1,299 @@
+"""From the measurements of a single-batch run to a verdict, on plain values alone.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.measures import fit_facts
+from pytest_overfit.measures.agreement import Agreement
+from pytest_overfit.measures.fit_criteria import (
+    LIMIT_OF,
+    UNKNOWN_FLOOR,
+    agrees,
+    allowed,
+    can_tell,
+    fits,
+    loss_ratio,
+)
+from pytest_overfit.measures.reference import Reference
+from pytest_overfit.measures.trend import Trend, trend
+
+
+def judge_fit(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
+    """Judge one run; see `OverfitBatch` for what passing means."""
+    if measured.get("unsuitable"):
+        return _inconclusive(measured["unsuitable"], ())
+    return _Judge(measured, limits).judgement()
+
+
+def _inconclusive(why: str, findings: Sequence[Finding]) -> Judgement:
+    batch = Finding(name="batch", value=None, outcome="inconclusive", message=why)
+    return Judgement(outcome="inconclusive", summary=f"cannot tell: {why}", findings=(batch, *findings))
+
+
+def agreements_of(form: Mapping[str, Any]) -> list[Agreement]:
+    """Agreements out of their plain form."""
+    return [Agreement(**each) for each in form.get("agreements", ())]
+
+
+class _Judge:
+    """One measured run beside its limits."""
+
+    def __init__(self, measured: Mapping[str, Any], limits: Resolved[Any]) -> None:
+        self.measured, self.limits, self.values = measured, limits, limits.values
+        reference = measured["reference"]
+        self.reference = Reference(constant=reference["constant"], best=reference["best"], how=reference["how"])
+        self.points = measured["points"]
+        self.last = self.points[-1]
+        self.scores = agreements_of(self.last)
+        self.ratio = loss_ratio(self.last["loss"], self.reference)
+
+    def judgement(self) -> Judgement:
+        findings = (*self._loss_findings(), *self._agreement_findings(), *self._mode_findings(), *self._row_findings())
+        facts = fit_facts.facts(self.measured, self.ratio)
+        references = fit_facts.references(self.measured)
+        everything = (*findings, *references, *facts)
+        refuted = [each for each in findings if each.outcome == "failed"]
+        if refuted:
+            return Judgement(outcome="failed", summary=refuted[0].message, findings=everything)
+        open_ = [each for each in findings if each.outcome == "inconclusive"]
+        if open_:
+            return Judgement(outcome="inconclusive", summary=open_[0].message, findings=everything)
+        return Judgement(outcome="passed", summary=self._passed_summary(), findings=everything)
+
+    def _passed_summary(self) -> str:
+        shown = [f"{each.name.replace('_', ' ')} {each.value:.3g}" for each in self.scores if each.measure != "near_rows"]
+        score = ", ".join(shown) or "agreement: not measured"
+        loss = f"loss ratio {self.ratio:.2g}" if math.isfinite(self.ratio) else f"loss {self.last['loss']:.4g}"
+        return f"fits its batch of {self.measured['rows']} in {self.measured['steps']} steps: {loss}, {score}"
+
+    # ------------------------------------------------------------------- loss
+
+    def _loss_findings(self) -> list[Finding]:
+        below = self._below_minimum()
+        if below is not None:
+            return [below]
+        if self.measured["stop"] == "non_finite":
+            return [self._non_finite()]
+        if not can_tell(self.reference):
+            return [self._cannot_tell()]
+        if fits(self.last["loss"], self.scores, self.reference, self.values):
+            return [self._loss_finding("passed", "the loss is where memorising has it")]
+        return [self._unfitted()]
+
+    def _loss_finding(self, outcome: Any, message: str) -> Finding:
+        if self.reference.best is None:
+            return Finding(
+                name="loss", value=self.last["loss"], limit=self.reference.constant, relation="<=", outcome=outcome,
+                source="constant_loss less a margin", message=message,
+            )  # fmt: skip
+        return Finding(
+            name="loss_ratio", value=self.ratio, limit=self.values.max_loss_ratio, relation="<=", outcome=outcome,
+            source=self.limits.source("max_loss_ratio"), message=message,
+        )  # fmt: skip
+
+    def _below_minimum(self) -> Finding | None:
+        minimum = self.measured.get("minimum")
+        if not minimum:
+            return None
+        lowest = min((each["loss"] for each in self.points if math.isfinite(each["loss"])), default=math.inf)
+        constant = self.reference.constant or 0.0
+        if lowest >= minimum["value"] - 1e-4 * max(1.0, abs(constant)):
+            return None
+        wants = {"log_probabilities": "log-probabilities", "probabilities": "probabilities"}.get(minimum["domain"], "scores")
+        message = (
+            f"loss {lowest:.4g} lies below {minimum['value']:g}, the least {minimum['loss']} can be: it wants {wants}, "
+            "and targets inside its domain"
+        )
+        return Finding(
+            name="least_loss", value=lowest, limit=minimum["value"], relation=">=", source="theory", outcome="failed",
+            message=message,
+        )  # fmt: skip
+
+    def _non_finite(self) -> Finding:
+        losses = self.measured["losses"]
+        step = next((number for number, each in enumerate(losses, 1) if not math.isfinite(each)), len(losses))
+        value = losses[step - 1] if losses else math.nan
+        shown = value if not math.isfinite(value) else self.last["loss"]
+        return Finding(
+            name="first_non_finite_step", value=step, outcome="failed",
+            message=f"the loss is {shown} from step {step} on",
+        )  # fmt: skip
+
+    def _cannot_tell(self) -> Finding:
+        if self.reference.constant is None:
+            name, why = "constant_loss", "even an output that ignores the input makes this loss fall without limit"
+        else:
+            name, why = "constant_loss", (
+                f"the best constant output reaches loss {self.reference.constant:.4g}, as low as any free outputs do"
+            )
+        wrong = [each for each in self.scores if not agrees(each, self.values)]
+        if wrong:
+            return Finding(
+                name=name, value=self.reference.constant, outcome="failed",
+                message=f"{why}, and the predictions are wrong ({_score(wrong[0])}): the loss does not ask for the targets",
+            )  # fmt: skip
+        return Finding(name=name, value=self.reference.constant, outcome="inconclusive", message=f"cannot tell: {why}")
+
+    def _unfitted(self) -> Finding:
+        """The loss or the predictions are not there: is it still on its way?"""
+        steps = self.measured["steps"]
+        if self.measured["stop"] == "no_update":
+            return self._loss_finding("failed", f"no parameter changed in {steps} steps: nothing is trained")
+        slow = [self._trend(criterion) for criterion in self._open_criteria()]
+        where = self._where()
+        if self.measured["stop"] == "budget":
+            return self._loss_finding("inconclusive", f"the budget was spent at step {steps}, with {where}")
+        if slow and all(each.still_falling for each in slow):
+            needed = _round_up(max(each.reaches_goal_at or 0 for each in slow))
+            return self._loss_finding(
+                "inconclusive", f"still falling at step {steps}, with {where}; it needs about steps={needed}"
+            )
+        if self._floor_is_unknown():
+            return self._unknown_floor(where)
+        return self._loss_finding("failed", f"does not fit its batch: {where} after {steps} steps{self._standing()}")
+
+    def _where(self) -> str:
+        wrong = [each for each in self.scores if not agrees(each, self.values)]
+        if math.isfinite(self.ratio) and self.ratio > self.values.max_loss_ratio:
+            return f"loss at {self.ratio:.2f} of the constant's"
+        if wrong:
+            return _score(wrong[0])
+        return f"loss at {self.last['loss']:.4g}"
+
+    def _standing(self) -> str:
+        first, last = self.points[0]["loss"], self.last["loss"]
+        if last > first:
+            return ", risen"
+        return ", standing still" if math.isfinite(first) else ""
+
+    def _open_criteria(self) -> list[str]:
+        names = [each.name for each in self.scores if not agrees(each, self.values)]
+        if not math.isfinite(self.ratio) or self.ratio > self.values.max_loss_ratio:
+            names.append("loss_ratio")
+        return names
+
+    def _trend(self, criterion: str) -> Trend:
+        """Trend of one unmet criterion; shares move in jumps, so the loss stands in for them."""
+        steps = [each["step"] for each in self.points]
+        goal = self.values.max_loss_ratio
+        if criterion.startswith("worst_column"):
+            curves = [{score.name: score.value for score in agreements_of(each)} for each in self.points]
+            return trend(steps, [curve.get(criterion, math.nan) for curve in curves], goal)
+        if self.reference.best is None:
+            return Trend(0.0, 0.0, None)
+        ratios = [loss_ratio(each["loss"], self.reference) for each in self.points]
+        return trend(steps, ratios, min(goal, max(self.ratio, 1e-12) / 2) if criterion != "loss_ratio" else goal)
+
+    def _floor_is_unknown(self) -> bool:
+        return bool(self.measured["control"]) and self.ratio <= UNKNOWN_FLOOR
+
+    def _unknown_floor(self, where: str) -> Finding:
+        """A blinded control tells the constant's loss but not how low memorising can go."""
+        if self.scores and all(agrees(each, self.values) for each in self.scores):
+            return self._loss_finding("passed", f"every prediction agrees, with {where} of the blinded run's, floor unknown")
+        return self._loss_finding(
+            "inconclusive" if not self.scores else "failed",
+            f"{where}, standing still; predictions were {'wrong' if self.scores else 'not measured: give score='}",
+        )
+
+    # -------------------------------------------------------------- agreement
+
+    def _agreement_findings(self) -> list[Finding]:
+        if not self.scores:
+            return [Finding(name="agreement", value=None, message="not measured")]
+        return [self._agreement_finding(each) for each in self.scores]
+
+    def _agreement_finding(self, score: Agreement) -> Finding:
+        good = agrees(score, self.values)
+        # an unmet agreement of a run that is still falling is no refutation yet; the loss finding has decided that
+        pending = not good and self._loss_findings()[0].outcome == "inconclusive"
+        return Finding(
+            name=score.name, value=score.value, limit=allowed(score, self.values),
+            relation="<=" if score.measure == "worst_column" else ">=", source=self.limits.source(LIMIT_OF[score.measure]),
+            outcome="passed" if good else "inconclusive" if pending else "failed",
+            message="predictions agree" if good else f"does not fit its batch: {_score(score)}",
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------ modes
+
+    def _mode_findings(self) -> list[Finding]:
+        modes = self.measured["modes"]
+        fitted = self._mode_fits("fit")
+        findings = []
+        if fitted and modes["eval"]["loss"] is not None and can_tell(self.reference):
+            findings.append(self._eval_finding())
+        elif not fitted and self._mode_fits("train"):
+            culprit = modes.get("train_parts_at") or "a part of the model"
+            findings.append(Finding(
+                name="train_mode_loss", value=modes["train"]["loss"], outcome="failed",
+                message=f"fits in train mode only: {culprit} answers differently in evaluation",
+            ))  # fmt: skip
+        train = modes["train"]["loss"]
+        if train is not None and not any(each.name == "train_mode_loss" for each in findings):
+            findings.append(Finding(name="train_mode_loss", value=train, message="with dropout and augmentation on"))
+        return findings
+
+    def _mode_fits(self, mode: str) -> bool:
+        reading = self.measured["modes"][mode]
+        return fits(reading["loss"], agreements_of(reading), self.reference, self.values)
+
+    def _eval_finding(self) -> Finding:
+        loss = self.measured["modes"]["eval"]["loss"]
+        culprit = self.measured["modes"].get("eval_parts_at") or "a part of the model"
+        shown = {"name": "eval_mode_loss", "value": loss}
+        if self._mode_fits("eval"):
+            return Finding(**shown, outcome="passed", message="evaluation fits as well")
+        stuck = [each for each in self.measured["statistics"] if each["remaining"] == 1.0]
+        if stuck:
+            message = f"evaluation is wrong: running statistics of {stuck[0]['name']} never move"
+            return Finding(**shown, outcome="failed", message=f"{message} (loss {loss:.4g} there)")
+        if self._mode_fits("reestimated"):
+            return Finding(
+                **shown, outcome="warning",
+                message=f"evaluation lags: with running statistics of this batch the loss is "
+                f"{self.measured['modes']['reestimated']['loss']:.4g}",
+            )  # fmt: skip
+        return Finding(
+            **shown, outcome="failed",
+            message=f"evaluation is wrong: loss {loss:.4g} where training has {self.last['loss']:.4g}; {culprit} differs",
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------- rows
+
+    def _row_findings(self) -> list[Finding]:
+        findings = []
+        if self.measured["eval_forwards_agree"] is False:
+            culprit = self.measured["restless"] or "a part of the model"
+            findings.append(Finding(
+                name="eval_forwards_agree", value="no", limit="yes", relation="=", source="theory", outcome="failed",
+                message=f"evaluation is random: {culprit} answers the same input differently",
+            ))  # fmt: skip
+        if self.measured["rows_stand_alone"] is False:
+            findings.append(Finding(
+                name="rows_stand_alone", value="no", limit="yes", relation="=", source="theory", outcome="failed",
+                message="rows are mixed up inside the model: permuting the inputs does not permute the outputs",
+            ))  # fmt: skip
+        return findings
+
+
+def _score(score: Agreement) -> str:
+    detail = f" ({score.detail})" if score.detail else ""
+    if score.measure == "worst_column":
+        return f"1 - R2 is {score.value:.2f}{detail}"
+    return f"{score.name.replace('_', ' ')} {score.value:.2f}{detail}"
+
+
+def _round_up(steps: int) -> int:
+    """Two figures are all that a projection is good for."""
+    unit = 10 ** max(0, len(str(steps)) - 2)
+    return math.ceil(steps / unit) * unit
+
+

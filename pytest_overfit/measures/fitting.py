@@ -1,0 +1,165 @@
+"""Train on one batch, chunk by chunk, until the answer is known.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_overfit.measures.agreement import Agreement, agreements, inferred_head
+from pytest_overfit.measures.reference import Reference, closed_form, optimised, tied_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.adapters.base import Head, Learner, Reading
+
+    Array = NDArray[Any]
+
+#: short at first, because a small net fits in a few steps; long later, because every reading costs a forward pass
+_FIRST_CHUNKS = (5, 5, 10, 10, 20)
+_CHUNK = 25
+
+#: after a chunk end at which the batch fits, the confirmation needs no long chunk
+_CONFIRM = 5
+
+#: a guessed task is believed when outputs that memorise under the loss score at least this
+_BELIEVED = 0.9
+
+Stop = Literal["fits", "steps", "non_finite", "no_update", "budget"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Point:
+    """What was read at one chunk end."""
+
+    step: int
+    loss: float
+    agreements: tuple[Agreement, ...] = ()
+
+
+@dataclasses.dataclass(kw_only=True)
+class Run:
+    """One training run on one batch."""
+
+    reference: Reference
+    points: list[Point] = dataclasses.field(default_factory=list)
+    losses: list[float] = dataclasses.field(default_factory=list)
+    stop: Stop = "steps"
+    #: losses at chunk ends of the control run on blinded inputs, where there is one
+    control: list[float] = dataclasses.field(default_factory=list)
+
+
+class Fit:
+    """Trains a learner and reads how well it fits."""
+
+    def __init__(self, learner: Learner, task: str | None) -> None:
+        self.learner = learner
+        self.task = task
+        self.rows = len(learner.inputs[0])
+        self.groups = tied_rows(learner.inputs, self.rows)
+        self._inferred_is_believed = True
+        self.first = learner.read("fit")
+        self.reference = self._reference()
+
+    def _reference(self) -> Reference:
+        heads = self.first.heads
+        if len(heads) == 1 and heads[0].plain:
+            return closed_form(heads[0], self.groups)
+        found = optimised(self.learner, self.first, self.groups)
+        if found is None:
+            return Reference(constant=None, best=None, how="blinded run")
+        self._inferred_is_believed = self._believe(found)
+        return found
+
+    def _believe(self, reference: Reference) -> bool:
+        """A task guessed from shapes must be one that memorising this loss solves; embeddings are no classes."""
+        if self.first.heads or self.task is not None or not reference.best_outputs:
+            return True
+        head = inferred_head(reference.best_outputs, self.learner.targets, None)
+        scores = agreements([head], self.groups) if head is not None else []
+        return all(
+            each.value <= 1 - _BELIEVED if each.measure == "worst_column" else each.value >= _BELIEVED * each.best
+            for each in scores
+        )
+
+    def heads(self, reading: Reading) -> Sequence[Head]:
+        """The heads the loss showed, else a guess from shapes and the declared task."""
+        if reading.heads:
+            return reading.heads
+        if not self._inferred_is_believed:
+            return ()
+        head = inferred_head(reading.outputs, self.learner.targets, self.task)
+        return () if head is None else (head,)
+
+    def agreements(self, reading: Reading) -> tuple[Agreement, ...]:
+        """Scores of a reading; the case's own score replaces them."""
+        score = self.learner.score()
+        if score is not None:
+            return (Agreement(measure="score", value=score, best=1.0),)
+        return tuple(agreements(self.heads(reading), self.groups))
+
+    def point(self, step: int, reading: Reading) -> Point:
+        loss = math.nan if reading.loss is None else reading.loss
+        return Point(step=step, loss=loss, agreements=self.agreements(reading))
+
+    def run(
+        self, steps: int, fits: Callable[[Point, Reference], bool], proceed: Callable[[int, float], bool]
+    ) -> Run:
+        """Train for at most `steps` steps.
+
+        `fits` is asked at chunk ends and must say yes twice running; `proceed(step, loss)` may end the run (budget).
+        """
+        run = Run(reference=self.reference)
+        control = self.learner.blinded() if self.reference.how == "blinded run" else None
+        if self.first.loss is not None:
+            run.points.append(self.point(0, self.first))
+        confirmed = False
+        for size in _chunks(steps, lambda: confirmed):
+            run.losses += self.learner.train(size)
+            if control is not None:
+                run.control += control.train(size)[-1:]
+                run.reference = blinded_reference(run.control, run.losses)
+            point = self.point(len(run.losses), self.learner.read("fit"))
+            run.points.append(point)
+            if not (math.isfinite(point.loss) and all(math.isfinite(each) for each in run.losses[-size:])):
+                run.stop = "non_finite"
+                break
+            now = fits(point, run.reference)
+            if now and confirmed:
+                run.stop = "fits"
+                break
+            confirmed = now
+            if len(run.losses) == size and self._nothing_moved():
+                run.stop = "no_update"
+                break
+            if not proceed(point.step, point.loss):
+                run.stop = "budget"
+                break
+        return run
+
+    def _nothing_moved(self) -> bool:
+        facts = self.learner.parameters()
+        return not self.learner.has_schedule and facts.tensors > 0 and len(facts.unchanged) == facts.tensors
+
+
+def _chunks(steps: int, confirming: Callable[[], bool]) -> Iterator[int]:
+    done, number = 0, 0
+    while done < steps:
+        size = _FIRST_CHUNKS[number] if number < len(_FIRST_CHUNKS) else _CHUNK
+        size = min(_CONFIRM if confirming() else size, steps - done)
+        yield size
+        done, number = done + size, number + 1
+
+
+def blinded_reference(control: Sequence[float], losses: Sequence[float]) -> Reference:
+    """References from the control run: the least loss it came to; what memorising could reach is taken to be 0."""
+    finite = [each for each in control if math.isfinite(each)]
+    constant = min(finite) if finite else None
+    negative = any(each < 0 for each in (*finite, *losses))
+    how = "least loss of the same factory trained on blinded inputs"
+    return Reference(constant=constant, best=None if negative else 0.0, how=how)

@@ -1,0 +1,270 @@
+"""The two losses a fit is judged between: what a constant output can reach, and what memorising can reach.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.measures.minimise import Minimum, minimise
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.adapters.base import Head, Learner, Reading
+
+    Array = NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The reference losses of one batch under one loss. `None`: there is no such number."""
+
+    #: loss of the best output that is the same for every row (positions within a row are free)
+    constant: float | None
+    #: loss of the best free outputs, one row each, rows of identical inputs tied together
+    best: float | None
+    how: str
+    #: the outputs that reach `best`, where they were searched for
+    best_outputs: tuple[Array, ...] = ()
+
+
+def tied_rows(inputs: Sequence[Array], rows: int) -> Array:
+    """Number the distinct inputs: rows with the same number have identical inputs."""
+    import numpy as np
+
+    numbers: dict[bytes, int] = {}
+    arrays = [np.ascontiguousarray(each) for each in inputs if each.shape[:1] == (rows,)]
+    keys = [b"|".join(each[row].tobytes() for each in arrays) for row in range(rows)]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def closed_form(head: Head, groups: Array) -> Reference:
+    """References of a recognised plain loss: label entropy, binary entropy, variance, deviation from the median."""
+    import numpy as np
+
+    per_group = _PLAIN[head.plain]
+    constant = per_group(head, np.zeros_like(groups))
+    best = constant if not groups.size else per_group(head, groups)
+    return Reference(constant=constant * head.scale, best=best * head.scale, how=f"closed form of {head.loss_name}")
+
+
+def _entropy(head: Head, groups: Array) -> float:
+    import numpy as np
+
+    if head.targets.ndim == head.outputs.ndim:
+        share = np.moveaxis(head.targets, head.class_axis, -1).astype(np.float64)
+        return _mean_over_groups(share, groups, lambda part: _cross_entropy_with_mean(part, axis=-1))
+    classes = int(head.targets.max(initial=0)) + 1
+    flat = head.targets.reshape(len(groups), -1)
+    counted = np.ones(flat.shape, bool) if head.mask is None else head.mask.reshape(flat.shape)
+    cell = groups[:, None] * flat.shape[1] + np.arange(flat.shape[1])[None, :]
+    label = flat[counted].astype(np.int64)
+    _, cells = np.unique(cell[counted], return_inverse=True)
+    pairs, counts = np.unique(cells * classes + label, return_counts=True)
+    totals = np.bincount(cells)
+    share_of_cell = counts / totals[pairs // classes]
+    return float(-(counts * np.log(share_of_cell)).sum() / max(1, counted.sum()))
+
+
+def _cross_entropy_with_mean(targets: Array, axis: int) -> Array:
+    """Per row: cross-entropy of its target distribution with the rows' mean distribution."""
+    import numpy as np
+
+    mean = targets.mean(axis=0, keepdims=True)
+    return -(targets * np.log(np.where(mean > 0, mean, 1.0))).sum(axis=axis)
+
+
+def _binary_entropy(head: Head, groups: Array) -> float:
+    import numpy as np
+
+    pair = np.stack([head.targets, 1.0 - head.targets], axis=-1)
+    return _mean_over_groups(pair, groups, lambda part: _cross_entropy_with_mean(part, axis=-1))
+
+
+def _variance(head: Head, groups: Array) -> float:
+    return _mean_over_groups(head.targets, groups, lambda part: (part - part.mean(axis=0, keepdims=True)) ** 2)
+
+
+def _deviation(head: Head, groups: Array) -> float:
+    import numpy as np
+
+    return _mean_over_groups(head.targets, groups, lambda part: np.abs(part - np.median(part, axis=0, keepdims=True)))
+
+
+def _mean_over_groups(values: Array, groups: Array, per_target: Callable[[Array], Array]) -> float:
+    import numpy as np
+
+    values = values.astype(np.float64)
+    parts = [per_target(values[groups == group]) for group in np.unique(groups)]
+    return float(np.concatenate(parts).mean())
+
+
+_PLAIN: dict[str, Callable[[Any, Any], float]] = {
+    "cross_entropy": _entropy,
+    "binary_cross_entropy": _binary_entropy,
+    "squared_error": _variance,
+    "absolute_error": _deviation,
+}
+
+
+def optimised(learner: Learner, reading: Reading, groups: Array) -> Reference | None:
+    """References found by optimising free outputs under the user's own loss; None: outputs cannot be substituted.
+
+    Cost: some 50 to 300 evaluations of the loss alone, on outputs of the batch's size.
+    """
+    outputs = reading.outputs
+    rows = len(groups)
+    if not outputs or any(each.ndim == 0 or each.shape[0] != rows for each in outputs):
+        return None
+    if learner.loss_and_gradient(outputs) is None:
+        return None
+    declared = {head.domain for head in reading.heads}
+    for links in _candidate_links(outputs, declared):
+        found = _search(learner, outputs, groups, links)
+        if found is not None:
+            return found
+    return Reference(constant=None, best=None, how="optimised: even a constant output makes the loss fall without limit")
+
+
+def _search(learner: Learner, outputs: Sequence[Array], groups: Array, links: Sequence[_Link]) -> Reference | None:
+    import numpy as np
+
+    same = np.zeros_like(groups)
+    constant = _minimum(learner, outputs, same, links)
+    if not (constant.valid and constant.bounded):
+        return None
+    best = _minimum(learner, outputs, groups, links)
+    shapes = [each.shape[1:] for each in outputs]
+    free = tuple(link.out(z[groups]) for link, z in zip(links, _split(best.point, int(groups.max()) + 1, shapes), strict=True))
+    how = "optimised outputs under the loss itself"
+    if not best.valid:
+        return Reference(constant=constant.value, best=None, how=f"{how}; memorising outputs not found")
+    if not best.bounded:
+        return Reference(constant=constant.value, best=None, how=f"{how}; no lower bound", best_outputs=free)
+    return Reference(constant=constant.value, best=min(best.value, constant.value), how=how, best_outputs=free)
+
+
+def _minimum(learner: Learner, outputs: Sequence[Array], groups: Array, links: Sequence[_Link]) -> Minimum:
+    import numpy as np
+
+    count = int(groups.max()) + 1
+    shapes = [each.shape[1:] for each in outputs]
+    first = [np.stack([link.into(each)[groups == g].mean(axis=0) for g in range(count)]) for link, each in zip(links, outputs, strict=True)]
+
+    def function(point: Array) -> tuple[float, Array]:
+        free = _split(point, count, shapes)
+        shown = [link.out(z) for link, z in zip(links, free, strict=True)]
+        answer = learner.loss_and_gradient([each[groups] for each in shown])
+        if answer is None:  # the loss refused these outputs: a wall for the line search
+            return float("inf"), np.zeros_like(point)
+        value, gradients = answer
+        back = []
+        for link, out, gradient in zip(links, shown, gradients, strict=True):
+            tied = np.zeros_like(out)
+            np.add.at(tied, groups, gradient)
+            back.append(link.pull(out, tied).ravel())
+        return value, np.concatenate(back)
+
+    return minimise(function, np.concatenate([each.ravel() for each in first]))
+
+
+def _split(point: Array, count: int, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+    import numpy as np
+
+    sizes = [count * int(np.prod(shape)) for shape in shapes]
+    ends = np.cumsum([0, *sizes])
+    return [point[a:b].reshape(count, *shape) for a, b, shape in zip(ends, ends[1:], shapes, strict=False)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Link:
+    """Maps free numbers onto what an output can be; `pull` carries the gradient back."""
+
+    into: Callable[[Array], Array]
+    out: Callable[[Array], Array]
+    pull: Callable[[Array, Array], Array]
+
+
+def _identity() -> _Link:
+    import numpy as np
+
+    return _Link(lambda o: np.asarray(o, np.float64), lambda z: z, lambda o, g: g)
+
+
+def _sigmoid() -> _Link:
+    import numpy as np
+
+    def into(o: Array) -> Array:
+        inside = np.clip(np.asarray(o, np.float64), 1e-6, 1 - 1e-6)
+        logit: Array = np.log(inside) - np.log1p(-inside)
+        return logit
+
+    return _Link(into, lambda z: 1.0 / (1.0 + np.exp(-np.clip(z, -500, 500))), lambda o, g: g * o * (1.0 - o))
+
+
+def _softmax(axis: int) -> _Link:
+    import numpy as np
+
+    def out(z: Array) -> Array:
+        e = np.exp(z - z.max(axis=axis, keepdims=True))
+        share: Array = e / e.sum(axis=axis, keepdims=True)
+        return share
+
+    return _Link(
+        lambda o: np.log(np.clip(np.asarray(o, np.float64), 1e-6, None)),
+        out,
+        lambda o, g: o * (g - (g * o).sum(axis=axis, keepdims=True)),
+    )
+
+
+def _log_softmax(axis: int) -> _Link:
+    import numpy as np
+
+    def out(z: Array) -> Array:
+        shifted = z - z.max(axis=axis, keepdims=True)
+        logs: Array = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+        return logs
+
+    return _Link(
+        lambda o: np.asarray(o, np.float64), out, lambda o, g: g - np.exp(o) * g.sum(axis=axis, keepdims=True)
+    )
+
+
+def _candidate_links(outputs: Sequence[Array], declared: set[str]) -> list[list[_Link]]:
+    """Which domains to try, in order.
+
+    A row that sums to one is a distribution by design, never by chance, and its loss may make sense nowhere else. A
+    range of [0, 1] can be chance, so that one is only used where unbounded outputs make no sense.
+    """
+    import numpy as np
+
+    fixed: list[_Link | None] = []
+    for each in outputs:
+        axis = simplex_axis(each)
+        if axis is not None:
+            fixed.append(_softmax(axis))
+        elif each.ndim > 1 and np.issubdtype(each.dtype, np.floating) and (axis := simplex_axis(np.exp(each.clip(max=1)))) is not None:
+            fixed.append(_log_softmax(axis))
+        elif "probabilities" in declared and bool(((each >= 0) & (each <= 1)).all()):
+            fixed.append(_sigmoid())
+        else:
+            fixed.append(None)
+    plain = [link or _identity() for link in fixed]
+    squashed = [link or (_sigmoid() if bool(((o >= 0) & (o <= 1)).all()) else _identity()) for link, o in zip(fixed, outputs, strict=True)]
+    return [plain, squashed] if None in fixed else [plain]
+
+
+def simplex_axis(values: Array) -> int | None:
+    """The axis along which these are distributions over at least two classes, or None."""
+    import numpy as np
+
+    if values.ndim < 2 or not np.issubdtype(values.dtype, np.floating) or values.min(initial=0) < -1e-6:
+        return None
+    for axis in (values.ndim - 1, 1):
+        if values.shape[axis] > 1 and np.allclose(values.sum(axis=axis), 1.0, atol=1e-3):
+            return axis
+    return None

@@ -1,0 +1,273 @@
+"""The pytest plugin: options, ini, marker, fixture and hooks, and nothing else.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+import warnings
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed, did_you_mean
+from pytest_overfit.core.limits import parse_ini, split_by_probe
+from pytest_overfit.core.run import Settings, checked_case, current_settings, probe_named, set_settings
+from pytest_overfit.fixture import demand
+from pytest_overfit.report.junit import properties
+from pytest_overfit.report.progress import Progress
+
+if TYPE_CHECKING:
+    from pytest_overfit import Overfit, Verdict
+    from pytest_overfit.core.case import Case
+
+_SEED = "seed of the probes, a whole number; a verdict that did not pass names the one that was used"
+_MARKER = (
+    "overfit(*probes, **limits): the test returns a pytest_overfit.Case; each probe (default: all) becomes a test of "
+    "its own, with these limits"
+)
+_INI = ("overfit_seed", "overfit_budget", "overfit_limits")
+#: the parameter that carries the probe of a marked test
+_PROBE = "overfit_probe"
+_FORMS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("overfit", "pytest-overfit: can the model learn?")
+    group.addoption("--overfit-json", metavar="PATH", help="write all verdicts as JSON to this file")
+    group.addoption("--overfit-seed", metavar="N", help=_SEED + "; wins over case and ini")
+    parser.addini("overfit_seed", f"{_SEED} (default 0)", type="int", default=0)
+    parser.addini("overfit_budget", "seconds that a probe may train (default: no limit)", type="float", default=None)
+    parser.addini("overfit_limits", "limits, 'limit = number' or 'probe.limit = number' a line", type="linelist")
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from pytest_overfit import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", _MARKER)
+    try:
+        run = OverfitRun(config)
+    except CaseError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.pluginmanager.register(run, "overfit-run")
+
+
+@pytest.fixture(scope="session")
+def overfit() -> Overfit:
+    """Run probes on a case: `overfit.batch(case, max_loss_ratio=0.02)` raises unless the model memorises one batch."""
+    from pytest_overfit.fixture import Overfit
+
+    return Overfit()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    mark = metafunc.definition.get_closest_marker("overfit")
+    if mark is None:
+        return
+    try:
+        names = _marked_probes(mark)
+    except CaseError as error:
+        pytest.fail(f"{metafunc.definition.nodeid}: {error}", pytrace=False)
+    metafunc.fixturenames.append(_PROBE)
+    metafunc.parametrize(_PROBE, names, ids=names)
+
+
+def _marked_probes(mark: pytest.Mark) -> list[str]:
+    """The probes a marker names, or all; its limits are checked here, at collection."""
+    probes = current_settings().probes()
+    names = [probe_named(name, probes).name for name in mark.args] or list(probes)
+    split_by_probe(mark.kwargs, {name: probes[name].limits for name in names}, "marker")
+    return names
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
+    __tracebackhide__ = True
+    mark = pyfuncitem.get_closest_marker("overfit")
+    probe = pyfuncitem.callspec.params.get(_PROBE) if hasattr(pyfuncitem, "callspec") else None
+    if mark is None or probe is None:
+        return None
+    wanted = inspect.signature(pyfuncitem.obj).parameters
+    case = pyfuncitem.obj(**{name: value for name, value in pyfuncitem.funcargs.items() if name in wanted})
+    demand(_returned_case(case), probe, [("marker", mark.kwargs)])
+    return True
+
+
+def _returned_case(case: Any) -> Case:
+    if case is None:
+        raise CaseError("a test marked `overfit` returns its Case, this one returned None; end it with `return Case(...)`")
+    return checked_case(case)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    error = call.excinfo.value if call.excinfo is not None else None
+    if isinstance(error, NotApplicable):
+        report.outcome, report.longrepr = "skipped", (str(item.path), (item.location[1] or 0) + 1, f"Skipped: {error}")
+    elif call.excinfo is not None and isinstance(error, (ProbeFailed, OverfitError)) and report.failed:
+        if item.get_closest_marker("overfit") is not None:  # no frame of the user's is on the way: the message is all
+            report.longrepr = call.excinfo.getrepr(style="value")
+    forms = item.stash.get(_FORMS, [])
+    if forms:
+        report.overfit = list(forms)  # rides on the report, through xdist as well
+        forms.clear()
+    return report
+
+
+class OverfitRun:
+    """One test run: the settings of its probes, and all verdicts, collected where pytest reports."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.item: pytest.Item | None = None
+        self.json_path = _json_path(config)
+        #: (test, case, probe) -> plain form; a rerun replaces what was there and counts the attempt
+        self.forms: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self.progress = Progress(self._write, time.monotonic)
+        hook = config.hook
+        self.settings = Settings(
+            seed=_seed(config.getoption("overfit_seed")),
+            default_seed=_seed(_ini(config, "overfit_seed")) or 0,
+            ini=_ini_limits(config),
+            extra_probes=tuple(probe for found in hook.pytest_overfit_probes() for probe in found),
+            make_learner=lambda case, batch, seed: hook.pytest_overfit_make_learner(case=case, batch=batch, seed=seed),
+            record=self._record,
+            record_error=self._record_error,
+            progress=self.progress if _on_terminal(config) else lambda *_: None,
+            command=self._command,
+        )
+        if self.settings.ini:
+            split_by_probe(self.settings.ini, {each.name: each.limits for each in self.settings.probes().values()}, "ini")
+        self._reset = set_settings(self.settings)
+
+    def pytest_unconfigure(self) -> None:
+        self._reset()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        self.item = item
+        try:
+            return (yield)
+        finally:
+            self.item = None
+
+    def _record(self, verdict: Verdict) -> None:
+        self.progress.clear()
+        form = verdict.to_dict()
+        if self.item is not None:
+            self.item.stash.setdefault(_FORMS, []).append(form)
+            new = properties(form)
+            kept = [each for each in self.item.user_properties if each[0] not in {name for name, _ in new}]
+            self.item.user_properties[:] = [*kept, *new]
+        self.config.hook.pytest_overfit_verdict(verdict=verdict)
+
+    def _record_error(self, case: str, probe: str, error: BaseException) -> None:
+        self.progress.clear()
+        if self.item is not None:
+            form = {"case": case, "probe": probe, "error": type(error).__name__, "message": str(error)}
+            self.item.stash.setdefault(_FORMS, []).append(form)
+
+    def _command(self) -> str:
+        if self.item is None:
+            return ""
+        seed = "" if self.settings.seed is None else f" --overfit-seed={self.settings.seed}"
+        return f"pytest '{self.item.nodeid}'{seed}"
+
+    def _write(self, text: str) -> None:
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        terminal = self.config.pluginmanager.getplugin("terminalreporter")
+        if capture is not None and terminal is not None:
+            with capture.global_and_fixture_disabled():
+                terminal.write(text, flush=True)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for form in getattr(report, "overfit", ()):
+            key = (report.nodeid, form["case"], form["probe"])
+            attempts = self.forms.get(key, {}).get("attempts", 0) + 1
+            self.forms[key] = {**form, "test": report.nodeid, "attempts": attempts}
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        verdicts = [form for form in self.forms.values() if "outcome" in form]
+        if verdicts and self.config.get_verbosity() >= 0:
+            from pytest_overfit.report.text import summary_lines
+
+            terminalreporter.section("overfit")
+            for line in summary_lines(verdicts):
+                terminalreporter.line(line[: terminalreporter._tw.fullwidth - 1])
+        if self.json_path is not None and not hasattr(self.config, "workerinput"):
+            terminalreporter.line(f"overfit: {len(verdicts)} verdicts written to {self.json_path}")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        if self.json_path is None or hasattr(self.config, "workerinput"):
+            return
+        from pytest_overfit.report.json_file import document, write_json
+
+        form = document(list(self.forms.values()))
+        self.config.hook.pytest_overfit_update_json(config=self.config, document=form)
+        write_json(self.json_path, form)
+
+
+def _ini(config: pytest.Config, name: str) -> Any:
+    try:
+        return config.getini(name)
+    except (TypeError, ValueError) as error:
+        raise CaseError(f"ini {name}: {error}") from None
+
+
+def _ini_limits(config: pytest.Config) -> dict[str, Any]:
+    """Limits of the ini file; names that begin like ours but are not known are refused with the nearest one."""
+    overridden = [str(each).partition("=")[0].strip() for each in config.getoption("override_ini", None) or ()]
+    with warnings.catch_warnings():  # pytest 9.2 has no other way to see names that nobody registered
+        warnings.simplefilter("ignore")
+        written = list(getattr(config, "inicfg", ()))
+    for name in (*written, *overridden):
+        if name.startswith("overfit") and name not in _INI:
+            raise CaseError(f"ini: unknown option {name!r}{did_you_mean(name, _INI)}")
+    budget = _ini(config, "overfit_budget")
+    limits = parse_ini(_ini(config, "overfit_limits"))
+    return limits if budget is None else {"budget": budget, **limits}
+
+
+def _seed(text: Any) -> int | None:
+    if text is None:
+        return None
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise CaseError(f"overfit seed {text!r}, but a whole number of 0 or more is wanted")
+    return value
+
+
+def _json_path(config: pytest.Config) -> Path | None:
+    given = config.getoption("overfit_json")
+    if given is None:
+        return None
+    path = Path(config.invocation_params.dir, given)
+    if path.is_dir():
+        raise CaseError(f"--overfit-json={given}: that is a folder; name a file in it")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise CaseError(f"--overfit-json={given}: the folder {path.parent} does not exist or cannot be written")
+    return path
+
+
+def _on_terminal(config: pytest.Config) -> bool:
+    """True where a person watches: a terminal, not a CI log, not an xdist worker."""
+    import sys
+
+    in_ci = any(os.environ.get(name) for name in ("CI", "BUILD_NUMBER"))
+    return not in_ci and not hasattr(config, "workerinput") and sys.__stdout__ is not None and sys.__stdout__.isatty()

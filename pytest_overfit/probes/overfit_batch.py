@@ -1,0 +1,145 @@
+"""Can this model, with its own loss and optimizer, memorise one batch?
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.verdict import Judgement
+from pytest_overfit.measures.evaluation import eval_forwards_agree, rows_stand_alone, unsuitable
+from pytest_overfit.measures.fit_criteria import fits
+from pytest_overfit.measures.fit_judgement import judge_fit
+from pytest_overfit.measures.fitting import Fit, Point, Run
+from pytest_overfit.measures.reference import Reference, tied_rows
+from pytest_overfit.probes.base import Bench
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OverfitBatchLimits:
+    """Limits of `overfit_batch`."""
+
+    #: optimizer steps at most. BatchNorm nets need 3 to 30, small MLPs and CNNs 30 to 200, language models 300
+    steps: int = 500
+    #: (loss - best_loss) / (constant_loss - best_loss). Over 160 faulty and 192 healthy programs, 0.05 together with
+    #: the agreement below failed no healthy one; for squared error it is 1 - R2
+    max_loss_ratio: float = 0.05
+    #: share of rows (every column of a multilabel target) predicted right, of what contradictory labels leave
+    min_accuracy: float = 1.0
+    #: the same where a row holds many targets (tokens, pixels): language models keep a few wrong for long
+    min_token_accuracy: float = 0.95
+    #: share of rows of a regression that must be nearer to their target than the constant is
+    min_near_rows: float = 0.9
+    #: seconds; None: no limit, so that a slow machine cannot change a verdict
+    budget: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise CaseError(f"steps={self.steps}, but at least 1 step is wanted")
+        if not 0 < self.max_loss_ratio < 1:
+            raise CaseError(
+                f"max_loss_ratio={self.max_loss_ratio:g}, but a number between 0 and 1 is wanted: at 1 a model that "
+                "ignores its input would pass"
+            )
+        for name in ("min_accuracy", "min_token_accuracy", "min_near_rows"):
+            value = getattr(self, name)
+            if not 0 < value <= 1:
+                raise CaseError(f"{name}={value:g}, but a share above 0 and up to 1 is wanted")
+
+
+class OverfitBatch:
+    """Trains on one batch with the user's own loss and optimizer until it is memorised, or `steps` are made.
+
+    *Measured*: the data term of the loss, with dropout and augmentation off and batch normalisation on batch
+    statistics, between `constant_loss` (best output that ignores the input) and `best_loss` (best free outputs), and
+    the agreement of predictions with targets. *Passing* means: at most `max_loss_ratio` of the way up from the best
+    loss to the constant's, at two chunk ends running, and predictions agree; eval mode fits as well, or would with
+    settled running statistics; two eval-mode forward passes agree; rows do not influence each other by their order.
+
+    *Cannot see*: what one batch does not show, such as labels shuffled against inputs, too little data, a leak
+    between splits, or rows mixed symmetrically. *Cost*: the training steps, a forward pass at each chunk end (every
+    25 steps), and about ten forward passes in the end.
+    """
+
+    name = "overfit_batch"
+    limits = OverfitBatchLimits
+
+    def measure(self, bench: Bench, limits: OverfitBatchLimits) -> dict[str, Any]:
+        """Train one learner and return plain values; see `_measured` for the keys."""
+        learner = bench.make_learner()
+        rows = len(learner.inputs[0])
+        why_not = unsuitable(learner.inputs, learner.targets, tied_rows(learner.inputs, rows))
+        if why_not is not None:
+            return {"framework": learner.framework, "steps": 0, "losses": [], "unsuitable": why_not}
+        fit = Fit(learner, bench.case.task)
+        start = bench.clock()
+
+        def proceed(step: int, loss: float) -> bool:
+            bench.progress(step, limits.steps, loss)
+            return limits.budget is None or bench.clock() - start < limits.budget
+
+        def fitting(point: Point, reference: Reference) -> bool:
+            return fits(point.loss, point.agreements, reference, limits)
+
+        return _measured(fit, fit.run(limits.steps, fitting, proceed))
+
+    def judge(self, measured: Mapping[str, Any], limits: Resolved[OverfitBatchLimits]) -> Judgement:
+        """Decide from the measured values alone."""
+        return judge_fit(measured, limits)
+
+
+def _measured(fit: Fit, run: Run) -> dict[str, Any]:
+    """Everything the judgement needs, as plain values."""
+    learner = fit.learner
+    steady = eval_forwards_agree(learner, fit.rows)
+    facts = learner.parameters()
+    return {
+        "framework": learner.framework,
+        "steps": len(run.losses),
+        "losses": run.losses,
+        "rows": fit.rows,
+        "stop": run.stop,
+        "reference": {"constant": run.reference.constant, "best": run.reference.best, "how": run.reference.how},
+        "minimum": _minimum(fit),
+        "points": [dataclasses.asdict(each) for each in run.points],
+        "control": run.control,
+        "modes": _modes(fit),
+        "eval_forwards_agree": steady,
+        "restless": learner.differing_module("eval", "eval") if steady is False else None,
+        "rows_stand_alone": rows_stand_alone(learner, fit.rows) if steady is not False else None,
+        "parameters": dataclasses.asdict(facts),
+        "has_schedule": learner.has_schedule,
+        "statistics": [dataclasses.asdict(each) for each in learner.statistics()],
+        "remarks": list(learner.remarks),
+    }
+
+
+def _minimum(fit: Fit) -> dict[str, Any] | None:
+    """The least value the recognised loss can have when it is used as documented."""
+    heads = fit.first.heads
+    if len(heads) == 1 and heads[0].plain and heads[0].minimum is not None:
+        return {"value": heads[0].minimum, "loss": heads[0].loss_name, "domain": heads[0].domain}
+    return None
+
+
+def _modes(fit: Fit) -> dict[str, Any]:
+    """Loss and agreement of the trained model in every mode, and the module where two modes part."""
+    found: dict[str, Any] = {}
+    for mode in ("fit", "eval", "train", "reestimated"):
+        reading = fit.learner.read(mode)
+        found[mode] = {
+            "loss": reading.loss,
+            "agreements": [dataclasses.asdict(each) for each in fit.agreements(reading)],
+        }
+    differ = fit.learner.differing_module
+    found["eval_parts_at"] = differ("fit", "reestimated") or differ("fit", "eval")
+    found["train_parts_at"] = differ("fit", "train")
+    return found
+
+
+PROBE = OverfitBatch()

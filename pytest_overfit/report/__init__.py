@@ -1,0 +1,4 @@
+"""Showing verdicts, from their plain form alone.
+
+PYTEST_DONT_REWRITE
+"""

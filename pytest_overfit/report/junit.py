@@ -1,0 +1,22 @@
+"""Verdicts as properties of a JUnit test case.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def properties(form: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and value of each property: outcome, summary, seeds, steps, and every finding that has a number."""
+    prefix = f"overfit.{form['case']}.{form['probe']}"
+    found = [
+        (f"{prefix}.outcome", form["outcome"]),
+        (f"{prefix}.summary", form["summary"]),
+        (f"{prefix}.seed", ",".join(str(each) for each in form["seeds"])),
+        (f"{prefix}.steps", str(form["steps"])),
+    ]
+    numbers = [each for each in form["findings"] if each["value"] is not None]
+    return found + [(f"{prefix}.{each['name']}", str(each["value"])) for each in numbers]

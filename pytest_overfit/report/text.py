@@ -1,0 +1,115 @@
+"""Verdicts as terminal text.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_BARS = "▁▂▃▄▅▆▇█"
+_SPARKS = 40
+
+#: how an outcome is said in a first line; nobody may take an inconclusive verdict for a refuted model
+WORDS = {
+    "passed": "passed",
+    "failed": "FAILED",
+    "inconclusive": "INCONCLUSIVE (not refuted)",
+    "not_applicable": "not applicable",
+}
+
+Form = Mapping[str, Any]
+
+
+def first_line(form: Form) -> str:
+    """Case, outcome and reason in one line that makes sense alone."""
+    return f"{form['case']}: {WORDS[form['outcome']]}: {form['summary']}"
+
+
+def failure_text(form: Form, command: str = "") -> str:
+    """The message of a verdict that did not pass: reason, findings in columns, curve, facts, how to run it alone."""
+    blocks = [first_line(form)]
+    table = findings_table(form["findings"])
+    if table:
+        blocks += ["", *table]
+    losses = [float(each) for each in form["losses"]]
+    if losses:
+        blocks += ["", _curve(losses, form)]
+    blocks += [f"  fact  {each['message']}" for each in form["findings"] if each["name"] == "fact"]
+    blocks += [f"  note  {each['message']}" for each in form["findings"] if each["name"] == "remark"]
+    for each in form["diagnoses"]:
+        blocks.append(f"  cause {each['fault']}: {each['evidence']}; cure: {each['cure']}")
+    blocks += ["", *_again(form, command)]
+    return "\n".join(blocks)
+
+
+def _curve(losses: Sequence[float], form: Form) -> str:
+    return (
+        f"  loss  {short(losses[0])} {sparkline(losses)} {short(losses[-1])}"
+        f"   {form['steps']} steps, {form['seconds']:.1f} s, {form['framework']}"
+    )
+
+
+def _again(form: Form, command: str) -> list[str]:
+    seed = ", ".join(str(each) for each in form["seeds"])
+    lines = [f"  probe {form['probe']}, seed {seed}"]
+    return [*lines, f"  alone {command}"] if command else lines
+
+
+def findings_table(findings: Sequence[Form]) -> list[str]:
+    """Findings with a number in columns: mark, name, value, limit, where the limit comes from, what it says."""
+    rows = [_row(each) for each in findings if each["name"] not in ("fact", "remark")]
+    if not rows:
+        return []
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        lines.append("  " + "  ".join([*cells, row[5]]).rstrip())
+    return lines
+
+
+_MARKS = {"passed": "ok", "failed": "FAIL", "inconclusive": "?", "warning": "warn", "note": ""}
+
+
+def _row(finding: Form) -> tuple[str, str, str, str, str, str]:
+    limit = "" if finding["limit"] is None else f"{finding['relation']} {short(finding['limit'])}"
+    value = "-" if finding["value"] is None else short(finding["value"])
+    source = f"({finding['source']})" if finding["source"] and finding["limit"] is not None else ""
+    return _MARKS[finding["outcome"]], finding["name"], value, limit, source, finding["message"]
+
+
+def short(value: Any) -> str:
+    """A number in at most four significant figures."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.4g}"
+
+
+def sparkline(values: Sequence[float], width: int = _SPARKS) -> str:
+    """The curve in block characters; a gap where it is not finite."""
+    if not values:
+        return ""
+    picked = [values[round(i * (len(values) - 1) / max(1, min(width, len(values)) - 1))] for i in range(min(width, len(values)))]
+    finite = [each for each in picked if math.isfinite(each)]
+    if not finite:
+        return "×" * len(picked)
+    low, high = min(finite), max(finite)
+    unit = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[round((each - low) * unit)] if math.isfinite(each) else "×" for each in picked)
+
+
+def summary_lines(forms: Sequence[Form]) -> list[str]:
+    """One line a verdict for the end of the test run."""
+    rows = [(each["case"], each["probe"], WORDS[each["outcome"]].split(" (")[0], each["summary"]) for each in forms]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    return ["  ".join([*(row[c].ljust(widths[c]) for c in range(3)), row[3]]) for row in rows]
+
+
+def progress_line(case: str, probe: str, step: int, of: int, loss: float) -> str:
+    """What a terminal shows while a probe runs."""
+    return f"{probe} {case}: step {step} of {of}, loss {short(loss)}"
