@@ -150,15 +150,15 @@ class _Judge:
         slow = [self._trend(criterion) for criterion in self._open_criteria()]
         where = self._where()
         if self.measured["stop"] == "budget":
-            return self._loss_finding("inconclusive", f"the budget was spent at step {steps}, with {where}")
+            return self._loss_finding("inconclusive", f"the budget was spent at step {steps} ({where})")
         if slow and all(each.still_falling for each in slow):
             needed = _round_up(max(each.reaches_goal_at or 0 for each in slow))
             return self._loss_finding(
-                "inconclusive", f"still falling at step {steps}, with {where}; it needs about steps={needed}"
+                "inconclusive", f"still falling at step {steps} ({where}); it needs about steps={needed}"
             )
         if self._floor_is_unknown():
             return self._unknown_floor(where)
-        return self._loss_finding("failed", f"does not fit its batch: {where} after {steps} steps{self._standing()}")
+        return self._loss_finding("failed", f"{where} after {steps} steps{self._standing()}")
 
     def _where(self) -> str:
         wrong = [each for each in self.scores if not agrees(each, self.values)]
@@ -219,7 +219,7 @@ class _Judge:
             name=score.name, value=score.value, limit=allowed(score, self.values),
             relation="<=" if score.measure == "worst_column" else ">=", source=self.limits.source(LIMIT_OF[score.measure]),
             outcome="passed" if good else "inconclusive" if pending else "failed",
-            message="predictions agree" if good else f"does not fit its batch: {_score(score)}",
+            message="predictions agree" if good else f"wrong predictions: {_score(score)}",
         )  # fmt: skip
 
     # ------------------------------------------------------------------ modes

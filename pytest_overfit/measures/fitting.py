@@ -64,7 +64,15 @@ class Fit:
         self.groups = tied_rows(learner.inputs, self.rows)
         self._inferred_is_believed = True
         self.first = learner.read("fit")
+        self._gradient = self._first_gradient()
         self.reference = self._reference()
+
+    def _first_gradient(self) -> Array | None:
+        """The loss's gradient by the model's first output, where a task has to be guessed."""
+        if self.first.heads or len(self.first.outputs) != 1:
+            return None
+        answer = self.learner.loss_and_gradient(self.first.outputs)
+        return None if answer is None else answer[1][0]
 
     def _reference(self) -> Reference:
         heads = self.first.heads
@@ -80,8 +88,7 @@ class Fit:
         """A task guessed from shapes must be one that memorising this loss solves; embeddings are no classes."""
         if self.first.heads or self.task is not None or not reference.best_outputs:
             return True
-        head = inferred_head(reference.best_outputs, self.learner.targets, None)
-        scores = agreements([head], self.groups) if head is not None else []
+        scores = agreements(self._inferred(reference.best_outputs), self.groups)
         return all(
             each.value <= 1 - _BELIEVED if each.measure == "worst_column" else each.value >= _BELIEVED * each.best
             for each in scores
@@ -93,8 +100,21 @@ class Fit:
             return reading.heads
         if not self._inferred_is_believed:
             return ()
-        head = inferred_head(reading.outputs, self.learner.targets, self.task)
-        return () if head is None else (head,)
+        return self._inferred(reading.outputs)
+
+    def _inferred(self, outputs: Sequence[Array]) -> Sequence[Head]:
+        head = inferred_head(outputs, self.learner.targets, self.task)
+        if head is None:
+            return ()
+        return (dataclasses.replace(head, mask=self._asked_for(head)),)
+
+    def _asked_for(self, head: Head) -> Array | None:
+        """True where the loss looks at a target at all: elsewhere (hand-masked padding) its gradient is zero."""
+        if self._gradient is None or self._gradient.shape != head.outputs.shape:
+            return None
+        asked = self._gradient != 0
+        mask: Array = asked.any(axis=head.class_axis) if head.kind == "classes" and asked.ndim > head.targets.ndim else asked
+        return mask.reshape(head.targets.shape) if mask.size == head.targets.size else None
 
     def agreements(self, reading: Reading) -> tuple[Agreement, ...]:
         """Scores of a reading; the case's own score replaces them."""

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
+#: standard deviation of the noise at the start of a search, as a share of the outputs' own spread
+_NUDGE = 1e-2
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reference:
     """The reference losses of one batch under one loss. `None`: there is no such number."""
@@ -67,7 +71,7 @@ def _entropy(head: Head, groups: Array) -> float:
     pairs, counts = np.unique(cells * classes + label, return_counts=True)
     totals = np.bincount(cells)
     share_of_cell = counts / totals[pairs // classes]
-    return float(-(counts * np.log(share_of_cell)).sum() / max(1, counted.sum()))
+    return float((counts * -np.log(share_of_cell)).sum() / max(1, counted.sum()))
 
 
 def _cross_entropy_with_mean(targets: Array, axis: int) -> Array:
@@ -127,7 +131,7 @@ def optimised(learner: Learner, reading: Reading, groups: Array) -> Reference | 
         found = _search(learner, outputs, groups, links)
         if found is not None:
             return found
-    return Reference(constant=None, best=None, how="optimised: even a constant output makes the loss fall without limit")
+    return Reference(constant=None, best=None, how="optimised outputs under the loss itself")
 
 
 def _search(learner: Learner, outputs: Sequence[Array], groups: Array, links: Sequence[_Link]) -> Reference | None:
@@ -139,7 +143,8 @@ def _search(learner: Learner, outputs: Sequence[Array], groups: Array, links: Se
         return None
     best = _minimum(learner, outputs, groups, links)
     shapes = [each.shape[1:] for each in outputs]
-    free = tuple(link.out(z[groups]) for link, z in zip(links, _split(best.point, int(groups.max()) + 1, shapes), strict=True))
+    found = _split(best.point, int(groups.max()) + 1, shapes)
+    free = tuple(link.out(z[groups]) for link, z in zip(links, found, strict=True))
     how = "optimised outputs under the loss itself"
     if not best.valid:
         return Reference(constant=constant.value, best=None, how=f"{how}; memorising outputs not found")
@@ -153,7 +158,13 @@ def _minimum(learner: Learner, outputs: Sequence[Array], groups: Array, links: S
 
     count = int(groups.max()) + 1
     shapes = [each.shape[1:] for each in outputs]
-    first = [np.stack([link.into(each)[groups == g].mean(axis=0) for g in range(count)]) for link, each in zip(links, outputs, strict=True)]
+    # a little noise, because a constant output is a stationary point of more losses than it is a minimum of
+    noise = np.random.default_rng(0)
+    first = [
+        np.stack([link.into(each)[groups == g].mean(axis=0) for g in range(count)])
+        for link, each in zip(links, outputs, strict=True)
+    ]
+    first = [each + _NUDGE * (1.0 + each.std()) * noise.standard_normal(each.shape) for each in first]
 
     def function(point: Array) -> tuple[float, Array]:
         free = _split(point, count, shapes)
@@ -247,14 +258,17 @@ def _candidate_links(outputs: Sequence[Array], declared: set[str]) -> list[list[
         axis = simplex_axis(each)
         if axis is not None:
             fixed.append(_softmax(axis))
-        elif each.ndim > 1 and np.issubdtype(each.dtype, np.floating) and (axis := simplex_axis(np.exp(each.clip(max=1)))) is not None:
+        elif (axis := simplex_axis(np.exp(each.clip(max=1)))) is not None:
             fixed.append(_log_softmax(axis))
         elif "probabilities" in declared and bool(((each >= 0) & (each <= 1)).all()):
             fixed.append(_sigmoid())
         else:
             fixed.append(None)
     plain = [link or _identity() for link in fixed]
-    squashed = [link or (_sigmoid() if bool(((o >= 0) & (o <= 1)).all()) else _identity()) for link, o in zip(fixed, outputs, strict=True)]
+    squashed = [
+        link or (_sigmoid() if bool(((o > 0) & (o < 1)).all()) and o.std() > 0 else _identity())
+        for link, o in zip(fixed, outputs, strict=True)
+    ]
     return [plain, squashed] if None in fixed else [plain]
 
 

@@ -31,7 +31,7 @@ def first_line(form: Form) -> str:
 def failure_text(form: Form, command: str = "") -> str:
     """The message of a verdict that did not pass: reason, findings in columns, curve, facts, how to run it alone."""
     blocks = [first_line(form)]
-    table = findings_table(form["findings"])
+    table = findings_table(form["findings"], form["summary"])
     if table:
         blocks += ["", *table]
     losses = [float(each) for each in form["losses"]]
@@ -58,9 +58,9 @@ def _again(form: Form, command: str) -> list[str]:
     return [*lines, f"  alone {command}"] if command else lines
 
 
-def findings_table(findings: Sequence[Form]) -> list[str]:
-    """Findings with a number in columns: mark, name, value, limit, where the limit comes from, what it says."""
-    rows = [_row(each) for each in findings if each["name"] not in ("fact", "remark")]
+def findings_table(findings: Sequence[Form], summary: str = "") -> list[str]:
+    """Findings in columns: mark, name, value, limit, where the limit comes from, and what it says beyond the summary."""
+    rows = [_row(each, summary) for each in findings if each["name"] not in ("fact", "remark")]
     if not rows:
         return []
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
@@ -74,11 +74,12 @@ def findings_table(findings: Sequence[Form]) -> list[str]:
 _MARKS = {"passed": "ok", "failed": "FAIL", "inconclusive": "?", "warning": "warn", "note": ""}
 
 
-def _row(finding: Form) -> tuple[str, str, str, str, str, str]:
+def _row(finding: Form, summary: str) -> tuple[str, str, str, str, str, str]:
     limit = "" if finding["limit"] is None else f"{finding['relation']} {short(finding['limit'])}"
     value = "-" if finding["value"] is None else short(finding["value"])
     source = f"({finding['source']})" if finding["source"] and finding["limit"] is not None else ""
-    return _MARKS[finding["outcome"]], finding["name"], value, limit, source, finding["message"]
+    message = "see above" if finding["message"] == summary else finding["message"]
+    return _MARKS[finding["outcome"]], finding["name"], value, limit, source, message
 
 
 def short(value: Any) -> str:

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.base import Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.adapters.torch import checks, forensics
-from pytest_overfit.adapters.torch.losses import LossCall, LossCalls, heads_of
+from pytest_overfit.adapters.torch.losses import LossCall, LossCalls, Scrutiny, heads_of
 from pytest_overfit.adapters.torch.modes import Modes
 from pytest_overfit.adapters.torch.state import preserved_generators
 from pytest_overfit.core.errors import CaseError
@@ -63,7 +63,7 @@ class TorchLearner:
         self.targets = tuple(to_numpy(each) for each in leaves(self.batch.y))
         self.remarks: tuple[str, ...] = ()
         self._captured: LossCall | None = None
-        self._own_targets: set[int] = set()
+        self._scrutiny = Scrutiny()
         self._modes = Modes(model)
         self._where = f"Case {case.name!r}:"
         self._first_forward()
@@ -144,7 +144,7 @@ class TorchLearner:
         with seen, user_code(f"{self._where} the loss"):
             loss = self._loss(outputs, self.batch.y)
         checks.is_scalar_loss(loss, self.case)
-        self._own_targets = {number for number, call in enumerate(seen.calls) if call.target.requires_grad}
+        self._scrutiny = Scrutiny.of(seen.calls, loss)
 
     @contextlib.contextmanager
     def _explained(self, what: str) -> Iterator[None]:
@@ -225,8 +225,7 @@ class TorchLearner:
             return Reading(loss=None, outputs=shown)
         with LossCalls() as seen, torch.no_grad():
             loss = self._loss(outputs, self.batch.y)
-        calls = [call for number, call in enumerate(seen.calls) if number not in self._own_targets]
-        heads = heads_of(calls, loss, self.batch.rows)
+        heads = heads_of(seen.calls, loss, self.batch.rows, self._scrutiny)
         return Reading(loss=float(loss), outputs=shown, heads=heads)
 
     @staticmethod

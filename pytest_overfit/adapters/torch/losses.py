@@ -77,24 +77,56 @@ class LossCalls(TorchFunctionMode):
         return result
 
 
-def heads_of(calls: Sequence[LossCall], loss: Tensor, rows: int) -> tuple[Head, ...]:
+@dataclasses.dataclass
+class Scrutiny:
+    """What was learnt once about the calls of a loss, from its graph; calls are known by their order."""
+
+    #: calls whose target the model made itself: they predict nothing
+    own_targets: set[int] = dataclasses.field(default_factory=set)
+    #: for a call inside a larger loss: True where the loss looks at that output at all
+    asked: dict[int, Tensor] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, calls: Sequence[LossCall], loss: Tensor) -> Scrutiny:
+        """Look through the graph of a loss; a gradient of exactly zero means hand-masked (padding, weights of 0)."""
+        own = {number for number, call in enumerate(calls) if call.target.requires_grad}
+        if len(calls) == 1 and _is_the_whole_loss(calls[0], loss):
+            return cls(own)
+        open_ = {number: call.input for number, call in enumerate(calls) if call.input.requires_grad and number not in own}
+        if not open_:
+            return cls(own)
+        gradients = torch.autograd.grad(loss, list(open_.values()), retain_graph=True, allow_unused=True)
+        return cls(own, {number: each != 0 for number, each in zip(open_, gradients, strict=True) if each is not None})
+
+
+def heads_of(calls: Sequence[LossCall], loss: Tensor, rows: int, scrutiny: Scrutiny) -> tuple[Head, ...]:
     """Turn recorded calls into heads.
 
     Left out: calls that cannot be lined up with the batch's rows, and those whose target the model made itself.
     """
-    usable = [call for call in calls if not call.target.requires_grad]
-    exact = len(usable) == 1 and len(calls) == 1 and _is_the_whole_loss(calls[0], loss)
-    if len(usable) > _LOOP and len({(call.function, call.input.shape) for call in usable}) == 1:
-        head = _looped(usable, rows)
+    usable = {number: call for number, call in enumerate(calls) if number not in scrutiny.own_targets}
+    exact = len(calls) == 1 and _is_the_whole_loss(calls[0], loss)
+    if len(usable) > _LOOP and len({(call.function, call.input.shape) for call in usable.values()}) == 1:
+        head = _looped(list(usable.values()), rows)
         return () if head is None else (head,)
     heads = []
-    for number, call in enumerate(usable):
+    for number, call in usable.items():
         head = _KNOWN[call.function](call)
-        head = head and _lined_up(head, rows)
+        head = head and _lined_up(_narrowed(head, scrutiny.asked.get(number)), rows)
         if head is not None:
             name = f"{call.name} {number + 1}" if len(usable) > 1 else ""
             heads.append(dataclasses.replace(head, name=name, plain=head.plain if exact else ""))
     return tuple(heads)
+
+
+def _narrowed(head: Head, asked: Tensor | None) -> Head:
+    """Leave out the targets that the loss does not look at."""
+    if asked is None or head.kind not in ("classes", "binary") or tuple(asked.shape) != head.outputs.shape:
+        return head
+    looked = to_numpy(asked)
+    if head.kind == "classes":
+        looked = looked.any(axis=head.class_axis)
+    return dataclasses.replace(head, mask=looked if head.mask is None else looked & head.mask)
 
 
 def _is_the_whole_loss(call: LossCall, loss: Tensor) -> bool:
