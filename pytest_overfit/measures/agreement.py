@@ -43,12 +43,15 @@ class Agreement:
         return f"{self.measure}[{self.head}]" if self.head else self.measure
 
 
-def agreements(heads: Sequence[Head], groups: Array) -> list[Agreement]:
-    """Score every head that can be scored; an empty list means: not measured."""
+def agreements(heads: Sequence[Head], groups: Array, cells: Array | None = None) -> list[Agreement]:
+    """Score every head that can be scored; an empty list means: not measured.
+
+    `groups` and `cells` number the inputs that cannot be told apart, as rows and as single positions.
+    """
     found: list[Agreement] = []
     for head in heads:
         if head.kind == "classes":
-            found.extend(_classes(head, groups))
+            found.extend(_classes(head, groups, cells))
         elif head.kind == "binary":
             found.extend(_binary(head, groups))
         elif head.kind == "values":
@@ -56,7 +59,7 @@ def agreements(heads: Sequence[Head], groups: Array) -> list[Agreement]:
     return found
 
 
-def _classes(head: Head, groups: Array) -> list[Agreement]:
+def _classes(head: Head, groups: Array, cells: Array | None) -> list[Agreement]:
     import numpy as np
 
     predicted = head.outputs.argmax(axis=head.class_axis)
@@ -73,7 +76,8 @@ def _classes(head: Head, groups: Array) -> list[Agreement]:
     if not counted.any():
         return []
     measure: Measure = "token_accuracy" if label.ndim > 1 else "accuracy"
-    best = _majority_share(label, counted, groups)
+    tied = cells if cells is not None and cells.shape == label.shape else None
+    best = _majority_share(label, counted, groups, tied)
     return [Agreement(measure=measure, value=float(right[counted].mean()), best=best, head=head.name)]
 
 
@@ -101,19 +105,20 @@ def padding(tokens: Array) -> Array:
     return none
 
 
-def _majority_share(label: Array, counted: Array, groups: Array) -> float:
+def _majority_share(label: Array, counted: Array, groups: Array, cells: Array | None = None) -> float:
     """Share that is right when every distinct input answers its most frequent label at every position."""
     import numpy as np
 
-    if len(np.unique(groups)) == len(groups):
+    if cells is None and len(np.unique(groups)) == len(groups):
         return 1.0
     flat, used = label.reshape(len(groups), -1), counted.reshape(len(groups), -1)
-    right = 0
-    for group in np.unique(groups):
-        rows = groups == group
-        for labels, mask in zip(flat[rows].T, used[rows].T, strict=True):
-            right += int(np.unique(labels[mask], return_counts=True)[1].max(initial=0))
-    return right / int(used.sum())
+    if cells is None:
+        cells = groups[:, None] * flat.shape[1] + np.arange(flat.shape[1])[None, :]
+    _, cell = np.unique(cells[used], return_inverse=True)
+    _, kind = np.unique(flat[used], return_inverse=True)
+    table = np.zeros((cell.max() + 1, kind.max() + 1), np.int64)
+    np.add.at(table, (cell, kind), 1)
+    return float(table.max(axis=1).sum() / used.sum())
 
 
 def _binary(head: Head, groups: Array) -> list[Agreement]:

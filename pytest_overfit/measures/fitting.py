@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_overfit.measures.agreement import Agreement, agreements, inferred_head
-from pytest_overfit.measures.reference import Reference, closed_form, optimised, tied_rows
+from pytest_overfit.measures.reference import Reference, closed_form, optimised, prefix_cells, tied_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +65,12 @@ class Fit:
         self._inferred_is_believed = True
         self.first = learner.read("fit")
         self._gradient = self._first_gradient()
+        self.cells = self._cells()
         self.reference = self._reference()
+
+    def _cells(self) -> Array | None:
+        heads = self.first.heads
+        return prefix_cells(heads[0], self.learner.inputs, self.groups) if len(heads) == 1 else None
 
     def _first_gradient(self) -> Array | None:
         """The loss's gradient by the model's first output, where a task has to be guessed."""
@@ -77,7 +82,7 @@ class Fit:
     def _reference(self) -> Reference:
         heads = self.first.heads
         if len(heads) == 1 and heads[0].plain:
-            return closed_form(heads[0], self.groups)
+            return closed_form(heads[0], self.groups, self.cells)
         found = optimised(self.learner, self.first, self.groups)
         if found is None:
             return Reference(constant=None, best=None, how="blinded run")
@@ -121,7 +126,7 @@ class Fit:
         score = self.learner.score()
         if score is not None:
             return (Agreement(measure="score", value=score, best=1.0),)
-        return tuple(agreements(self.heads(reading), self.groups))
+        return tuple(agreements(self.heads(reading), self.groups, self.cells))
 
     def point(self, step: int, reading: Reading) -> Point:
         loss = math.nan if reading.loss is None else reading.loss

@@ -46,13 +46,49 @@ def tied_rows(inputs: Sequence[Array], rows: int) -> Array:
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
-def closed_form(head: Head, groups: Array) -> Reference:
-    """References of a recognised plain loss: label entropy, binary entropy, variance, deviation from the median."""
+def prefix_cells(head: Head, inputs: Sequence[Array], groups: Array) -> Array | None:
+    """Ties at single positions: (rows, positions) numbers of what a causal model can tell apart; None: not needed.
+
+    A model that reads from left to right cannot know how rows with a common beginning go on, so its outputs on that
+    beginning are the same. Whether it reads so is measured: only if all its outputs on common beginnings agree.
+    """
+    import numpy as np
+
+    rows = len(groups)
+    sequences = [each.reshape(rows, each.shape[1], -1) for each in inputs if each.ndim > 1]
+    if head.kind != "classes" or head.targets.ndim != 2 or head.outputs.ndim != 3 or not sequences:
+        return None
+    positions = head.targets.shape[1]
+    sequences = [each for each in sequences if positions <= each.shape[1] <= positions + 1]
+    if not sequences:
+        return None
+    outputs = np.moveaxis(head.outputs, head.class_axis, -1)
+    slack = 1e-3 * (float(outputs.std()) or 1.0)
+    known, cells, shared = np.zeros(rows, np.int64), np.zeros((rows, positions), np.int64), False
+    for position in range(positions):
+        keys = [(int(known[row]), *(each[row, position].tobytes() for each in sequences)) for row in range(rows)]
+        numbers: dict[Any, int] = {}
+        known = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+        for number in range(len(numbers)):
+            same = known == number
+            if len(set(groups[same].tolist())) > 1:
+                shared = True
+                if float(np.ptp(outputs[same, position], axis=0).max()) > slack:
+                    return None
+        cells[:, position] = known * positions + position
+    return cells if shared else None
+
+
+def closed_form(head: Head, groups: Array, cells: Array | None = None) -> Reference:
+    """References of a recognised plain loss: label entropy, binary entropy, variance, deviation from the median.
+
+    `cells`: finer ties, from `prefix_cells`.
+    """
     import numpy as np
 
     per_group = _PLAIN[head.plain]
     constant = per_group(head, np.zeros_like(groups))
-    best = constant if not groups.size else per_group(head, groups)
+    best = _label_entropy(head, cells) if cells is not None else per_group(head, groups)
     return Reference(constant=constant * head.scale, best=best * head.scale, how=f"closed form of {head.loss_name}")
 
 
@@ -62,15 +98,20 @@ def _entropy(head: Head, groups: Array) -> float:
     if head.targets.ndim == head.outputs.ndim:
         share = np.moveaxis(head.targets, head.class_axis, -1).astype(np.float64)
         return _mean_over_groups(share, groups, lambda part: _cross_entropy_with_mean(part, axis=-1))
+    positions = int(np.prod(head.targets.shape[1:]))
+    return _label_entropy(head, groups[:, None] * positions + np.arange(positions)[None, :])
+
+
+def _label_entropy(head: Head, cells: Array) -> float:
+    """Mean entropy of the counted labels that share a cell."""
+    import numpy as np
+
     classes = int(head.targets.max(initial=0)) + 1
-    flat = head.targets.reshape(len(groups), -1)
+    flat = head.targets.reshape(cells.shape)
     counted = np.ones(flat.shape, bool) if head.mask is None else head.mask.reshape(flat.shape)
-    cell = groups[:, None] * flat.shape[1] + np.arange(flat.shape[1])[None, :]
-    label = flat[counted].astype(np.int64)
-    _, cells = np.unique(cell[counted], return_inverse=True)
-    pairs, counts = np.unique(cells * classes + label, return_counts=True)
-    totals = np.bincount(cells)
-    share_of_cell = counts / totals[pairs // classes]
+    _, cell = np.unique(cells[counted], return_inverse=True)
+    pairs, counts = np.unique(cell * classes + flat[counted].astype(np.int64), return_counts=True)
+    share_of_cell = counts / np.bincount(cell)[pairs // classes]
     return float((counts * -np.log(share_of_cell)).sum() / max(1, counted.sum()))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from pytest_overfit.adapters.keras.heads import Pair
+from pytest_overfit.adapters.keras.losses import Pair
 from pytest_overfit.adapters.keras.stepping import own
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
@@ -89,8 +89,9 @@ def _check_one_hot(pair: Pair, shape: tuple[int, ...], what: str) -> None:
             if pair.loss.name == "categorical_crossentropy"
             else "take a loss for class labels"
         )
-        raise CaseError(f"{said}; they look like class labels: {change} or one-hot the targets: "
-                        f"keras.ops.one_hot(y, {shape[-1]})")
+        raise CaseError(
+            f"{said}; they look like class labels: {change} or one-hot the targets: keras.ops.one_hot(y, {shape[-1]})"
+        )
     raise CaseError(f"{said}; make the last layer as wide as the targets, or the targets as wide as it is")
 
 
@@ -129,7 +130,9 @@ def _remedy(labels: Array, classes: int) -> str:
     if classes == 1:
         return "write loss='binary_crossentropy' for one unit, or give the last layer one unit a class"
     if labels.min() < 0:
-        return "number the classes from 0, or name the label to leave out: SparseCategoricalCrossentropy(ignore_class=...)"
+        return (
+            "number the classes from 0, or name the label to leave out: SparseCategoricalCrossentropy(ignore_class=...)"
+        )
     if labels.min() >= 1 and labels.max() == classes:
         return "number the classes from 0: y - 1"
     return f"give the last layer {int(labels.max()) + 1} units"

@@ -107,7 +107,9 @@ def _of_classes(targets: Array, weights: Any) -> Array:
     if labels.ndim > 1:
         labels = labels.argmax(axis=-1) if labels.shape[-1] != 1 else labels[..., 0]
     labels = np.round(labels).astype(int)
-    return np.array([weights.get(int(each), 1.0) for each in labels.reshape(len(labels), -1)[:, 0]], keras.config.floatx())
+    return np.array(
+        [weights.get(int(each), 1.0) for each in labels.reshape(len(labels), -1)[:, 0]], keras.config.floatx()
+    )
 
 
 def _of_samples(samples: Any, batch: Batch, case: Case) -> Any:

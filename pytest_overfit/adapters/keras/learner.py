@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
-from pytest_overfit.adapters.keras import checks, layers, stepping
+from pytest_overfit.adapters.keras import checks, facts, layers, stepping
 from pytest_overfit.adapters.keras.errors import user_call
-from pytest_overfit.adapters.keras.feed import Feed, feed_of
-from pytest_overfit.adapters.keras.heads import Pair, heads_of, pairs_of
-from pytest_overfit.adapters.keras.reading import Reader, numbers, total_loss
+from pytest_overfit.adapters.keras.feed import feed_of
+from pytest_overfit.adapters.keras.heads import heads_of
+from pytest_overfit.adapters.keras.losses import Pair, pairs_of
+from pytest_overfit.adapters.keras.reading import Reader, numbers
 from pytest_overfit.adapters.keras.state import held
 from pytest_overfit.data.batch import leaves
 
@@ -53,15 +54,11 @@ def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any
 
 
 def _first_outputs(reader: Reader) -> Any:
-    """Outputs of an eval-mode pass, which builds the layers; None where a custom step uses the parts on its own."""
-    model = reader.model
-    try:
-        with held(model):
-            return reader.forward(training=False)
-    except Exception as error:
-        if stepping.own(model, "train_step") and isinstance(error.__cause__, NotImplementedError):
-            return None
-        raise
+    """Make an eval-mode pass, which builds the layers; None where a custom step uses the parts on its own."""
+    if stepping.own(reader.model, "train_step") and not stepping.own(reader.model, "call"):
+        return None
+    with held(reader.model):
+        return reader.forward(training=False)
 
 
 def _build_rest(reader: Reader, outputs: Any) -> None:
@@ -100,14 +97,14 @@ class KerasLearner:
         self._where = f"Case {case.name!r}"
         self.inputs: tuple[Array, ...] = tuple(leaves(self._feed.arrays.x))
         self.targets: tuple[Array, ...] = tuple(leaves(self._feed.arrays.y))
-        self.has_schedule = _has_schedule(self._model) or bool(case.fit_kwargs.get("callbacks"))
+        self.has_schedule = facts.has_schedule(self._model) or bool(case.fit_kwargs.get("callbacks"))
         self.remarks: tuple[str, ...] = ()
         self._stepper: stepping.Stepper | None = None
         self._loss_of = stepping.StepLoss(case)
         self._last: float | None = None
         self._verified = False
         self._start = {id(each): numbers(each) for each in self._model.trainable_variables}
-        self._moving = {id(each): _moving(each) for each in layers.batch_normalisations(self._model) if each.built}
+        self._moving = {id(each): facts.moving(each) for each in layers.batch_normalisations(self._model) if each.built}
 
     # stepping
 
@@ -149,6 +146,8 @@ class KerasLearner:
 
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         self._verify()
+        if not self._reader.readable:
+            return None
         if not self._reader.masks:  # a mask belongs to the inputs: one reading finds it
             self._reader.read("eval")
         return self._reader.substituted(outputs)
@@ -185,7 +184,7 @@ class KerasLearner:
 
     def _step_reports_it(self) -> bool:
         """Make one step, compare its loss with the one read in training mode, and undo the step."""
-        if _other_optimizers(self._model) or self._case.fit_kwargs.get("callbacks"):
+        if facts.other_optimizers(self._model) or self._case.fit_kwargs.get("callbacks"):
             return False  # what these remember could not be undone
         with held(self._model, weights=True):
             try:
@@ -208,95 +207,16 @@ class KerasLearner:
     # facts
 
     def parameters(self) -> ParameterFacts:
-        trainable = self._model.trainable_variables
-        unchanged = [each.path for each in trainable if self._is_unchanged(each)]
-        return ParameterFacts(
-            trainable=sum(_size(each) for each in trainable),
-            frozen=_frozen(self._model),
-            without_gradient=self._without_gradient(),
-            unchanged=tuple(unchanged),
-            tensors=len(trainable),
-        )
-
-    def _is_unchanged(self, variable: Any) -> bool:
-        import numpy as np
-
-        start = self._start.get(id(variable))
-        return start is not None and np.array_equal(start, numbers(variable), equal_nan=True)
-
-    def _without_gradient(self) -> tuple[str, ...]:
-        if not self._reader.readable or keras.backend.backend() != "tensorflow":
-            return ()
-        from pytest_overfit.adapters.keras import graph
-
-        def loss() -> Any:
-            return total_loss(self._model, self._feed, self._reader.forward(training=True), True)
-
-        variables = self._model.trainable_variables
-        try:
-            with held(self._model):
-                found = graph.gradients(loss, variables)
-        except Exception:  # a fact less, no reason to fail
-            return ()
-        return tuple(v.path for v, g in zip(variables, found, strict=True) if g is None or not g.any())
+        return facts.parameter_facts(self._reader, self._start)
 
     def statistics(self) -> list[RunningStatistics]:
-        import numpy as np
-
-        found = []
-        moments = self._reader.moments() if self._reader.structure is not None else {}
-        for layer in self._reader.normalising() if moments else []:
-            if id(layer) not in moments or id(layer) not in self._moving:
-                continue
-            batch = np.concatenate([each.ravel() for each in moments[id(layer)]])
-            start = float(np.linalg.norm(self._moving[id(layer)] - batch))
-            now = float(np.linalg.norm(_moving(layer) - batch))
-            remaining = now / start if start > 0 else float(now > 0)
-            found.append(RunningStatistics(name=layer.name, momentum=1.0 - layer.momentum, remaining=remaining))
-        return found
+        return facts.running_statistics(self._reader, self._moving)
 
     def restless_module(self) -> str | None:
         if self._reader.structure is None:
             return None
         with held(self._model):
             return layers.first_restless(self._model, lambda: self._reader.forward(training=False))
-
-
-def _moving(layer: Any) -> Array:
-    import numpy as np
-
-    return np.concatenate([numbers(layer.moving_mean).ravel(), numbers(layer.moving_variance).ravel()])
-
-
-def _has_schedule(model: Any) -> bool:
-    """The rate is a schedule or a function; Keras' public `learning_rate` has it evaluated already."""
-    optimizer = getattr(model, "optimizer", None)
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    rate = getattr(optimizer, "_learning_rate", None)
-    return isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) or (
-        callable(rate) and not isinstance(rate, keras.Variable)
-    )
-
-
-def _other_optimizers(model: Any) -> bool:
-    known = (model.optimizer, getattr(model.optimizer, "inner_optimizer", None))
-    return any(
-        isinstance(each, keras.optimizers.Optimizer) and not any(each is one for one in known)
-        for each in vars(model).values()
-    )
-
-
-def _frozen(model: Any) -> int:
-    """Scalars of weights that were made trainable and are switched off; moving statistics and seeds are none."""
-    trainable = {id(each) for each in model.trainable_variables}
-    owned = [each for layer in (model, *layers.layers_of(model)) for each in getattr(layer, "_trainable_variables", ())]
-    return sum(_size(each) for each in {id(v): v for v in owned}.values() if id(each) not in trainable)
-
-
-def _size(variable: Any) -> int:
-    import numpy as np
-
-    return int(np.prod(variable.shape))
 
 
 def _close(one: float, other: float) -> bool:

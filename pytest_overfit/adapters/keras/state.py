@@ -117,7 +117,7 @@ def _tensorflow_generators() -> Restore:
     context = module.context()
     first = getattr(context, "_seed", None)
     draws = context._rng.getstate() if hasattr(context, "_rng") else None
-    ops = sys.modules.get("tensorflow.python.ops.stateful_random_ops")
+    ops: Any = sys.modules.get("tensorflow.python.ops.stateful_random_ops")
     generator = getattr(ops, "global_generator", None)
     position = None if generator is None else generator.state.numpy().copy()
 

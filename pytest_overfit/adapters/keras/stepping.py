@@ -53,7 +53,8 @@ class StepLoss:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) or getattr(value, "shape", None) is not None and len(value.shape) == 0
+    shape = getattr(value, "shape", None)
+    return isinstance(value, (int, float)) or (shape is not None and len(shape) == 0)
 
 
 def _shown(logs: Any) -> str:
@@ -82,11 +83,14 @@ class FitStepper:
 
     def _fit(self, until: int) -> list[float]:
         losses: list[float] = []
+        # what the step returned; the log of an epoch shows 0.0 where a custom step leaves the model's metrics alone
         recorder = keras.callbacks.LambdaCallback(
-            on_epoch_end=lambda epoch, logs: losses.append(float(self._loss_of(logs)))
+            on_train_batch_end=lambda batch, logs: losses.append(float(keras.ops.mean(self._loss_of(logs))))
         )
         arrays, weights = self._feed.arrays, self._feed.weights
-        extra = {} if weights is None else {"sample_weight": keras.tree.map_structure(keras.ops.convert_to_numpy, weights)}
+        extra = (
+            {} if weights is None else {"sample_weight": keras.tree.map_structure(keras.ops.convert_to_numpy, weights)}
+        )
         self._model.fit(
             arrays.x,
             arrays.y,
@@ -161,5 +165,6 @@ def _own_loss(model: Any) -> bool:
     """A loss or metric that is neither named by a string nor one of Keras' own."""
     given: list[Callable[..., Any]] = [*keras.tree.flatten(model.loss), *getattr(model, "metrics", ())]
     return any(
-        not isinstance(each, str) and not (getattr(each, "__module__", None) or "").startswith("keras.") for each in given
+        not isinstance(each, str) and not (getattr(each, "__module__", None) or "").startswith("keras.")
+        for each in given
     )

@@ -1,0 +1,157 @@
+"""Which compiled loss looks at which output and which target.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
+
+import keras
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+Family = Literal["sparse", "one_hot", "binary", "values", "hinge", ""]
+
+#: Keras' loss functions by what they compare; all others are not scored
+_FAMILIES: dict[Any, Family] = {
+    keras.losses.sparse_categorical_crossentropy: "sparse",
+    keras.losses.categorical_crossentropy: "one_hot",
+    keras.losses.categorical_focal_crossentropy: "one_hot",
+    keras.losses.categorical_hinge: "one_hot",
+    keras.losses.kl_divergence: "one_hot",
+    keras.losses.binary_crossentropy: "binary",
+    keras.losses.binary_focal_crossentropy: "binary",
+    keras.losses.hinge: "hinge",
+    keras.losses.squared_hinge: "hinge",
+    keras.losses.mean_squared_error: "values",
+    keras.losses.mean_absolute_error: "values",
+    keras.losses.mean_absolute_percentage_error: "values",
+    keras.losses.mean_squared_logarithmic_error: "values",
+    keras.losses.huber: "values",
+    keras.losses.log_cosh: "values",
+    keras.losses.poisson: "values",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossFacts:
+    """What is known of one compiled loss."""
+
+    name: str
+    family: Family
+    from_logits: bool = False
+    smoothing: float = 0.0
+    ignore_class: int | None = None
+    axis: int = -1
+    reduction: str = "sum_over_batch_size"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """One output beside its target and the loss between them."""
+
+    name: str
+    #: position among the flattened outputs
+    output: int
+    targets: Array
+    loss: LossFacts
+    weighted: bool
+
+
+def facts_of(identifier: Any) -> LossFacts:
+    """Recognise a loss as it was given to `compile`: a name, a function or an instance."""
+    loss = identifier
+    if isinstance(identifier, (str, dict)):
+        try:
+            loss = keras.losses.get(identifier)
+        except ValueError:  # e.g. "crossentropy", which Keras resolves by shapes
+            return LossFacts(name=str(identifier), family="")
+    function = loss
+    if isinstance(loss, keras.losses.Loss):
+        calls_function = type(loss).call is keras.losses.MeanSquaredError.call
+        function = getattr(loss, "fn", None) if calls_function else None
+    family = _FAMILIES.get(function, "") if callable(function) else ""
+    name = getattr(function, "__name__", None) or getattr(loss, "name", None) or type(loss).__name__
+    return LossFacts(
+        name=str(name),
+        family=family,
+        from_logits=bool(getattr(loss, "from_logits", False)),
+        smoothing=float(getattr(loss, "label_smoothing", 0.0) or 0.0),
+        ignore_class=getattr(loss, "ignore_class", None),
+        axis=getattr(loss, "axis", -1) if isinstance(getattr(loss, "axis", -1), int) else -1,
+        reduction=str(getattr(loss, "reduction", "sum_over_batch_size")),
+    )
+
+
+def pairs_of(model: Any, outputs: Any, targets: Any) -> list[Pair]:
+    """Line outputs, targets and losses up by name or position; an empty list where they do not line up."""
+    import numpy as np
+
+    if model.loss is None or targets is None:
+        return []
+    names = _names(model, outputs)
+    if names is None:
+        return []
+    count = len(names)
+    sides = [_by_output(each, names, outputs) for each in (targets, model.loss, _loss_weights(model))]
+    their_targets, losses, weights = sides
+    if their_targets is None or losses is None or weights is None:
+        return []
+    order = [0] if count == 1 and not _nested(outputs) else _positions(outputs, names)
+    found = []
+    for name, position, target, loss, weight in zip(names, order, their_targets, losses, weights, strict=True):
+        if loss is None or target is None or _nested(target) or _nested(loss):
+            continue
+        weighted = weight is not None and weight != 1
+        found.append(Pair(name if count > 1 else "", position, np.asarray(target), facts_of(loss), weighted))
+    return found
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, (list, tuple, dict))
+
+
+def _names(model: Any, outputs: Any) -> list[str] | None:
+    if isinstance(outputs, dict):
+        return None if any(_nested(each) for each in outputs.values()) else list(outputs)
+    if isinstance(outputs, (list, tuple)):
+        if any(_nested(each) for each in outputs):
+            return None
+        names = list(getattr(model, "output_names", None) or ())
+        return names if len(names) == len(outputs) else [f"output_{index}" for index in range(len(outputs))]
+    names = list(getattr(model, "output_names", None) or ())
+    return names if len(names) == 1 else ["output"]
+
+
+def _positions(outputs: Any, names: list[str]) -> list[int]:
+    """Where each output stands among the flattened ones, which for a dict may be another order."""
+    numbered = keras.tree.pack_sequence_as(outputs, list(range(len(names))))
+    return [numbered[name] for name in names] if isinstance(outputs, dict) else list(numbered)
+
+
+def _by_output(value: Any, names: list[str], outputs: Any) -> list[Any] | None:
+    """One entry an output: by name from a dict, by position from a list, the same for all where it is one thing."""
+    if isinstance(value, dict) and not _is_config(value):
+        return [value.get(name) for name in names] if set(value) <= set(names) else None
+    if isinstance(value, (list, tuple)):
+        if len(value) != len(names):
+            return None
+        # positions of a list beside outputs in a dict are a matter of Keras' flattening: not guessed
+        return None if isinstance(outputs, dict) else list(value)
+    if value is None or isinstance(value, (str, float, int)) or callable(value) or len(names) == 1 or _is_config(value):
+        return [value] * len(names)
+    return None
+
+
+def _is_config(value: Any) -> bool:
+    return isinstance(value, dict) and "class_name" in value
+
+
+def _loss_weights(model: Any) -> Any:
+    """`loss_weights` of `compile`; Keras keeps them in its private CompileLoss only."""
+    return getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)

@@ -1,0 +1,3 @@
+"""Shared fixtures; `pytester` runs pytest from pytest."""
+
+pytest_plugins = "pytester"

@@ -1,0 +1,217 @@
+"""The judgement of `overfit_batch`, by the hundred, on learners made of numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_overfit import Case
+from pytest_overfit.adapters.base import Mode, Reading, RunningStatistics
+from pytest_overfit.core.limits import resolve
+from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.probes.base import Bench
+from pytest_overfit.probes.overfit_batch import PROBE, OverfitBatchLimits
+from pytest_overfit.testing import FAULTS, FakeLearner, check_learner, memorising, standing
+
+KINDS = ("classes", "values")
+
+
+def judge(fake: FakeLearner, **limits: float) -> Judgement:
+    resolved = resolve(OverfitBatchLimits, [("call", limits)])
+    case = Case(name="fake", model=lambda: None, batch=((), ()))
+    bench = Bench(case=case, seed=0, make_learner=lambda: fake)
+    return PROBE.judge(PROBE.measure(bench, resolved.values), resolved)
+
+
+def finding(judgement: Judgement, name: str) -> Finding:
+    return next(each for each in judgement.findings if each.name == name)
+
+
+def messages(judgement: Judgement, name: str) -> list[str]:
+    return [each.message for each in judgement.findings if each.name == name]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fault", sorted(FAULTS))
+def test_planted_fault_is_caught_and_its_healthy_twin_passes(kind: str, fault: str) -> None:
+    assert judge(FakeLearner(kind=kind, **FAULTS[fault])).outcome == "failed"
+    assert judge(FakeLearner(kind=kind)).outcome == "passed"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(3, 40),
+    half=st.floats(2, 60),
+    floor=st.sampled_from([0.0, 0.3, -0.2]),
+)
+def test_any_model_that_memorises_passes(kind: str, seed: int, rows: int, half: float, floor: float) -> None:
+    way = lambda step: 1.0 - 0.5 ** (step / half)  # noqa: E731
+    judgement = judge(FakeLearner(kind=kind, seed=seed, rows=rows, classes=min(4, rows), way=way, floor=floor))
+    assert judgement.outcome == "passed", judgement.summary
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(seed=st.integers(0, 10_000), rows=st.integers(3, 40), share=st.floats(0, 0.1))
+def test_no_model_that_stops_short_passes(kind: str, seed: int, rows: int, share: float) -> None:
+    way = lambda step: min(memorising(step), share)  # noqa: E731
+    judgement = judge(FakeLearner(kind=kind, seed=seed, rows=rows, classes=min(4, rows), way=way))
+    assert judgement.outcome == "failed", judgement.summary
+
+
+def test_stops_at_the_second_chunk_end_that_fits() -> None:
+    fake = FakeLearner(way=lambda step: float(step >= 20))
+    judge(fake)
+    assert fake.step == 25  # chunk ends at 5, 10 and 20, where it fits first; five steps later it is confirmed
+
+
+def test_a_slow_model_is_inconclusive_and_told_the_steps_it_needs() -> None:
+    judgement = judge(FakeLearner(way=lambda step: step / 4000))
+    assert judgement.outcome == "inconclusive"
+    assert "still falling at step 500" in judgement.summary
+    needed = int(judgement.summary.rpartition("steps=")[2])
+    assert judge(FakeLearner(way=lambda step: step / 4000), steps=needed).outcome == "passed"
+
+
+def test_a_rising_loss_fails_and_is_said() -> None:
+    judgement = judge(FakeLearner(way=lambda step: -memorising(step)))
+    assert judgement.outcome == "failed"
+    assert "risen" in judgement.summary
+    assert any("the loss rises" in each for each in messages(judgement, "fact"))
+
+
+def test_non_finite_loss_names_its_first_step() -> None:
+    judgement = judge(FakeLearner(nan_from=7))
+    assert finding(judgement, "first_non_finite_step").value == 8
+    assert judgement.summary == "the loss is nan from step 8 on"
+
+
+def test_no_update_stops_at_once_unless_a_schedule_is_pending() -> None:
+    at_once = FakeLearner(way=standing, unchanged=("weight", "bias"))
+    judgement = judge(at_once)
+    assert at_once.step == 5
+    assert "no parameter changed" in judgement.summary
+    assert messages(judgement, "fact")[0] == "2 of 2 trainable parameters never changed: weight, bias"
+    pending = FakeLearner(way=standing, unchanged=("weight", "bias"), has_schedule=True)
+    judge(pending)
+    assert pending.step == 500
+
+
+def test_a_model_at_the_constants_loss_is_said_to_ignore_its_input() -> None:
+    facts = messages(judge(FakeLearner(way=standing)), "fact")
+    assert any("stands at the constant's" in each for each in facts)
+
+
+def test_at_most_three_facts() -> None:
+    fake = FakeLearner(way=standing, unchanged=("a",), without_gradient=("b",), has_schedule=True)
+    assert 1 <= len(messages(judge(fake), "fact")) <= 3
+
+
+def test_a_healthy_model_has_no_facts_about_a_cause() -> None:
+    assert not messages(judge(FakeLearner(without_gradient=("unused",))), "fact")
+
+
+class TestModes:
+    def test_lagging_running_statistics_pass_with_a_warning(self) -> None:
+        lagging = RunningStatistics(name="norm", momentum=0.01, remaining=0.9)
+        judgement = judge(FakeLearner(modes={"eval": standing}, running=(lagging,)))
+        assert judgement.outcome == "passed"
+        assert finding(judgement, "eval_mode_loss").outcome == "warning"
+
+    def test_statistics_that_never_move_fail_with_their_layer(self) -> None:
+        stuck = RunningStatistics(name="BatchNorm1d norm", momentum=0.0, remaining=1.0)
+        judgement = judge(FakeLearner(modes={"eval": standing}, running=(stuck,)))
+        assert judgement.outcome == "failed"
+        assert "BatchNorm1d norm never move" in judgement.summary
+
+    def test_bad_after_re_estimation_fails(self) -> None:
+        judgement = judge(FakeLearner(modes={"eval": standing, "reestimated": standing}))
+        assert judgement.outcome == "failed"
+        assert "evaluation is wrong" in judgement.summary
+
+    def test_fitting_in_train_mode_only_fails_and_names_the_module(self) -> None:
+        judgement = judge(FakeLearner(modes={"fit": standing, "eval": standing}))
+        assert judgement.outcome == "failed"
+        assert any("fits in train mode only: Fake layer" in each.message for each in judgement.findings)
+
+    def test_strong_dropout_in_train_mode_is_only_told(self) -> None:
+        judgement = judge(FakeLearner(modes={"train": lambda step: 0.1}))
+        assert judgement.outcome == "passed"
+        assert finding(judgement, "train_mode_loss").outcome == "note"
+
+
+class TestUnsuitableBatches:
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            ({"given_targets": np.zeros(16, int)}, "targets of the batch are equal"),
+            ({"given_inputs": np.ones((16, 3))}, "inputs of the batch are equal"),
+            ({"rows": 1, "classes": 1}, "one row only"),
+        ],
+    )
+    def test_inconclusive_with_the_reason_and_without_training(self, change: dict, reason: str) -> None:
+        fake = FakeLearner(**change)
+        judgement = judge(fake)
+        assert judgement.outcome == "inconclusive"
+        assert reason in judgement.summary
+        assert fake.step == 0
+
+    def test_contradictory_labels_lower_what_is_asked(self) -> None:
+        x = np.repeat(np.arange(8.0)[:, None], 2, axis=0)
+        y = np.array([0, 1] + [0, 0, 1, 1] * 3 + [2, 2])
+        fake = FakeLearner(given_inputs=x, given_targets=y, classes=3)
+        judgement = judge(fake)
+        assert finding(judgement, "best_loss").value == pytest.approx(2 * math.log(2) / 16)
+        assert finding(judgement, "accuracy").limit == pytest.approx(15 / 16)
+
+
+class TestBlindedControl:
+    """A loss that can only be stepped is held against the same factory on blinded inputs."""
+
+    def test_memorising_passes_and_says_how(self) -> None:
+        judgement = judge(FakeLearner(opaque=True))
+        assert judgement.outcome == "passed"
+        assert "blinded" in finding(judgement, "constant_loss").source
+
+    def test_standing_still_fails(self) -> None:
+        assert judge(FakeLearner(opaque=True, way=standing)).outcome == "failed"
+
+    def test_an_unknown_floor_passes_on_its_predictions(self) -> None:
+        assert judge(FakeLearner(opaque=True, floor=0.3)).outcome == "passed"
+
+    def test_an_unknown_floor_without_predictions_is_inconclusive(self) -> None:
+        judgement = judge(Mute(opaque=True, floor=0.3))
+        assert judgement.outcome == "inconclusive"
+        assert "give score=" in judgement.summary
+
+
+class Mute(FakeLearner):
+    """A learner that shows its loss and nothing else."""
+
+    def read(self, mode: Mode) -> Reading:
+        return Reading(loss=self._loss_at(mode))
+
+    def blinded(self) -> Mute:
+        return Mute(opaque=True, floor=self.floor, way=standing)
+
+
+def test_the_budget_ends_a_run_inconclusively() -> None:
+    ticks = iter(range(1000))
+    resolved = resolve(OverfitBatchLimits, [("ini", {"budget": 3.0})])
+    case = Case(name="fake", model=lambda: None, batch=((), ()))
+    slow = FakeLearner(way=lambda step: step / 4000)
+    bench = Bench(case=case, seed=0, make_learner=lambda: slow, clock=lambda: float(next(ticks)))
+    judgement = PROBE.judge(PROBE.measure(bench, resolved.values), resolved)
+    assert judgement.outcome == "inconclusive"
+    assert "the budget was spent at step" in judgement.summary
+    assert slow.step < 500
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("opaque", [False, True])
+def test_the_fake_keeps_the_adapter_contract(kind: str, opaque: bool) -> None:
+    assert check_learner(FakeLearner(kind=kind, opaque=opaque)) == []

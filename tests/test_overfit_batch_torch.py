@@ -1,0 +1,347 @@
+"""`overfit_batch` on real torch programs: every planted fault beside its healthy twin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_diabetes, load_digits
+from torch import Tensor, nn
+
+from pytest_overfit import Case, Verdict, run_probes
+
+ROWS = 24
+
+
+def digits(rows: int = ROWS) -> tuple[np.ndarray, np.ndarray]:
+    x, y = load_digits(return_X_y=True)
+    return x[:rows] / 16, y[:rows]
+
+
+def diabetes(rows: int = ROWS) -> tuple[np.ndarray, np.ndarray]:
+    x, y = load_diabetes(return_X_y=True)
+    x, y = x[:rows] * 20, y[:rows]
+    return x, ((y - y.mean()) / y.std())[:, None]
+
+
+def mlp(inputs: int = 64, outputs: int = 10, *last: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, outputs), *last)
+
+
+def adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=3e-3)
+
+
+def verdict(model: Callable[[], nn.Module], loss: Any, batch: Any, **fields: Any) -> Verdict:
+    given = {"optimizer": adam, **fields}
+    return run_probes(Case(name="case", model=model, loss=loss, batch=batch, **given))[0]
+
+
+class IgnoresInput(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp(10, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(torch.zeros_like(x))
+
+
+class AlwaysDrops(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 128), nn.Linear(128, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(F.dropout(F.relu(self.first(x)), 0.3))
+
+
+class Rolls(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x).roll(1, dims=0)
+
+
+class Flips(Rolls):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x).flip(0)
+
+
+class DeadColumn(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp(10, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) * torch.tensor([1.0, 0.0])
+
+
+def two_columns() -> tuple[np.ndarray, np.ndarray]:
+    x, y = diabetes()
+    return x, np.concatenate([y, np.roll(y, 3)], axis=1)
+
+
+def padded_language(rows: int = 16, length: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Random tokens from 1, and 0 as padding on most of each row."""
+    random = np.random.default_rng(0)
+    tokens = random.integers(1, 20, size=(rows, length))
+    lengths = random.integers(2, 5, size=rows)
+    tokens[np.arange(length)[None, :] >= lengths[:, None]] = 0
+    return tokens, np.roll(tokens, -1, axis=1)
+
+
+class Language(nn.Module):
+    """Sees the position only when `blind`: it can learn where padding begins, and no word."""
+
+    def __init__(self, blind: bool = False) -> None:
+        super().__init__()
+        self.blind = blind
+        self.embed, self.net = nn.Embedding(20, 32), nn.GRU(32, 64, batch_first=True)
+        self.head = nn.Linear(64, 20)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        seen = (tokens > 0).long() if self.blind else tokens
+        return self.head(self.net(self.embed(seen))[0])
+
+
+def per_token(outputs: Tensor, tokens: Tensor) -> Tensor:
+    return F.cross_entropy(outputs.flatten(0, 1), tokens.flatten())
+
+
+def batch_norm(momentum: float | None = 0.1) -> nn.Module:
+    return nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64, momentum=momentum), nn.ReLU(), nn.Linear(64, 10))
+
+
+def far_targets() -> tuple[np.ndarray, np.ndarray]:
+    x, y = diabetes()
+    return x, y + 100
+
+
+def far_net() -> nn.Module:
+    net = mlp(10, 1)
+    with torch.no_grad():
+        net[2].bias += 100
+    return net
+
+
+class TestBroken:
+    def test_input_ignoring_net_at_target_mean_100(self) -> None:
+        optimizer = lambda p: torch.optim.Adam(p, lr=0.1)  # noqa: E731
+        found = verdict(IgnoresInput, F.mse_loss, far_targets(), optimizer=optimizer)
+        assert found.outcome == "failed"
+        assert verdict(far_net, F.mse_loss, far_targets()).outcome == "passed"
+
+    def test_nll_loss_of_probabilities(self) -> None:
+        found = verdict(lambda: mlp(64, 10, nn.Softmax(1)), F.nll_loss, digits())
+        assert found.outcome == "failed"
+        assert "the least nll_loss can be: it wants log-probabilities" in found.summary
+        assert verdict(lambda: mlp(64, 10, nn.LogSoftmax(1)), F.nll_loss, digits()).outcome == "passed"
+
+    @pytest.mark.parametrize(
+        "loss", [lambda o, y: -F.cross_entropy(o, y), lambda o, y: F.log_softmax(o, 1).gather(1, y[:, None]).mean()]
+    )
+    def test_flipped_sign(self, loss: Any) -> None:
+        assert verdict(mlp, loss, digits()).outcome == "failed"
+
+    def test_flipped_sign_of_a_regression(self) -> None:
+        assert verdict(lambda: mlp(10, 1), lambda o, y: -F.mse_loss(o, y), diabetes()).outcome == "failed"
+
+    def test_batch_norm_with_momentum_0(self) -> None:
+        found = verdict(lambda: batch_norm(0.0), F.cross_entropy, digits())
+        assert found.outcome == "failed"
+        assert "running statistics of BatchNorm1d 1 never move" in found.summary
+
+    def test_dropout_that_stays_on(self) -> None:
+        found = verdict(AlwaysDrops, F.cross_entropy, digits())
+        assert found.outcome == "failed"
+        assert any(each.name == "eval_forwards_agree" and "AlwaysDrops" in each.message for each in found.findings)
+
+    @pytest.mark.parametrize("model", [Rolls, Flips])
+    @pytest.mark.parametrize("rows", [2, 3, ROWS])
+    def test_rows_mixed_up(self, model: type[nn.Module], rows: int) -> None:
+        found = verdict(model, F.cross_entropy, digits(rows))
+        assert found.outcome == "failed"
+        assert any(each.name == "rows_stand_alone" for each in found.findings)
+
+    def test_one_dead_column_of_two(self) -> None:
+        found = verdict(DeadColumn, F.mse_loss, two_columns())
+        assert found.outcome == "failed"
+        assert "column 1, the worst of 2" in str(found.findings)
+        assert verdict(lambda: mlp(10, 2), F.mse_loss, two_columns()).outcome == "passed"
+
+    def test_language_model_that_learnt_padding_only(self) -> None:
+        found = verdict(lambda: Language(blind=True), per_token, padded_language())
+        assert found.outcome != "passed"
+        assert verdict(Language, per_token, padded_language()).outcome == "passed"
+
+    def test_double_softmax(self) -> None:
+        assert verdict(lambda: mlp(64, 10, nn.Softmax(1)), F.cross_entropy, digits()).outcome == "failed"
+
+    def test_target_that_broadcasts(self) -> None:
+        x, y = diabetes()
+        with pytest.warns(UserWarning, match="target size"):
+            found = verdict(lambda: mlp(10, 1), F.mse_loss, (x, y[:, 0]))
+        assert found.outcome == "failed"
+        assert verdict(lambda: mlp(10, 1), F.mse_loss, (x, y)).outcome == "passed"
+
+    def test_learning_rate_zero_names_what_never_moved(self) -> None:
+        found = verdict(mlp, F.cross_entropy, digits(), optimizer=lambda p: torch.optim.SGD(p, lr=0.0))
+        assert found.outcome == "failed"
+        assert found.steps == 5
+        assert "4 of 4 trainable parameters never changed" in str(found.findings)
+
+    def test_exploding_loss_says_when(self) -> None:
+        found = verdict(lambda: mlp(10, 1), F.mse_loss, far_targets(), optimizer=lambda p: torch.optim.SGD(p, lr=50.0))
+        assert found.outcome == "failed"
+        assert "from step" in found.summary
+
+
+def smoothed(outputs: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(outputs, y, label_smoothing=0.2)
+
+
+def soft_digits() -> tuple[np.ndarray, np.ndarray]:
+    x, y = digits()
+    return x, 0.9 * np.eye(10)[y] + 0.1 * np.roll(np.eye(10)[y], 1, axis=1)
+
+
+class TestHealthy:
+    @pytest.mark.parametrize(
+        "loss",
+        [
+            F.cross_entropy,
+            smoothed,
+            nn.CrossEntropyLoss(label_smoothing=0.2),
+            nn.CrossEntropyLoss(weight=torch.linspace(0.2, 2, 10)),
+            nn.CrossEntropyLoss(reduction="sum"),
+            lambda o, y: F.log_softmax(o, 1).gather(1, y[:, None]).mean().neg(),
+        ],
+        ids=["plain", "smoothed", "smoothed_module", "class_weights", "sum", "by_hand"],
+    )
+    def test_losses_of_digits(self, loss: Any) -> None:
+        found = verdict(mlp, loss, digits())
+        assert found.outcome == "passed", found.summary
+
+    def test_soft_targets(self) -> None:
+        found = verdict(mlp, F.cross_entropy, soft_digits())
+        assert found.outcome == "passed", found.summary
+
+    def test_ignore_index(self) -> None:
+        tokens, following = padded_language()
+        loss = lambda o, y: F.cross_entropy(o.transpose(1, 2), y, ignore_index=0)  # noqa: E731
+        found = verdict(Language, loss, (tokens, following))
+        assert found.outcome == "passed", found.summary
+        assert "token accuracy" in found.summary
+
+    def test_learning_rate_schedule_that_starts_at_zero(self) -> None:
+        warm_up = lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda step: min(1.0, max(0, step - 20) / 30))  # noqa: E731
+        assert verdict(mlp, F.cross_entropy, digits(), scheduler=warm_up).outcome == "passed"
+
+    @pytest.mark.parametrize("momentum", [0.1, 0.01, 0.001, None])
+    def test_batch_norm_whose_statistics_lag(self, momentum: float | None) -> None:
+        found = verdict(lambda: batch_norm(momentum), F.cross_entropy, digits())
+        assert found.outcome == "passed", found.summary
+
+    def test_frozen_batch_norm_stays_frozen(self) -> None:
+        class Frozen(nn.Sequential):
+            def train(self, mode: bool = True) -> Frozen:
+                super().train(mode)
+                self[1].eval()
+                return self
+
+        model = lambda: Frozen(*batch_norm())  # noqa: E731
+        assert verdict(model, F.cross_entropy, digits()).outcome == "passed"
+
+    def test_hand_written_batch_norm(self) -> None:
+        class Norm(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.register_buffer("mean", torch.zeros(64))
+                self.register_buffer("var", torch.ones(64))
+
+            def forward(self, x: Tensor) -> Tensor:
+                mean, var = self.mean, self.var
+                if self.training:
+                    mean, var = x.mean(0), x.var(0, unbiased=False)
+                    self.mean.lerp_(mean.detach(), 0.01)
+                    self.var.lerp_(var.detach(), 0.01)
+                return (x - mean) / (var + 1e-5).sqrt()
+
+        model = lambda: nn.Sequential(nn.Linear(64, 64), Norm(), nn.ReLU(), nn.Linear(64, 10))  # noqa: E731
+        found = verdict(model, F.cross_entropy, digits())
+        assert found.outcome == "passed", found.summary
+
+    def test_dropout_one_half(self) -> None:
+        model = lambda: nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Dropout(0.5), nn.Linear(256, 10))  # noqa: E731
+        assert verdict(model, F.cross_entropy, digits()).outcome == "passed"
+
+    def test_contradictory_labels(self) -> None:
+        x, y = digits()
+        x[1], y[0], y[1] = x[0], 3, 4
+        found = verdict(mlp, F.cross_entropy, (x, y))
+        assert found.outcome == "passed", found.summary
+
+    def test_multilabel(self) -> None:
+        x, y = digits()
+        labels = np.stack([y % 2, y > 4, y % 3 == 0], axis=1).astype(float)
+        assert verdict(lambda: mlp(64, 3), F.binary_cross_entropy_with_logits, (x, labels)).outcome == "passed"
+
+    def test_embeddings_are_not_taken_for_classes(self) -> None:
+        def triplet(outputs: Tensor, y: Tensor) -> Tensor:
+            distance = torch.cdist(outputs, outputs)
+            same = y[:, None] == y[None, :]
+            worst = (distance * same).max(1).values - (distance + 1e3 * same).min(1).values
+            return F.relu(worst + 1.0).mean()
+
+        found = verdict(lambda: mlp(64, 16), triplet, digits())
+        assert found.outcome == "passed", found.summary
+        assert "agreement: not measured" in found.summary
+
+
+class TestInputs:
+    def test_tensors_and_arrays_give_the_same_losses(self) -> None:
+        x, y = digits()
+        tensors = torch.tensor(x, dtype=torch.float32), torch.tensor(y)
+        assert verdict(mlp, F.cross_entropy, (x, y)).losses == verdict(mlp, F.cross_entropy, tensors).losses
+
+    def test_float64_model_gets_float64(self) -> None:
+        assert verdict(lambda: mlp().double(), F.cross_entropy, digits()).outcome == "passed"
+
+    def test_first_batch_of_a_loader(self) -> None:
+        x, y = (torch.as_tensor(each) for each in digits(64))
+        loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x.float(), y), batch_size=16, shuffle=True)
+        found = verdict(mlp, F.cross_entropy, None, train=loader)
+        assert found.outcome == "passed"
+        assert found.data["rows"] == 16
+
+    def test_first_rows_of_a_dataset(self) -> None:
+        x, y = (torch.as_tensor(each) for each in digits(64))
+        found = verdict(mlp, F.cross_entropy, None, train=lambda: torch.utils.data.TensorDataset(x.float(), y))
+        assert found.outcome == "passed"
+        assert found.data["rows"] == 32
+
+    def test_lazy_layers(self) -> None:
+        model = lambda: nn.Sequential(nn.LazyLinear(64), nn.ReLU(), nn.LazyLinear(10))  # noqa: E731
+        assert verdict(model, F.cross_entropy, digits()).outcome == "passed"
+
+    def test_an_optimizer_function_may_ask_for_the_model(self) -> None:
+        found = verdict(mlp, F.cross_entropy, digits(), optimizer=lambda model: adam(model[2].parameters()))
+        assert "2 of 4 trainable parameters never changed: 0.weight, 0.bias" in str(found.findings) or found.passed
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    def test_the_device_of_the_parameters_is_respected(self) -> None:
+        assert verdict(lambda: mlp().cuda(), F.cross_entropy, digits()).outcome == "passed"
+
+
+def test_a_crash_names_the_layer_its_shape_and_what_it_wanted() -> None:
+    from pytest_overfit import ProgramError
+
+    with pytest.raises(ProgramError) as caught:
+        verdict(lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(32, 10)), F.cross_entropy, digits())
+    assert "layer 2 (Linear) got (24, 64) float32, wants 32 features in the last axis" in str(caught.value)
