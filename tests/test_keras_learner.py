@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -385,7 +387,7 @@ def test_augmentation_is_off_in_fit_mode() -> None:
 
     net = learner(make, x=images)
     assert np.array_equal(net.read("fit").outputs[0], net.read("eval").outputs[0])
-    assert net.restless_module() is None
+    assert net.differing_module("eval", "eval") is None
     assert len(net.train(2)) == 2
 
 
@@ -646,14 +648,14 @@ def test_how_far_statistics_moved(momentum: float, expected: float) -> None:
 
 
 def test_restless_module_of_a_functional_model() -> None:
-    """Keras replays `Dropout(...)(x, training=True)` with the model's own `training`, so that needs a layer of its own."""
+    """Keras replays `Dropout(...)(x, training=True)` with the model's own `training`: it takes a layer."""
 
     class Always(layers.Layer):
         def call(self, inputs: Any) -> Any:
             return keras.random.dropout(inputs, 0.5)
 
     net = learner(lambda: compiled(layers.Dense(8), Always(name="always_on"), layers.Dense(3, "softmax")))
-    assert net.restless_module() == "always_on"
+    assert net.differing_module("eval", "eval") == "always_on"
     assert not np.array_equal(net.outputs_for(range(ROWS))[0], net.outputs_for(range(ROWS))[0])
 
 
@@ -667,18 +669,28 @@ def test_dropout_called_in_training_mode_is_quiet_where_keras_says_so() -> None:
 
     net = learner(make)
     first, second = (net._model.predict(X, verbose=0) for _ in range(2))
-    assert (net.restless_module() is None) == np.array_equal(first, second)
+    assert (net.differing_module("eval", "eval") is None) == np.array_equal(first, second)
 
 
 def test_restless_module_of_a_subclassed_model() -> None:
     net = learner(restless)
-    assert net.restless_module() == "always_on"
+    assert net.differing_module("eval", "eval") == "always_on"
     assert not np.array_equal(net.read("eval").outputs[0], net.read("eval").outputs[0])
     assert "call" not in vars(net._model)
 
 
+def test_layer_that_differs_between_modes() -> None:
+    net = learner(regularised)
+    norm, dropout = net._model.layers[2].name, net._model.layers[4].name
+    assert net.differing_module("fit", "eval") == norm
+    assert net.differing_module("train", "fit") == dropout
+    assert net.differing_module("reestimated", "eval") == norm
+    assert net.differing_module("fit", "reestimated") is None
+    assert all("call" not in vars(each) for each in net._model.layers)
+
+
 def test_quiet_model_has_no_restless_module() -> None:
-    assert learner(regularised).restless_module() is None
+    assert learner(regularised).differing_module("eval", "eval") is None
 
 
 def test_score_gets_the_users_own_batch() -> None:
@@ -796,6 +808,12 @@ def disturb() -> None:
     layers.Dense(1)
 
 
+def disturbed() -> None:
+    with adapter.guard():
+        disturb()
+        raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("seeded", [True, False])
 def test_guard_restores(seeded: bool) -> None:
     if seeded:
@@ -815,9 +833,8 @@ def test_guard_restores(seeded: bool) -> None:
     random.setstate(state.random)
     np.random.set_state(state.numpy)
     names = layers.Dense(1).name
-    with pytest.raises(KeyboardInterrupt), adapter.guard():
-        disturb()
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        disturbed()
     settings = keras.config.floatx(), keras.config.dtype_policy().name, keras.config.image_data_format()
     assert settings == ("float32", "float32", "channels_last")
     assert not tf.config.functions_run_eagerly()
@@ -834,3 +851,124 @@ def test_seed_decides_everything_and_leaves_other_generators() -> None:
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before
     first = learner(regularised).train(3)
     assert learner(regularised).train(3) == first
+
+
+# cases met in the wild
+
+
+def test_model_whose_only_loss_is_added_inside() -> None:
+    class Endpoint(layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            self.add_loss(keras.ops.mean(inputs**2))
+            return inputs
+
+    def make() -> Any:
+        inputs = keras.Input((4,))
+        model = keras.Model(inputs, Endpoint()(layers.Dense(2)(inputs)))
+        model.compile("sgd")
+        return model
+
+    net = learner(make, y=None)
+    losses = net.train(3)
+    assert losses[-1] < losses[0]
+    assert net.read("fit").loss == losses[-1]
+    assert "there is no compiled loss: the loss is that of the last step" in net.remarks
+
+
+def test_recurrent_state_is_kept() -> None:
+    sequences = RNG.normal(size=(ROWS, 5, 4)).astype("float32")
+
+    def make() -> Any:
+        inputs = keras.Input(batch_shape=(ROWS, 5, 4))
+        model = keras.Model(inputs, layers.Dense(3, "softmax")(layers.GRU(4, stateful=True)(inputs)))
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model
+
+    net = learner(make, x=sequences)
+    losses = net.train(2)
+    net.read("fit"), net.read("train")
+    assert losses + net.train(2) == pytest.approx(by_fit(make, sequences, LABELS, 4), rel=1e-4)
+
+
+def test_gan_is_stepped_and_not_read() -> None:
+    class Gan(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.judge = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
+            self.maker = keras.Sequential([keras.Input((2,)), layers.Dense(4)])
+
+        def compile(self, judge: Any, maker: Any) -> None:
+            super().compile()
+            self.judge_optimizer, self.maker_optimizer = judge, maker
+
+        def train_step(self, data: Any) -> Any:
+            noise = keras.random.normal((ROWS, 2), seed=1)
+            with tf.GradientTape() as tape:
+                judged = tf.reduce_mean(self.judge(self.maker(noise)) ** 2 + (self.judge(data) - 1.0) ** 2)
+            weights = self.judge.trainable_variables
+            self.judge_optimizer.apply_gradients(zip(tape.gradient(judged, weights), weights, strict=True))
+            with tf.GradientTape() as tape:
+                made = -tf.reduce_mean(self.judge(self.maker(noise)))
+            weights = self.maker.trainable_variables
+            self.maker_optimizer.apply_gradients(zip(tape.gradient(made, weights), weights, strict=True))
+            return {"judge": judged, "maker": made}
+
+    def make() -> Any:
+        model = Gan()
+        model.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1))
+        return model
+
+    net = learner(make, y=None)
+    net.read("fit")
+    assert len(net.train(3)) == 3
+    assert net.loss_and_gradient([]) is None
+    assert any("'judge' was taken" in each for each in net.remarks)
+    assert net.parameters().unchanged == ()
+
+
+def test_mixed_precision() -> None:
+    def make() -> Any:
+        inputs = keras.Input((4,))
+        hidden = layers.Dense(8, "relu", dtype="mixed_float16")(inputs)
+        model = keras.Model(inputs, layers.Dense(3, "softmax", dtype="mixed_float16")(hidden))
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model
+
+    net = learner(make)
+    reading = net.read("fit")
+    assert reading.outputs[0].dtype == np.float32
+    value, (gradient,) = net.loss_and_gradient(reading.outputs)
+    assert value == pytest.approx(reading.loss, rel=1e-2)
+    assert gradient.any()
+    assert net.train(3) == pytest.approx(by_fit(make, X, LABELS, 3), rel=1e-3)
+
+
+def test_torch_as_keras_backend() -> None:
+    """A backend is chosen for a whole process, so this needs another one."""
+    pytest.importorskip("torch")
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    done = subprocess.run(
+        [sys.executable, "-c", TORCH_PROGRAM], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "True", "True", "None"]
+
+
+TORCH_PROGRAM = """
+import sys, numpy as np, keras
+from pytest_overfit.adapters import keras as adapter
+from pytest_overfit.core.case import Case
+from pytest_overfit.data.batch import Batch
+x, y = np.random.default_rng(0).normal(size=(8, 4)), np.arange(8) % 3
+def make():
+    adapter.seed(1)
+    model = keras.Sequential([keras.layers.BatchNormalization(), keras.layers.Dense(3, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+with adapter.guard():
+    net = adapter.make_learner(Case(name="net", model=make, batch=(x, y)), make(), Batch(x, y, 8), make)
+    before = net.read("fit").loss
+    losses = net.train(4)
+    print(abs(losses[0] - before) < 1e-5, losses[-1] < losses[0], "tensorflow" not in sys.modules)
+    print(net.loss_and_gradient(net.read("fit").outputs))
+"""

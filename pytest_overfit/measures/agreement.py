@@ -66,7 +66,9 @@ def _classes(head: Head, groups: Array, cells: Array | None) -> list[Agreement]:
     if head.targets.ndim == head.outputs.ndim:
         soft = np.moveaxis(head.targets, head.class_axis, -1)
         chosen = np.take_along_axis(soft, predicted[..., None], axis=-1)[..., 0]
-        right, label = chosen >= SOFT_SHARE * soft.max(axis=-1), soft.argmax(axis=-1)
+        # a single unit leaves no other answer than "yes", which is right where the target says so
+        enough = SOFT_SHARE * soft.max(axis=-1) if soft.shape[-1] > 1 else 0.5
+        right, label = chosen >= enough, soft.argmax(axis=-1)
     else:
         label = head.targets
         right = predicted == label

@@ -132,7 +132,7 @@ class _Judge:
             name, why = "constant_loss", "even an output that ignores the input makes this loss fall without limit"
         else:
             name, why = "constant_loss", (
-                f"the best constant output reaches loss {self.reference.constant:.4g}, as low as any free outputs do"
+                f"the best constant output reaches loss {self.reference.constant:.4g}, as low as any free outputs do{self._shapes()}"
             )
         wrong = [each for each in self.scores if not agrees(each, self.values)]
         if wrong:
@@ -141,6 +141,13 @@ class _Judge:
                 message=f"{why}, and the predictions are wrong ({_score(wrong[0])}): the loss does not ask for the targets",
             )  # fmt: skip
         return Finding(name=name, value=self.reference.constant, outcome="inconclusive", message=f"cannot tell: {why}")
+
+    def _shapes(self) -> str:
+        """Outputs and targets of one size and two shapes are the usual reason: they broadcast inside the loss."""
+        outputs, targets = self.measured["shapes"]["outputs"], self.measured["shapes"]["targets"]
+        if len(outputs) == len(targets) == 1 and outputs != targets and math.prod(outputs[0]) == math.prod(targets[0]):
+            return f" (do outputs {tuple(outputs[0])} and targets {tuple(targets[0])} broadcast?)"
+        return ""
 
     def _unfitted(self) -> Finding:
         """The loss or the predictions are not there: is it still on its way?"""
@@ -251,9 +258,10 @@ class _Judge:
         shown = {"name": "eval_mode_loss", "value": loss}
         if self._mode_fits("eval"):
             return Finding(**shown, outcome="passed", message="evaluation fits as well")
-        stuck = [each for each in self.measured["statistics"] if each["remaining"] == 1.0]
+        stuck = [each for each in self.measured["statistics"] if self._hardly_moved(each)]
         if stuck:
-            message = f"evaluation is wrong: running statistics of {stuck[0]['name']} never move"
+            verb = "never move" if stuck[0]["remaining"] == 1.0 else "do not follow the batch's"
+            message = f"evaluation is wrong: running statistics of {stuck[0]['name']} {verb}"
             return Finding(**shown, outcome="failed", message=f"{message} (loss {loss:.4g} there)")
         if self._mode_fits("reestimated"):
             return Finding(
@@ -265,6 +273,12 @@ class _Judge:
             **shown, outcome="failed",
             message=f"evaluation is wrong: loss {loss:.4g} where training has {self.last['loss']:.4g}; {culprit} differs",
         )  # fmt: skip
+
+    def _hardly_moved(self, statistics: Mapping[str, Any]) -> bool:
+        """Half of the way is still to go, where momentum and steps leave next to none of it; or it stands still."""
+        momentum = statistics["momentum"]
+        expected = 1.0 if momentum is None else (1.0 - momentum) ** int(self.measured["steps"])
+        return bool(statistics["remaining"] == 1.0 or (statistics["remaining"] > 0.5 and expected < 0.01))
 
     # ------------------------------------------------------------------- rows
 

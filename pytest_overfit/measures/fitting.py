@@ -117,9 +117,10 @@ class Fit:
         """True where the loss looks at a target at all: elsewhere (hand-masked padding) its gradient is zero."""
         if self._gradient is None or self._gradient.shape != head.outputs.shape:
             return None
-        asked = self._gradient != 0
-        mask: Array = asked.any(axis=head.class_axis) if head.kind == "classes" and asked.ndim > head.targets.ndim else asked
-        return mask.reshape(head.targets.shape) if mask.size == head.targets.size else None
+        asked: Array = self._gradient != 0
+        if head.kind == "classes":
+            return asked.any(axis=head.class_axis)
+        return asked.reshape(head.targets.shape)
 
     def agreements(self, reading: Reading) -> tuple[Agreement, ...]:
         """Scores of a reading; the case's own score replaces them."""

@@ -89,7 +89,8 @@ def closed_form(head: Head, groups: Array, cells: Array | None = None) -> Refere
     per_group = _PLAIN[head.plain]
     constant = per_group(head, np.zeros_like(groups))
     best = _label_entropy(head, cells) if cells is not None else per_group(head, groups)
-    return Reference(constant=constant * head.scale, best=best * head.scale, how=f"closed form of {head.loss_name}")
+    # + 0.0 makes 0.0 of -0.0
+    return Reference(constant=constant * head.scale + 0.0, best=best * head.scale + 0.0, how=f"closed form of {head.loss_name}")
 
 
 def _entropy(head: Head, groups: Array) -> float:
@@ -167,11 +168,12 @@ def optimised(learner: Learner, reading: Reading, groups: Array) -> Reference | 
         return None
     if learner.loss_and_gradient(outputs) is None:
         return None
-    declared = {head.domain for head in reading.heads}
-    for links in _candidate_links(outputs, declared):
-        found = _search(learner, outputs, groups, links)
-        if found is not None:
-            return found
+    candidates = _candidate_links(outputs, {head.domain for head in reading.heads})
+    found = [reference for links in candidates if (reference := _search(learner, outputs, groups, links)) is not None]
+    # a loss meant for distributions can be cheated outside of them: it falls below 0, or stops telling rows apart
+    sound = [each for each in found if each.best is not None and -1e-6 <= each.best < (each.constant or 0.0) - 1e-6]
+    for each in (*sound, *reversed(found)):
+        return each
     return Reference(constant=None, best=None, how="optimised outputs under the loss itself")
 
 
@@ -191,7 +193,7 @@ def _search(learner: Learner, outputs: Sequence[Array], groups: Array, links: Se
         return Reference(constant=constant.value, best=None, how=f"{how}; memorising outputs not found")
     if not best.bounded:
         return Reference(constant=constant.value, best=None, how=f"{how}; no lower bound", best_outputs=free)
-    return Reference(constant=constant.value, best=min(best.value, constant.value), how=how, best_outputs=free)
+    return Reference(constant=constant.value, best=min(best.value, constant.value) + 0.0, how=how, best_outputs=free)
 
 
 def _minimum(learner: Learner, outputs: Sequence[Array], groups: Array, links: Sequence[_Link]) -> Minimum:
@@ -287,30 +289,29 @@ def _log_softmax(axis: int) -> _Link:
 
 
 def _candidate_links(outputs: Sequence[Array], declared: set[str]) -> list[list[_Link]]:
-    """Which domains to try, in order.
+    """Which domains to try, in order: what recognised losses declare, else all numbers and then what the outputs are.
 
-    A row that sums to one is a distribution by design, never by chance, and its loss may make sense nowhere else. A
-    range of [0, 1] can be chance, so that one is only used where unbounded outputs make no sense.
+    A row that sums to one is a distribution by design, never by chance; a range of (0, 1) can be chance.
     """
+    unbounded = [_identity() for _ in outputs]
+    if declared == {"unbounded"}:
+        return [unbounded]
+    special = [_special_link(each) for each in outputs]
+    if not any(special):
+        return [unbounded]
+    linked = [link or _identity() for link in special]
+    return [linked] if declared and "unbounded" not in declared else [unbounded, linked]
+
+
+def _special_link(outputs: Array) -> _Link | None:
+    """The link of a distribution, its logarithm, or a probability; None for outputs that are just numbers."""
     import numpy as np
 
-    fixed: list[_Link | None] = []
-    for each in outputs:
-        axis = simplex_axis(each)
-        if axis is not None:
-            fixed.append(_softmax(axis))
-        elif (axis := simplex_axis(np.exp(each.clip(max=1)))) is not None:
-            fixed.append(_log_softmax(axis))
-        elif "probabilities" in declared and bool(((each >= 0) & (each <= 1)).all()):
-            fixed.append(_sigmoid())
-        else:
-            fixed.append(None)
-    plain = [link or _identity() for link in fixed]
-    squashed = [
-        link or (_sigmoid() if bool(((o > 0) & (o < 1)).all()) and o.std() > 0 else _identity())
-        for link, o in zip(fixed, outputs, strict=True)
-    ]
-    return [plain, squashed] if None in fixed else [plain]
+    if (axis := simplex_axis(outputs)) is not None:
+        return _softmax(axis)
+    if (axis := simplex_axis(np.exp(outputs.clip(max=1)))) is not None:
+        return _log_softmax(axis)
+    return _sigmoid() if bool(((outputs > 0) & (outputs < 1)).all()) and outputs.std() > 0 else None
 
 
 def simplex_axis(values: Array) -> int | None:

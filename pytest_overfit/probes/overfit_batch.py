@@ -106,6 +106,10 @@ def _measured(fit: Fit, run: Run) -> dict[str, Any]:
         "stop": run.stop,
         "reference": {"constant": run.reference.constant, "best": run.reference.best, "how": run.reference.how},
         "minimum": _minimum(fit),
+        "shapes": {
+            "outputs": [list(each.shape) for each in fit.first.outputs],
+            "targets": [list(each.shape) for each in learner.targets],
+        },
         "points": [dataclasses.asdict(each) for each in run.points],
         "control": run.control,
         "modes": _modes(fit),

@@ -47,13 +47,13 @@ def check_loss(model: Any, where: str) -> None:
 
 
 def check_optimizer(model: Any, where: str) -> None:
-    """The optimizer is not in use by another model. Called before a forward pass and after: building may come later."""
+    """The optimizer is not in use by another model. Called after a forward pass, when all variables are there."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or not optimizer.built:
         return
     known = {id(each) for each in getattr(optimizer, "_trainable_variables", ())}
     mine = {id(each) for each in model.trainable_variables}
-    if known and mine and known != mine:
+    if known and not mine <= known:
         raise CaseError(
             f"{where} the optimizer {type(optimizer).__name__} was already built for other variables than this "
             "model's, but each model wants an optimizer of its own; make the optimizer inside the factory: "
@@ -116,8 +116,8 @@ def _check_sparse(pair: Pair, shape: tuple[int, ...], what: str) -> None:
     if outside.size:
         raise CaseError(
             f"{what} class labels up to {int(counted.max())} (from {int(counted.min())}), but the outputs of shape "
-            f"{shape} have {classes} class{'es' * (classes > 1)}, so {pair.loss.name} wants labels from 0 to {classes - 1}; "
-            f"{_remedy(counted, classes)}"
+            f"{shape} have {classes} class{'es' * (classes > 1)}, so {pair.loss.name} wants labels from 0 to "
+            f"{classes - 1}; {_remedy(counted, classes)}"
         )
     if int(np.prod(targets.shape)) != int(np.prod(cells)):
         raise CaseError(

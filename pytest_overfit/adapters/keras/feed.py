@@ -126,5 +126,5 @@ def _of_samples(samples: Any, batch: Batch, case: Case) -> Any:
             f"batch has {batch.rows}; give one weight a row of the batch"
         )
     if isinstance(batch.y, (tuple, dict)) and not isinstance(given, (tuple, dict)):
-        return map_leaves(batch.y, lambda leaf: given)
+        return map_leaves(batch.y, lambda _: given)
     return given

@@ -38,7 +38,7 @@ class GraphStepper:
                 return step + 1, losses.write(step, loss)
 
             start = (0, tf.TensorArray(tf.float32, size=steps, element_shape=()))
-            return tf.while_loop(lambda step, losses: step < steps, body, start)[1].stack()
+            return tf.while_loop(lambda step, _: step < steps, body, start)[1].stack()
 
         # Keras keeps autograph out of train_step too
         function = tf.function(many, autograph=False)

@@ -71,7 +71,7 @@ def _substitute(target: Any, name: str, value: Any) -> Callable[[], None]:
 def on_batch_statistics(layers: Iterable[Any]) -> Iterator[None]:
     """Make these batch normalisations use the batch's own statistics. They move; the caller puts them back."""
 
-    def wrapper(layer: Any, own: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def wrapper(_: Any, own: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return own(*args, **{**kwargs, "training": True})
 
     with called_through(layers, wrapper):
@@ -104,7 +104,7 @@ def taking_statistics(layers: list[Any]) -> Iterator[dict[int, list[tuple[Any, A
 def noting_training(layers: list[Any]) -> Iterator[set[int]]:
     """Note the ids of the layers that are called in training mode, inside a forward pass in training mode.
 
-    A batch normalisation that the user's code calls with `training=False`, as transfer learning does, is not among them.
+    A batch normalisation that a layer calls with `training=False`, as transfer learning does, is not among them.
     """
     noted: set[int] = set()
 
@@ -117,10 +117,12 @@ def noting_training(layers: list[Any]) -> Iterator[set[int]]:
         yield noted
 
 
-def first_restless(model: Any, forward: Callable[[], Any]) -> str | None:
-    """Call `forward` twice and name the first layer whose outputs differ though its inputs agree."""
-    layers = [*layers_of(model), model]
-    first, second = _recorded(layers, forward), _recorded(layers, forward)
+#: one call of a layer: the layer, its inputs, its outputs
+Call = tuple[Any, list[Any], list[Any]]
+
+
+def first_differing(first: list[Call], second: list[Call]) -> str | None:
+    """Name the first layer whose outputs differ though its inputs agree."""
     for (layer, inputs, outputs), (other, other_inputs, other_outputs) in zip(first, second, strict=False):
         if layer is not other:
             return None  # another path was taken, which no layer can be blamed for
@@ -129,9 +131,9 @@ def first_restless(model: Any, forward: Callable[[], Any]) -> str | None:
     return None
 
 
-def _recorded(layers: list[Any], forward: Callable[[], Any]) -> list[tuple[Any, list[Any], list[Any]]]:
-    """Inputs and outputs of every layer, in the order in which the calls ended: inner ones first."""
-    calls: list[tuple[Any, list[Any], list[Any]]] = []
+def recorded(model: Any, forward: Callable[[], Any]) -> list[Call]:
+    """Note inputs and outputs of every layer, in the order in which the calls ended: inner ones first."""
+    calls: list[Call] = []
 
     def wrapper(layer: Any, own: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         outputs = own(*args, **kwargs)
@@ -139,7 +141,7 @@ def _recorded(layers: list[Any], forward: Callable[[], Any]) -> list[tuple[Any, 
             calls.append((layer, _numbers((args, kwargs)), _numbers(outputs)))
         return outputs
 
-    with called_through(layers, wrapper):
+    with called_through([*layers_of(model), model], wrapper):
         forward()
     return calls
 

@@ -212,11 +212,10 @@ class KerasLearner:
     def statistics(self) -> list[RunningStatistics]:
         return facts.running_statistics(self._reader, self._moving)
 
-    def restless_module(self) -> str | None:
+    def differing_module(self, first: Mode, second: Mode) -> str | None:
         if self._reader.structure is None:
             return None
-        with held(self._model):
-            return layers.first_restless(self._model, lambda: self._reader.forward(training=False))
+        return layers.first_differing(self._reader.calls(first), self._reader.calls(second))
 
 
 def _close(one: float, other: float) -> bool:

@@ -85,7 +85,7 @@ class Reader:
                 self._reestimate(normalising)
             loss, outputs, masks = self._timed(mode, normalising)
             self.masks = [None if each is None else keras.ops.convert_to_numpy(each) for each in masks]
-            return None if loss is None else float(loss), tuple(numbers(each) for each in outputs)
+            return None if loss is None else float(numbers(loss)), tuple(numbers(each) for each in outputs)
 
     def _timed(self, mode: Mode, normalising: list[Any]) -> Pass:
         def once() -> Pass:
@@ -114,6 +114,20 @@ class Reader:
         loss = self.data_term(outputs, training=mode in ("fit", "train")) if self.readable else None
         flat = keras.tree.flatten(outputs)
         return loss, flat, [getattr(each, "_keras_mask", None) for each in flat]
+
+    def calls(self, mode: Mode) -> list[layers.Call]:
+        """What every layer got and gave in one forward pass."""
+        self._readings += 1
+        normalising = self.normalising() if mode in ("fit", "reestimated") else []
+
+        def forward() -> None:
+            with layers.on_batch_statistics(normalising if mode == "fit" else ()):
+                self.forward(training=mode == "train")
+
+        with held(self.model, other_noise=self._readings):
+            if mode == "reestimated":
+                self._reestimate(normalising)
+            return layers.recorded(self.model, forward)
 
     def moments(self) -> dict[int, tuple[Array, Array]]:
         """Mean and variance of each normalisation's input on this batch, by the layer's id."""

@@ -13,6 +13,8 @@ from typing import Any
 
 import keras
 
+from pytest_overfit.adapters.keras.layers import layers_of
+
 Restore = Callable[[], None]
 
 #: attributes of Keras' global state that a run changes: seeds, the default dtype, counters for automatic names
@@ -161,6 +163,7 @@ def held(model: Any, *, weights: bool = False, other_noise: int | None = None) -
         for restore in (_python_generators(), _keras_generator(), _tensorflow_generators()):
             stack.callback(restore)
         stack.callback(_restorer(variables))
+        stack.callback(_recurrent(model))
         if other_noise is not None:
             _draw_others(variables, other_noise)
         yield
@@ -174,6 +177,24 @@ def _restorer(variables: Iterable[Any]) -> Restore:
             variable.assign(value)
 
     return restore
+
+
+def _recurrent(model: Any) -> Restore:
+    """States of recurrent layers that keep them from batch to batch, which Keras does not list as variables."""
+    stateful = [each for each in layers_of(model) if getattr(each, "stateful", False) and hasattr(each, "states")]
+    restore = _restorer([state for each in stateful for state in _states(each)])
+    unborn = [each for each in stateful if not _states(each)]
+
+    def back() -> None:
+        restore()
+        for state in [state for each in unborn for state in _states(each)]:
+            state.assign(keras.ops.zeros_like(state))  # made inside, and zero is what they start from
+
+    return back
+
+
+def _states(layer: Any) -> list[Any]:
+    return [each for each in keras.tree.flatten(layer.states) if isinstance(each, keras.Variable)]
 
 
 def _distinct(variables: Iterable[Any]) -> list[Any]:

@@ -85,7 +85,7 @@ class FitStepper:
         losses: list[float] = []
         # what the step returned; the log of an epoch shows 0.0 where a custom step leaves the model's metrics alone
         recorder = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: losses.append(float(keras.ops.mean(self._loss_of(logs))))
+            on_train_batch_end=lambda _, logs: losses.append(float(keras.ops.mean(self._loss_of(logs))))
         )
         arrays, weights = self._feed.arrays, self._feed.weights
         extra = (

@@ -188,11 +188,16 @@ def _classes(call: LossCall, domain: Any) -> Head | None:
         return None
     outputs, targets = to_numpy(call.input), to_numpy(call.target)
     soft = call.target.is_floating_point()
-    mask = None if soft else targets != call.arguments.get("ignore_index", -100)
+    ignored = call.arguments.get("ignore_index", -100)
+    mask = None if soft else targets != ignored
+    if mask is not None and targets.ndim == 1 and 0 <= int(ignored or 0) < outputs.shape[1] and not mask.all():
+        # one label a row, and a real class among the ignored: its rows are to be predicted like all others
+        return Head(kind="classes", outputs=outputs, targets=targets, class_axis=1, domain=domain, loss_name=call.name)
     counted = int(mask.sum()) if mask is not None else call.input.numel() // call.input.shape[1]
     scale = _scale(call, counted)
     weighted = call.arguments.get("weight") is not None or bool(call.arguments.get("label_smoothing"))
-    plain: Plain = "" if scale is None or weighted or not counted else "cross_entropy"
+    distributions = not soft or bool(abs(targets.sum(axis=1) - 1).max() < 1e-3)
+    plain: Plain = "" if scale is None or weighted or not counted or not distributions else "cross_entropy"
     return Head(
         kind="classes", outputs=outputs, targets=targets, class_axis=1, domain=domain, mask=mask, plain=plain,
         scale=scale or 1.0, minimum=0.0, loss_name=call.name,
