@@ -23,7 +23,7 @@ from pytest_overfit.measures.fit_criteria import (
     loss_ratio,
 )
 from pytest_overfit.measures.reference import Reference
-from pytest_overfit.measures.trend import Trend, trend
+from pytest_overfit.measures.trend import NOTHING, Trend, trend
 
 
 def judge_fit(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
@@ -165,7 +165,7 @@ class _Judge:
             )
         if self._floor_is_unknown():
             return self._unknown_floor(where)
-        return self._loss_finding("failed", f"{where} after {steps} steps{self._standing()}")
+        return self._loss_finding("failed", f"{where} after {steps} steps, {self._standing(slow)}")
 
     def _where(self) -> str:
         wrong = [each for each in self.scores if not agrees(each, self.values)]
@@ -175,11 +175,11 @@ class _Judge:
             return _score(wrong[0])
         return f"loss at {self.last['loss']:.4g}"
 
-    def _standing(self) -> str:
+    def _standing(self, slow: Sequence[Trend]) -> str:
         first, last = self.points[0]["loss"], self.last["loss"]
-        if last > first:
-            return ", risen"
-        return ", standing still" if math.isfinite(first) else ""
+        if math.isfinite(first) and last > first:
+            return "risen"
+        return "hardly falling" if slow and all(each.significant for each in slow) else "standing still"
 
     def _open_criteria(self) -> list[str]:
         names = [each.name for each in self.scores if not agrees(each, self.values)]
@@ -195,7 +195,7 @@ class _Judge:
             curves = [{score.name: score.value for score in agreements_of(each)} for each in self.points]
             return trend(steps, [curve.get(criterion, math.nan) for curve in curves], goal)
         if self.reference.best is None:
-            return Trend(0.0, 0.0, None)
+            return NOTHING
         ratios = [loss_ratio(each["loss"], self.reference) for each in self.points]
         return trend(steps, ratios, min(goal, max(self.ratio, 1e-12) / 2) if criterion != "loss_ratio" else goal)
 

@@ -9,34 +9,46 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-#: the last share of the steps that the slope is read from
+#: the last share of the steps that is looked at
 WINDOW = 0.4
 
-#: a projection beyond this many times the steps already made is not worth a user's wait: the curve stands still
-HORIZON = 20.0
+#: a projection beyond this many times the steps already made is not worth a wait: the curve hardly falls
+HORIZON = 100.0
+
+#: slopes smaller than this many standard errors are noise
+_SIGNIFICANT = 4.0
+
+
+#: a slope that keeps this share of itself from one half to the next is taken not to slow down at all
+_STEADY = 0.97
 
 
 @dataclasses.dataclass(frozen=True)
 class Trend:
-    """Slope of the logarithm of a positive curve over its last part."""
+    """Where the last part of a positive curve leads, on a logarithmic scale."""
 
     #: change of the natural logarithm per step; negative: falling
     slope: float
-    #: slope in units of its standard error
-    significance: float
-    #: step at which the line reaches the goal; None: it does not
+    #: the slope is no noise
+    significant: bool
+    #: step at which the curve reaches the goal, as far as it can be told; None: it does not
     reaches_goal_at: int | None
 
     @property
     def still_falling(self) -> bool:
-        """The fall is no noise, and it reaches the goal within the horizon."""
-        return self.reaches_goal_at is not None and self.significance < -4.0
+        """The fall is no noise, and it leads to the goal within the horizon."""
+        return self.significant and self.reaches_goal_at is not None
+
+
+NOTHING = Trend(0.0, False, None)
 
 
 def trend(steps: Sequence[int], values: Sequence[float], goal: float) -> Trend:
-    """Fit a straight line to log(value) over the last part of the curve by least squares.
+    """Project log(value) from its slopes in the two halves of the last part of the curve.
 
-    Needs at least four finite positive points there; with fewer it says that nothing falls.
+    A fall that slows down from the first half to the second is taken to slow down by the same factor for ever, so
+    that a curve on its way to a plateau is not mistaken for one on its way to the goal. Needs three finite positive
+    points in each half; with fewer it says that nothing falls.
     """
     first = steps[-1] * (1.0 - WINDOW) if steps else 0.0
     points = [
@@ -44,16 +56,50 @@ def trend(steps: Sequence[int], values: Sequence[float], goal: float) -> Trend:
         for step, value in zip(steps, values, strict=True)
         if step >= first and math.isfinite(value) and value > 0
     ]
-    if len(points) < 4 or goal <= 0:
-        return Trend(0.0, 0.0, None)
+    middle = len(points) // 2
+    if middle < 3 or goal <= 0:
+        return NOTHING
+    whole, early, late = _line(points), _line(points[: middle + 1]), _line(points[middle:])
+    significant = whole.slope < -_SIGNIFICANT * whole.error and late.slope < 0
+    if not significant:
+        return Trend(whole.slope, False, None)
+    at = points[-1][0]
+    distance = late.value_at(at) - math.log(goal)
+    needed = at + _steps_to_fall(distance, late.slope, late.slope / min(early.slope, -1e-300), points[middle][0], at)
+    return Trend(whole.slope, True, math.ceil(needed) if needed <= HORIZON * at else None)
+
+
+def _steps_to_fall(distance: float, slope: float, factor: float, start: int, end: int) -> float:
+    """Steps until the curve has fallen by `distance`, when its slope changes by `factor` in each such stretch."""
+    stretch = max(1, end - start)
+    if distance <= 0:
+        return 0.0
+    if factor >= _STEADY:
+        return distance / -slope
+    fall = -slope * stretch  # in the last stretch; the next ones fall by fall * factor, fall * factor ** 2, ...
+    still_to_come = fall * factor / (1.0 - factor)
+    if still_to_come <= distance:
+        return math.inf
+    return stretch * math.log(1.0 - distance / still_to_come) / math.log(factor)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    slope: float
+    error: float
+    mean_x: float
+    mean_y: float
+
+    def value_at(self, x: float) -> float:
+        return self.mean_y + self.slope * (x - self.mean_x)
+
+
+def _line(points: Sequence[tuple[int, float]]) -> _Line:
+    """Least squares, with the standard error of the slope."""
     count = len(points)
-    mean_step = sum(step for step, _ in points) / count
-    mean_log = sum(log for _, log in points) / count
-    spread = sum((step - mean_step) ** 2 for step, _ in points)
-    slope = sum((step - mean_step) * (log - mean_log) for step, log in points) / spread
-    residual = sum((log - mean_log - slope * (step - mean_step)) ** 2 for step, log in points)
-    error = math.sqrt(max(residual / (count - 2), 1e-24) / spread)
-    now, at = mean_log + slope * (points[-1][0] - mean_step), points[-1][0]
-    needed = at + (now - math.log(goal)) / -slope if slope < 0 else math.inf
-    reaches = math.ceil(needed) if needed <= HORIZON * at else None
-    return Trend(slope, slope / error, reaches)
+    mean_x = sum(x for x, _ in points) / count
+    mean_y = sum(y for _, y in points) / count
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+    residual = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in points)
+    return _Line(slope, math.sqrt(max(residual / max(1, count - 2), 1e-24) / spread), mean_x, mean_y)

@@ -67,7 +67,7 @@ def _build_rest(reader: Reader, outputs: Any) -> None:
     with held(model):
         if model.loss is not None or stepping.own(model, "compute_loss"):
             _probe_loss(reader, outputs)
-        with user_call(f"{reader._where}: the metrics"):
+        with user_call(f"{reader.where}: the metrics"):
             if not stepping.own(model, "train_step"):
                 model.compute_metrics(feed.x, feed.y, outputs, feed.weights)
     model.reset_metrics()

@@ -37,7 +37,7 @@ class Reader:
     """Reads one model on one batch. Every reading restores the model and the generators."""
 
     def __init__(self, model: Any, feed: Feed, where: str) -> None:
-        self.model, self.feed, self._where = model, feed, where
+        self.model, self.feed, self.where = model, feed, where
         #: a nested structure like the outputs, or None where the model gives none by itself
         self.structure: Any = None
         #: the loss can be had from the outputs
@@ -53,14 +53,14 @@ class Reader:
     def forward(self, training: bool, x: Any = None) -> Any:
         """Call the model as Keras' own step does, which looks whether it takes `training`."""
         given = self.feed.x if x is None else x
-        with user_call(f"{self._where}: the model's call"):
+        with user_call(f"{self.where}: the model's call"):
             if getattr(self.model, "_call_has_training_arg", True):
                 return self.model(given, training=training)
             return self.model(given)
 
     def data_term(self, outputs: Any, *, training: bool) -> Any:
         """The user's loss without penalties and other added losses, as a scalar."""
-        with user_call(f"{self._where}: the loss"), _without_penalties(self.model) as penalties:
+        with user_call(f"{self.where}: the loss"), _without_penalties(self.model) as penalties:
             loss = total_loss(self.model, self.feed, outputs, training) - penalties()
         return keras.ops.mean(loss) if len(loss.shape) else loss
 

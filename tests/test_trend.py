@@ -1,0 +1,53 @@
+"""Curves that lead to the goal, and curves that only seem to."""
+
+from __future__ import annotations
+
+import math
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_overfit.measures.trend import HORIZON, trend
+
+STEPS = list(range(25, 501, 25))
+GOAL = 0.05
+
+
+@given(rate=st.floats(0.0005, 0.005))
+def test_a_steady_fall_reaches_the_goal_where_it_does(rate: float) -> None:
+    found = trend(STEPS, [math.exp(-rate * step) for step in STEPS], GOAL)
+    assert found.still_falling
+    true = math.log(1 / GOAL) / rate
+    assert found.reaches_goal_at is not None
+    assert abs(found.reaches_goal_at - max(500, true)) <= 0.02 * true + 1
+
+
+@given(plateau=st.floats(0.1, 1.2), speed=st.floats(0.01, 0.02))
+def test_a_fall_to_a_plateau_is_no_fall_to_the_goal(plateau: float, speed: float) -> None:
+    found = trend(STEPS, [plateau + (1.5 - plateau) * math.exp(-speed * step) for step in STEPS], GOAL)
+    assert not found.still_falling
+
+
+@given(seed=st.integers(0, 1000), noise=st.floats(0.001, 0.2))
+def test_noise_around_a_level_is_seldom_a_fall(seed: int, noise: float) -> None:
+    draw = random.Random(seed)
+    found = [trend(STEPS, [math.exp(draw.gauss(-0.5, noise)) for _ in STEPS], GOAL).still_falling for _ in range(20)]
+    assert sum(found) <= 2
+
+
+def test_a_rise_is_no_fall() -> None:
+    assert not trend(STEPS, [1 + step / 500 for step in STEPS], GOAL).still_falling
+
+
+def test_beyond_the_horizon_it_hardly_falls() -> None:
+    rate = math.log(1 / GOAL) / (3 * HORIZON * 500)
+    found = trend(STEPS, [math.exp(-rate * step) for step in STEPS], GOAL)
+    assert found.significant
+    assert not found.still_falling
+
+
+def test_too_few_points_say_nothing() -> None:
+    assert not trend([5, 10], [1.0, 0.5], GOAL).still_falling
+    assert not trend([], [], GOAL).still_falling
+    assert not trend(STEPS, [math.nan] * len(STEPS), GOAL).still_falling
