@@ -1,15 +1,20 @@
 """pytest-overfit: can this model learn at all, and can its evaluation be believed?
 
+The public names are imported on first use, because pytest loads this package at every start.
+
 PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
-from pytest_overfit.core.case import Case
-from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed, ProgramError
-from pytest_overfit.core.run import run_probes
-from pytest_overfit.core.verdict import Diagnosis, Finding, Verdict
-from pytest_overfit.fixture import Overfit, parametrize_with_probes
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_overfit.core.case import Case
+    from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed, ProgramError
+    from pytest_overfit.core.run import run_probes
+    from pytest_overfit.core.verdict import Diagnosis, Finding, Verdict
+    from pytest_overfit.fixture import Overfit, parametrize_with_probes
 
 __version__ = "0.1.0"
 
@@ -27,6 +32,23 @@ __all__ = [
     "parametrize_with_probes",
     "run_probes",
 ]
+
+_HOMES = {
+    "core.case": ("Case",),
+    "core.errors": ("CaseError", "NotApplicable", "OverfitError", "ProbeFailed", "ProgramError"),
+    "core.run": ("run_probes",),
+    "core.verdict": ("Diagnosis", "Finding", "Verdict"),
+    "fixture": ("Overfit", "parametrize_with_probes"),
+}
+
+
+def __getattr__(name: str) -> object:
+    for home, names in _HOMES.items():
+        if name in names:
+            import importlib
+
+            return getattr(importlib.import_module(f"pytest_overfit.{home}"), name)  # type: ignore[no-any-return]
+    raise AttributeError(f"module 'pytest_overfit' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

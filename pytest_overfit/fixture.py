@@ -5,7 +5,8 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.case import Case
@@ -17,13 +18,16 @@ from pytest_overfit.core.errors import (
     ProgramError,
     did_you_mean,
 )
-from pytest_overfit.core.limits import Layer
-from pytest_overfit.core.run import checked_case, current_settings, probe_named, run_probe
-from pytest_overfit.core.verdict import Verdict
+from pytest_overfit.core.foreign import describe
+from pytest_overfit.core.run import checked_case, probes_named, run_probe
+from pytest_overfit.core.settings import current_settings
 from pytest_overfit.report.text import failure_text
 
 if TYPE_CHECKING:
     import pytest
+
+    from pytest_overfit.core.limits import Layer
+    from pytest_overfit.core.verdict import Verdict
 
 
 def demand(case: Case, probe: str, layers: Sequence[Layer] = ()) -> Verdict:
@@ -45,6 +49,20 @@ def _without_our_frames(case: Case, probe: str, layers: Sequence[Layer]) -> Verd
     except OverfitError as error:
         caught = error
     raise caught.with_traceback(None)
+
+
+def call_marked(
+    function: Callable[..., Any], available: Mapping[str, Any], probe: str, limits: Mapping[str, Any]
+) -> None:
+    """Call a test marked `overfit` with the fixtures it asks for, and run the probe on the case it returns."""
+    __tracebackhide__ = True
+    wanted = inspect.signature(function).parameters
+    case = function(**{name: value for name, value in available.items() if name in wanted})
+    if case is None:
+        raise CaseError(
+            "a test marked `overfit` returns its Case, this one returned None; end it with `return Case(...)`"
+        )
+    demand(checked_case(case), probe, [("marker", limits)])
 
 
 class Overfit:
@@ -95,26 +113,44 @@ def parametrize_with_probes(
     """
     import pytest
 
-    chosen = [checked_case(case) for case in cases]
-    names = list(current_settings().probes()) if probes is None else list(probes)
-    for name in names:
-        probe_named(name, current_settings().probes())
-    twice = sorted({case.name for case in chosen if sum(each.name == case.name for each in chosen) > 1})
-    if twice:
-        raise CaseError(f"two cases are called {twice[0]!r}, but names make the test ids; give each case its own name")
-    reasons = dict(expected_failures or {})
-    ids = {f"{case.name}-{name}" for case in chosen for name in names}
-    for key, reason in reasons.items():
-        if key not in ids and key not in {case.name for case in chosen}:
-            raise CaseError(f"expected_failures: there is no test {key!r}{did_you_mean(key, ids)}")
-        if not isinstance(reason, str) or not reason.strip():
-            raise CaseError(f"expected_failures[{key!r}]={reason!r}, but the reason is wanted, in words")
+    chosen = _distinct(cases)
+    names = [each.name for each in probes_named(probes)]
+    reasons = _reasons(expected_failures, chosen, names)
     parameters = [
         pytest.param(case, BoundProbe(name), id=f"{case.name}-{name}", marks=_marks(pytest, reasons, case.name, name))
         for case in chosen
         for name in names
     ]
     return pytest.mark.parametrize(("case", "probe"), parameters)
+
+
+def _distinct(cases: Any) -> list[Case]:
+    if isinstance(cases, (Case, str, Mapping)) or not isinstance(cases, Iterable):
+        raise CaseError(
+            f"cases= is {describe(cases)}, but a list of cases is wanted; write parametrize_with_probes([case])"
+        )
+    chosen = [checked_case(case) for case in cases]
+    names = [case.name for case in chosen]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise CaseError(f"two cases are called {twice[0]!r}, but names make the test ids; give each case its own name")
+    return chosen
+
+
+def _reasons(given: Any, cases: Sequence[Case], probes: Sequence[str]) -> Mapping[str, str]:
+    """The expected failures, each for a test that exists and with a reason."""
+    if given is None:
+        return {}
+    example = "write expected_failures={'cnn-overfit_batch': 'the reason'}"
+    if not isinstance(given, Mapping):
+        raise CaseError(f"expected_failures= is {describe(given)}, but a dict of ids and reasons is wanted; {example}")
+    known = {f"{case.name}-{name}" for case in cases for name in probes} | {case.name for case in cases}
+    for key, reason in given.items():
+        if key not in known:
+            raise CaseError(f"expected_failures: there is no test {key!r}{did_you_mean(str(key), known)}")
+        if not isinstance(reason, str) or not reason.strip():
+            raise CaseError(f"expected_failures[{key!r}]={reason!r}, but the reason is wanted, in words; {example}")
+    return given
 
 
 def _marks(pytest: Any, reasons: Mapping[str, str], case: str, probe: str) -> list[Any]:

@@ -5,12 +5,13 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_overfit import Case, Verdict
     from pytest_overfit.adapters.base import Learner
     from pytest_overfit.data.batch import Batch

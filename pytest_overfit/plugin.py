@@ -5,26 +5,24 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import inspect
 import os
+import shlex
+import sys
 import time
 import warnings
-from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed, did_you_mean
-from pytest_overfit.core.limits import parse_ini, split_by_probe
-from pytest_overfit.core.run import Settings, checked_case, current_settings, probe_named, set_settings
-from pytest_overfit.fixture import demand
-from pytest_overfit.report.junit import properties
+from pytest_overfit.core.settings import Settings, set_settings
 from pytest_overfit.report.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
     from pytest_overfit import Overfit, Verdict
-    from pytest_overfit.core.case import Case
 
 _SEED = "seed of the probes, a whole number; a verdict that did not pass names the one that was used"
 _MARKER = (
@@ -34,6 +32,8 @@ _MARKER = (
 _INI = ("overfit_seed", "overfit_budget", "overfit_limits")
 #: the parameter that carries the probe of a marked test
 _PROBE = "overfit_probe"
+#: where frames come from that a user need not see; the latter is the `__init__` of a dataclass
+_OURS = (str(Path(__file__).parent) + os.sep, "<string>")
 _FORMS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
 
 
@@ -73,20 +73,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("overfit")
     if mark is None:
         return
-    try:
-        names = _marked_probes(mark)
-    except CaseError as error:
-        pytest.fail(f"{metafunc.definition.nodeid}: {error}", pytrace=False)
+    names = _marked_probes(mark)
+    if isinstance(names, CaseError):  # raised here, outside `except`, so that it is shown once
+        pytest.fail(f"{metafunc.definition.nodeid}: {names}", pytrace=False)
     metafunc.fixturenames.append(_PROBE)
     metafunc.parametrize(_PROBE, names, ids=names)
 
 
-def _marked_probes(mark: pytest.Mark) -> list[str]:
+def _marked_probes(mark: pytest.Mark) -> list[str] | CaseError:
     """The probes a marker names, or all; its limits are checked here, at collection."""
-    probes = current_settings().probes()
-    names = [probe_named(name, probes).name for name in mark.args] or list(probes)
-    split_by_probe(mark.kwargs, {name: probes[name].limits for name in names}, "marker")
-    return names
+    from pytest_overfit.core.limits import check_limits
+    from pytest_overfit.core.run import probes_named
+
+    try:
+        probes = probes_named(mark.args or None)
+        check_limits(mark.kwargs, {each.name: each.limits for each in probes}, "marker")
+    except CaseError as error:
+        return error
+    return [each.name for each in probes]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -96,34 +100,43 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
     probe = pyfuncitem.callspec.params.get(_PROBE) if hasattr(pyfuncitem, "callspec") else None
     if mark is None or probe is None:
         return None
-    wanted = inspect.signature(pyfuncitem.obj).parameters
-    case = pyfuncitem.obj(**{name: value for name, value in pyfuncitem.funcargs.items() if name in wanted})
-    demand(_returned_case(case), probe, [("marker", mark.kwargs)])
+    from pytest_overfit.fixture import call_marked
+
+    call_marked(pyfuncitem.obj, pyfuncitem.funcargs, str(probe), mark.kwargs)
     return True
-
-
-def _returned_case(case: Any) -> Case:
-    if case is None:
-        raise CaseError("a test marked `overfit` returns its Case, this one returned None; end it with `return Case(...)`")
-    return checked_case(case)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
     error = call.excinfo.value if call.excinfo is not None else None
+    alone = isinstance(error, (ProbeFailed, OverfitError)) and _hide_our_frames(item, call)
+    report = yield
     if isinstance(error, NotApplicable):
         report.outcome, report.longrepr = "skipped", (str(item.path), (item.location[1] or 0) + 1, f"Skipped: {error}")
-    elif call.excinfo is not None and isinstance(error, (ProbeFailed, OverfitError)) and report.failed:
-        if item.get_closest_marker("overfit") is not None:  # no frame of the user's is on the way: the message is all
-            report.longrepr = call.excinfo.getrepr(style="value")
+    elif alone and report.failed and call.excinfo is not None:
+        report.longrepr = call.excinfo.getrepr(style="value")
     forms = item.stash.get(_FORMS, [])
     if forms:
-        report.overfit = list(forms)  # rides on the report, through xdist as well
+        vars(report)["overfit"] = list(forms)  # rides on the report, through xdist as well
         forms.clear()
     return report
+
+
+def _hide_our_frames(item: pytest.Item, call: pytest.CallInfo[None]) -> bool:
+    """Take our frames off a traceback; True if none of the user's is on it, so that the message is all there is."""
+    if call.excinfo is None or item.config.getoption("fulltrace", False):
+        return False
+    entry, users = call.excinfo.tb, False
+    while (following := entry.tb_next) is not None:
+        name = following.tb_frame.f_code.co_filename
+        users = users or name == str(item.path)
+        if name.startswith(_OURS):
+            entry.tb_next = following.tb_next
+        else:
+            entry = following
+    return not users
 
 
 class OverfitRun:
@@ -132,14 +145,18 @@ class OverfitRun:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.item: pytest.Item | None = None
-        self.json_path = _json_path(config)
-        #: (test, case, probe) -> plain form; a rerun replaces what was there and counts the attempt
-        self.forms: dict[tuple[str, str, str], dict[str, Any]] = {}
-        self.progress = Progress(self._write, time.monotonic)
+        self.json_path: Path | None = None  # an xdist worker writes nothing
+        if config.getoption("overfit_json") is not None and not hasattr(config, "workerinput"):
+            from pytest_overfit.report.json_file import checked_path
+
+            self.json_path = checked_path(config.getoption("overfit_json"), config.invocation_params.dir)
+        #: (test, phase, case, probe) -> plain form; a rerun replaces what was there and counts the attempt
+        self.forms: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+        self.progress = Progress(self._write, time.monotonic, self._room)
         hook = config.hook
         self.settings = Settings(
-            seed=_seed(config.getoption("overfit_seed")),
-            default_seed=_seed(_ini(config, "overfit_seed")) or 0,
+            seed=_seed(config.getoption("overfit_seed"), "--overfit-seed"),
+            default_seed=_seed(_ini(config, "overfit_seed"), "ini overfit_seed") or 0,
             ini=_ini_limits(config),
             extra_probes=tuple(probe for found in hook.pytest_overfit_probes() for probe in found),
             make_learner=lambda case, batch, seed: hook.pytest_overfit_make_learner(case=case, batch=batch, seed=seed),
@@ -148,8 +165,10 @@ class OverfitRun:
             progress=self.progress if _on_terminal(config) else lambda *_: None,
             command=self._command,
         )
-        if self.settings.ini:
-            split_by_probe(self.settings.ini, {each.name: each.limits for each in self.settings.probes().values()}, "ini")
+        if self.settings.ini or self.settings.extra_probes:
+            from pytest_overfit.core.run import check_settings
+
+            check_settings(self.settings)
         self._reset = set_settings(self.settings)
 
     def pytest_unconfigure(self) -> None:
@@ -161,12 +180,15 @@ class OverfitRun:
         try:
             return (yield)
         finally:
+            self.progress.clear()
             self.item = None
 
     def _record(self, verdict: Verdict) -> None:
         self.progress.clear()
-        form = verdict.to_dict()
         if self.item is not None:
+            from pytest_overfit.report.junit import properties
+
+            form = verdict.to_dict()
             self.item.stash.setdefault(_FORMS, []).append(form)
             new = properties(form)
             kept = [each for each in self.item.user_properties if each[0] not in {name for name, _ in new}]
@@ -182,36 +204,46 @@ class OverfitRun:
     def _command(self) -> str:
         if self.item is None:
             return ""
-        seed = "" if self.settings.seed is None else f" --overfit-seed={self.settings.seed}"
-        return f"pytest '{self.item.nodeid}'{seed}"
+        seed = [] if self.settings.seed is None else [f"--overfit-seed={self.settings.seed}"]
+        file, *names = self.item.nodeid.split("::")
+        file = os.path.relpath(self.config.rootpath / file, self.config.invocation_params.dir)
+        return shlex.join(["pytest", "::".join([file, *names]), *seed])
 
     def _write(self, text: str) -> None:
         capture = self.config.pluginmanager.getplugin("capturemanager")
-        terminal = self.config.pluginmanager.getplugin("terminalreporter")
-        if capture is not None and terminal is not None:
+        if capture is not None and sys.__stdout__ is not None:
             with capture.global_and_fixture_disabled():
-                terminal.write(text, flush=True)
+                print(text, end="", file=sys.__stdout__, flush=True)
+
+    def _room(self) -> int:
+        """Columns that are free on the line that pytest is writing."""
+        writer = self.config.get_terminal_writer()
+        return writer.fullwidth - writer.width_of_current_line - 1
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        seen = {}
         for form in getattr(report, "overfit", ()):
-            key = (report.nodeid, form["case"], form["probe"])
-            attempts = self.forms.get(key, {}).get("attempts", 0) + 1
+            seen[report.nodeid, report.when or "", form["case"], form["probe"]] = form
+        for key, form in seen.items():
+            attempts = self.forms.pop(key, {}).get("attempts", 0) + 1
             self.forms[key] = {**form, "test": report.nodeid, "attempts": attempts}
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         verdicts = [form for form in self.forms.values() if "outcome" in form]
-        if verdicts and self.config.get_verbosity() >= 0:
+        if self.config.get_verbosity() < 0:
+            return
+        if verdicts:
             from pytest_overfit.report.text import summary_lines
 
             terminalreporter.section("overfit")
-            for line in summary_lines(verdicts):
-                terminalreporter.line(line[: terminalreporter._tw.fullwidth - 1])
-        if self.json_path is not None and not hasattr(self.config, "workerinput"):
-            terminalreporter.line(f"overfit: {len(verdicts)} verdicts written to {self.json_path}")
+            for line in summary_lines(verdicts, self.config.get_terminal_writer().fullwidth - 1):
+                terminalreporter.line(line)
+        if self.json_path is not None:
+            terminalreporter.line(f"overfit: {len(verdicts)} verdict{'s' * (len(verdicts) != 1)} in {self.json_path}")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        if self.json_path is None or hasattr(self.config, "workerinput"):
+        if self.json_path is None:
             return
         from pytest_overfit.report.json_file import document, write_json
 
@@ -223,11 +255,11 @@ class OverfitRun:
 def _ini(config: pytest.Config, name: str) -> Any:
     try:
         return config.getini(name)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, pytest.UsageError) as error:
         raise CaseError(f"ini {name}: {error}") from None
 
 
-def _ini_limits(config: pytest.Config) -> dict[str, Any]:
+def _ini_limits(config: pytest.Config) -> Mapping[str, Any]:
     """Limits of the ini file; names that begin like ours but are not known are refused with the nearest one."""
     overridden = [str(each).partition("=")[0].strip() for each in config.getoption("override_ini", None) or ()]
     with warnings.catch_warnings():  # pytest 9.2 has no other way to see names that nobody registered
@@ -236,12 +268,16 @@ def _ini_limits(config: pytest.Config) -> dict[str, Any]:
     for name in (*written, *overridden):
         if name.startswith("overfit") and name not in _INI:
             raise CaseError(f"ini: unknown option {name!r}{did_you_mean(name, _INI)}")
-    budget = _ini(config, "overfit_budget")
-    limits = parse_ini(_ini(config, "overfit_limits"))
-    return limits if budget is None else {"budget": budget, **limits}
+    budget, lines = _ini(config, "overfit_budget"), _ini(config, "overfit_limits")
+    limits = {} if budget is None else {"budget": budget}
+    if lines:
+        from pytest_overfit.core.limits import parse_ini
+
+        limits |= parse_ini(lines)
+    return limits
 
 
-def _seed(text: Any) -> int | None:
+def _seed(text: Any, where: str) -> int | None:
     if text is None:
         return None
     try:
@@ -249,25 +285,11 @@ def _seed(text: Any) -> int | None:
     except ValueError:
         value = -1
     if value < 0:
-        raise CaseError(f"overfit seed {text!r}, but a whole number of 0 or more is wanted")
+        raise CaseError(f"{where}={text}, but a whole number of 0 or more is wanted")
     return value
-
-
-def _json_path(config: pytest.Config) -> Path | None:
-    given = config.getoption("overfit_json")
-    if given is None:
-        return None
-    path = Path(config.invocation_params.dir, given)
-    if path.is_dir():
-        raise CaseError(f"--overfit-json={given}: that is a folder; name a file in it")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise CaseError(f"--overfit-json={given}: the folder {path.parent} does not exist or cannot be written")
-    return path
 
 
 def _on_terminal(config: pytest.Config) -> bool:
     """True where a person watches: a terminal, not a CI log, not an xdist worker."""
-    import sys
-
     in_ci = any(os.environ.get(name) for name in ("CI", "BUILD_NUMBER"))
     return not in_ci and not hasattr(config, "workerinput") and sys.__stdout__ is not None and sys.__stdout__.isatty()

@@ -1,3 +1,92 @@
 """Shared fixtures; `pytester` runs pytest from pytest."""
 
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np  # noqa: F401 - loaded once here: pytester's runs in this process would otherwise load it again
+import pytest
+
+# the same for our own modules, so that a class is one class in all of those runs
+import pytest_overfit.adapters.dispatch
+import pytest_overfit.fixture
+import pytest_overfit.probes.overfit_batch
+import pytest_overfit.report.json_file
+import pytest_overfit.report.junit
+import pytest_overfit.testing  # noqa: F401
+
 pytest_plugins = "pytester"
+
+INI = """
+[pytest]
+addopts = --strict-markers -p no:cacheprovider
+xfail_strict = true
+filterwarnings =
+    error
+{ini}
+"""
+
+#: a learner made of numbers for every case, so that a run costs milliseconds
+CONFTEST = """
+from pytest_overfit.testing import FakeLearner
+
+def pytest_overfit_make_learner(case, batch, seed):
+    return FakeLearner(**case.fit_kwargs)
+"""
+
+CASES = """
+import math
+
+import numpy as np
+import pytest
+
+from pytest_overfit import *
+from pytest_overfit.testing import memorising, standing
+
+X, Y = np.arange(48.0).reshape(16, 3), np.arange(16) % 4
+
+def case(name="good", *, limits={}, seed=None, **fake):
+    return Case(name=name, model=object, batch=(X, Y), limits=limits, seed=seed, fit_kwargs=fake)
+
+def good(name="good", **more):
+    return case(name, **more)
+
+def broken(name="broken", **more):
+    return case(name, way=standing, **{"limits": {"steps": 60}, **more})
+
+def slow(name="slow", **more):
+    return case(name, way=lambda step: step / 1200, **{"limits": {"steps": 200}, **more})
+"""
+
+
+class Project:
+    """A user's repository whose cases train fake learners; `run` writes a test file there and runs it."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester, self.path = pytester, pytester.path
+        pytester.makeconftest(CONFTEST)
+        pytester.makepyfile(cases=CASES)
+        self.ini()
+
+    def ini(self, *lines: str) -> None:
+        self.pytester.makeini(INI.format(ini="\n".join(lines)))
+
+    def conftest(self, source: str) -> None:
+        self.pytester.makeconftest(CONFTEST + textwrap.dedent(source))
+
+    def write(self, source: str, name: str = "test_it") -> None:
+        self.pytester.makepyfile(**{name: "from cases import *\n" + textwrap.dedent(source)})
+
+    def run(self, source: str, *arguments: str) -> pytest.RunResult:
+        self.write(source)
+        return self.again(*arguments)
+
+    def again(self, *arguments: str) -> pytest.RunResult:
+        return self.pytester.runpytest_inprocess(*arguments)
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+    for name in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(name, raising=False)
+    return Project(pytester)

@@ -8,7 +8,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_overfit.measures.trend import HORIZON, trend
+from pytest_overfit.measures.trend import HORIZON, TRICKLE, WINDOW, trend
 
 STEPS = list(range(25, 501, 25))
 GOAL = 0.05
@@ -23,7 +23,7 @@ def test_a_steady_fall_reaches_the_goal_where_it_does(rate: float) -> None:
     assert abs(found.reaches_goal_at - max(500, true)) <= 0.02 * true + 1
 
 
-@given(plateau=st.floats(0.1, 1.2), speed=st.floats(0.01, 0.02))
+@given(plateau=st.floats(0.3, 1.2), speed=st.floats(0.025, 0.1))
 def test_a_fall_to_a_plateau_is_no_fall_to_the_goal(plateau: float, speed: float) -> None:
     found = trend(STEPS, [plateau + (1.5 - plateau) * math.exp(-speed * step) for step in STEPS], GOAL)
     assert not found.still_falling
@@ -40,8 +40,14 @@ def test_a_rise_is_no_fall() -> None:
     assert not trend(STEPS, [1 + step / 500 for step in STEPS], GOAL).still_falling
 
 
-def test_beyond_the_horizon_it_hardly_falls() -> None:
-    rate = math.log(1 / GOAL) / (3 * HORIZON * 500)
+def test_a_slow_fall_is_never_said_to_stand_still() -> None:
+    rate = 2 * TRICKLE / (WINDOW * 500)
+    assert trend(STEPS, [math.exp(-rate * step) for step in STEPS], GOAL).still_falling
+
+
+def test_beyond_the_horizon_a_trickle_stands_still() -> None:
+    rate = TRICKLE / (2 * WINDOW * 500)
+    assert math.log(1 / GOAL) / rate > HORIZON * 500
     found = trend(STEPS, [math.exp(-rate * step) for step in STEPS], GOAL)
     assert found.significant
     assert not found.still_falling

@@ -60,6 +60,21 @@ def build(case: Case, seed: int) -> Any:
     return model
 
 
+def _check_keras_case(case: Case) -> None:
+    """A Keras model brings its own loss, optimizer and step; one given beside them would be ignored."""
+    for field, instead in (
+        ("loss", "model.compile(loss=...)"),
+        ("optimizer", "model.compile(optimizer=...)"),
+        ("scheduler", "a LearningRateSchedule in the optimizer"),
+        ("step", "a train_step method on the model"),
+    ):
+        if getattr(case, field) is not None:
+            raise CaseError(
+                f"Case {case.name!r}: {field}= was given, but its model is a keras.Model, which brings its own; leave "
+                f"{field}= out and give it through {instead}"
+            )
+
+
 def learner_for(case: Case, batch: Batch, seed: int) -> Learner:
     """Make the learner of a case.
 
@@ -68,6 +83,13 @@ def learner_for(case: Case, batch: Batch, seed: int) -> Learner:
     """
     first = build(case, seed)
     name = "keras" if foreign.is_keras_model(first) else "torch" if foreign.is_torch_module(first) else "step"
+    if name == "keras":
+        _check_keras_case(case)
+    elif batch.weights is not None:
+        raise CaseError(
+            f"Case {case.name!r}: the batch has three parts, but only Keras takes weights as the third; give batch=(x, y) "
+            "and put the weights into the loss, or ((x1, x2), y) for two inputs"
+        )
     adapter = _adapter(name)
     model = build(case, seed)
     if model is first or adapter.shares_parameters(first, model):

@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,13 @@ from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.state import preserved
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.data.batch import Batch, leaves, map_leaves, to_numpy
+from pytest_overfit.data.batch import leaves, map_leaves, to_numpy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pytest_overfit.core.case import Case
+    from pytest_overfit.data.batch import Batch
 
     Array = NDArray[Any]
 
@@ -96,7 +98,7 @@ class StepLearner:
 
     def blinded(self) -> StepLearner:
         x = map_leaves(self.batch.x, lambda leaf: leaf[[0] * self.batch.rows])
-        return StepLearner(self.case, self._rebuild(), Batch(x, self.batch.y, self.batch.rows), self._rebuild)
+        return StepLearner(self.case, self._rebuild(), dataclasses.replace(self.batch, x=x), self._rebuild)
 
     def score(self) -> float | None:
         if self.case.score is None:

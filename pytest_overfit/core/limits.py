@@ -77,7 +77,17 @@ def resolve(limits: type[L], layers: Sequence[Layer]) -> Resolved[L]:
             if name not in values:
                 values[name] = _checked(value, hints[name], f"{source}: {name}")
                 sources[name] = source
-    return Resolved(limits(**values), sources)
+    try:
+        return Resolved(limits(**values), sources)
+    except CaseError as error:  # of the class's own checks, whose messages begin with the limit's name
+        where = sources.get(str(error).partition("=")[0], "limits")
+        raise CaseError(f"{where}: {error}") from None
+
+
+def check_limits(written: Mapping[str, Any], probes: Mapping[str, type[Any]], where: str) -> None:
+    """Refuse limits that no probe has or that have a wrong value, before anything is trained."""
+    for name, part in split_by_probe(written, probes, where).items():
+        resolve(probes[name], [(where, part)])
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:

@@ -5,16 +5,15 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, NotApplicable, did_you_mean
 from pytest_overfit.core.foreign import describe
-from pytest_overfit.core.limits import Layer, Resolved, resolve, split_by_probe
+from pytest_overfit.core.limits import Layer, Resolved, check_limits, resolve, split_by_probe
+from pytest_overfit.core.settings import Settings, current_settings
 from pytest_overfit.core.state import derived_seed, preserved
 from pytest_overfit.core.verdict import Judgement, Verdict
 
@@ -22,60 +21,16 @@ if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
     from pytest_overfit.probes.base import Probe
 
-#: `progress(case, probe, step, of, loss)`
-Progress = Callable[[str, str, int, int, float], None]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What surrounds a run: pytest's plugin fills it in, a script uses it as it is."""
-
-    #: overrides every case's seed, `--overfit-seed`
-    seed: int | None = None
-    #: for cases without a seed, ini `overfit_seed`
-    default_seed: int = 0
-    #: limits of the ini file
-    ini: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    #: probes that plugins add
-    extra_probes: Sequence[Probe] = ()
-    #: asked before the built-in adapters: `make_learner(case, batch, seed)`, a learner or None
-    make_learner: Callable[[Case, Any, int], Learner | None] = lambda case, batch, seed: None
-    record: Callable[[Verdict], None] = lambda verdict: None
-    record_error: Callable[[str, str, BaseException], None] = lambda case, probe, error: None
-    progress: Progress = lambda case, probe, step, of, loss: None
-    #: how to run the current test alone, for messages
-    command: Callable[[], str] = lambda: ""
-
-    def probes(self) -> dict[str, Probe]:
-        """Every probe that can be run, by name."""
-        from pytest_overfit.probes import known
-
-        return known(self.extra_probes)
-
-    def seed_of(self, case: Case) -> int:
-        """The user's seed for a case: option, then case, then ini, then 0."""
-        if self.seed is not None:
-            return self.seed
-        return self.default_seed if case.seed is None else case.seed
-
-
-_current: ContextVar[Settings] = ContextVar("overfit_settings", default=Settings())  # noqa: B039 - frozen
-
-
-def current_settings() -> Settings:
-    """The settings of the running test, or the defaults outside pytest."""
-    return _current.get()
-
-
-def set_settings(settings: Settings) -> Callable[[], None]:
-    """Make `settings` the current ones until the returned function is called."""
-    before = _current.get()
-    _current.set(settings)
-
-    def reset() -> None:
-        _current.set(before)
-
-    return reset
+def check_settings(settings: Settings) -> None:
+    """Refuse added probes and ini limits that cannot be used, before any test runs."""
+    for probe in settings.extra_probes:
+        missing = [name for name in ("name", "limits", "measure", "judge") if not hasattr(probe, name)]
+        if missing:
+            raise CaseError(
+                f"hook pytest_overfit_probes: {probe!r} is no probe, it has no {', '.join(missing)}; return a list of "
+                "objects like pytest_overfit.probes.base.Probe"
+            )
+    check_limits(settings.ini, {each.name: each.limits for each in settings.probes().values()}, "ini")
 
 
 def checked_case(case: Any) -> Case:
@@ -94,6 +49,15 @@ def probe_named(name: Any, probes: Mapping[str, Probe]) -> Probe:
     return probes[name]
 
 
+def probes_named(names: Any = None) -> list[Probe]:
+    """The probes of these names, each once; all for None. One name may come as a plain string."""
+    probes = current_settings().probes()
+    if names is None:
+        return list(probes.values())
+    chosen = [names] if isinstance(names, str) else list(names)
+    return [probe_named(name, probes) for name in dict.fromkeys(chosen)]
+
+
 def resolved_limits(case: Case, name: str, layers: Sequence[Layer]) -> Resolved[Any]:
     """Limits of one probe: call and marker (`layers`), then case, then ini, then the defaults.
 
@@ -101,7 +65,8 @@ def resolved_limits(case: Case, name: str, layers: Sequence[Layer]) -> Resolved[
     """
     settings = current_settings()
     classes = {each.name: each.limits for each in settings.probes().values()}
-    everywhere = [*layers, (f"case {case.name}", case.limits), ("ini", settings.ini)]
+    check_limits(case.limits, classes, f"Case {case.name!r}: limits")
+    everywhere = [*layers, ("case", case.limits), ("ini", settings.ini)]
     parts = [(source, split_by_probe(written, classes, source)[name]) for source, written in everywhere if written]
     return resolve(classes[name], parts)
 
@@ -190,10 +155,7 @@ def run_probes(case: Case, probes: Sequence[str] | None = None, **limits: Any) -
     misuse. Cost: that of the probes.
     """
     checked_case(case)
-    if isinstance(probes, str):
-        probes = [probes]
-    names = list(current_settings().probes()) if probes is None else list(probes)
-    for name in names:  # refuse a wrong name before an earlier probe trains for minutes
-        probe_named(name, current_settings().probes())
+    names = [each.name for each in probes_named(probes)]
+    for name in names:  # refuse a wrong limit before an earlier probe trains for minutes
         resolved_limits(case, name, [("call", limits)])
     return [run_probe(case, name, [("call", limits)]) for name in names]

@@ -32,10 +32,12 @@ class Batch:
     x: Any
     y: Any
     rows: int
+    #: a weight a row, the third part of a Keras batch; None: there are none
+    weights: Any = None
 
     def map(self, change: Callable[[Any], Any]) -> Batch:
         """The same batch with every leaf changed."""
-        return Batch(map_leaves(self.x, change), map_leaves(self.y, change), self.rows)
+        return Batch(*(map_leaves(each, change) for each in (self.x, self.y)), self.rows, map_leaves(self.weights, change))
 
 
 def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -71,6 +73,8 @@ def to_numpy(leaf: Any) -> Array:
             leaf = leaf.float()
         return np.asarray(leaf.cpu())
     array = np.asarray(leaf)
+    if array.dtype == object and not isinstance(leaf, np.ndarray):  # a tensor of strings
+        return array.astype("S")
     return array.astype(np.float32) if str(array.dtype) == "bfloat16" else array
 
 
@@ -82,8 +86,8 @@ def batch_of(case: Case) -> Batch:
     given = _called(case.batch, "the batch function") if case.batch is not None else None
     if given is None:
         given = first_batch(_called(case.train, "the function given as train"), case)
-    x, y = _as_pair(given, case)
-    return checked(_listless(x), _listless(y), case)
+    x, y, weights = _parts(given, case)
+    return checked(_listless(x), _listless(y), _listless(weights), case)
 
 
 def _called(source: Any, what: str) -> Any:
@@ -95,7 +99,7 @@ def _called(source: Any, what: str) -> Any:
 
 def first_batch(train: Any, case: Case) -> Any:
     """The first batch of a loader, or the first rows of arrays and datasets."""
-    if isinstance(train, (tuple, list)) and len(train) == 2:
+    if isinstance(train, tuple) and len(train) in (2, 3) or isinstance(train, list) and len(train) == 2:
         rows = int(case.fit_kwargs.get("batch_size") or ROWS)
         return tuple(map_leaves(each, lambda leaf: leaf[:rows]) for each in train)
     if foreign.is_instance(train, "torch.utils.data", "Dataset") and not foreign.is_instance(
@@ -126,12 +130,14 @@ def _collated(samples: list[Any]) -> Any:
     return sys.modules["torch.utils.data"].default_collate(samples)
 
 
-def _as_pair(given: Any, case: Case) -> tuple[Any, Any]:
+def _parts(given: Any, case: Case) -> tuple[Any, Any, Any]:
     if isinstance(given, (tuple, list)) and len(given) == 2:
-        return given[0], given[1]
+        return given[0], given[1], None
+    if isinstance(given, tuple) and len(given) == 3:
+        return given
     raise CaseError(
-        f"Case {case.name!r}: a batch is {foreign.describe(given)}, but a pair (inputs, targets) is wanted; "
-        "write batch=lambda: (x, y)"
+        f"Case {case.name!r}: a batch is {foreign.describe(given)}, but a pair (inputs, targets) is wanted "
+        "(for Keras also (inputs, targets, weights)); write batch=lambda: (x, y), or ((x1, x2), y) for two inputs"
     )
 
 
@@ -147,7 +153,7 @@ def _listless(value: Any) -> Any:
     return value
 
 
-def checked(x: Any, y: Any, case: Case) -> Batch:
+def checked(x: Any, y: Any, weights: Any, case: Case) -> Batch:
     """Check lengths and dtypes and copy, so that nothing a step does can reach the user's data."""
     where = f"Case {case.name!r}:"
     inputs, targets = list(leaves(x)), list(leaves(y))
@@ -164,7 +170,7 @@ def checked(x: Any, y: Any, case: Case) -> Batch:
             f"{where} inputs and targets are of different length: {_sizes(inputs)} rows of x, {_sizes(targets)} of y; "
             "rows come first on both sides (a model that wants another axis first transposes inside)"
         )
-    return Batch(x, y, sizes[0]).map(_copied)
+    return Batch(x, y, sizes[0], weights).map(_copied)
 
 
 def _sizes(found: list[Any]) -> str:
@@ -185,8 +191,7 @@ def _check_leaf(leaf: Any, where: str) -> None:
         raise CaseError(f"{where}: {foreign.describe(leaf)}, but numpy arrays or tensors are wanted; write numpy.asarray(...)")
     if len(shape) == 0:
         raise CaseError(f"{where}: a single number without rows, but an array with one row a sample is wanted")
-    dtype = getattr(leaf, "dtype", None)
-    if dtype == np.dtype(object):
+    if isinstance(leaf, np.ndarray) and leaf.dtype == object:
         raise CaseError(
             f"{where}: {foreign.describe(leaf)}; an array of Python objects cannot be fed to a model; write "
             "x.astype('float32'), or pad rows of unequal length to one length"

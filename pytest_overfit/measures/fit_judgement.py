@@ -23,7 +23,7 @@ from pytest_overfit.measures.fit_criteria import (
     loss_ratio,
 )
 from pytest_overfit.measures.reference import Reference
-from pytest_overfit.measures.trend import NOTHING, Trend, trend
+from pytest_overfit.measures.trend import NOTHING, WINDOW, Trend, trend
 
 
 def judge_fit(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
@@ -159,10 +159,7 @@ class _Judge:
         if self.measured["stop"] == "budget":
             return self._loss_finding("inconclusive", f"the budget was spent at step {steps} ({where})")
         if slow and all(each.still_falling for each in slow):
-            needed = _round_up(max(each.reaches_goal_at or 0 for each in slow))
-            return self._loss_finding(
-                "inconclusive", f"still falling at step {steps} ({where}); it needs about steps={needed}"
-            )
+            return self._loss_finding("inconclusive", f"still falling at step {steps} ({where}); {_needs(slow, steps)}")
         if self._floor_is_unknown():
             return self._unknown_floor(where)
         return self._loss_finding("failed", f"{where} after {steps} steps, {self._standing(slow)}")
@@ -197,7 +194,18 @@ class _Judge:
         if self.reference.best is None:
             return NOTHING
         ratios = [loss_ratio(each["loss"], self.reference) for each in self.points]
-        return trend(steps, ratios, min(goal, max(self.ratio, 1e-12) / 2) if criterion != "loss_ratio" else goal)
+        if criterion != "loss_ratio" and self.ratio <= goal:
+            return self._jumps(criterion)
+        return trend(steps, ratios, goal)
+
+    def _jumps(self, criterion: str) -> Trend:
+        """A score that lags behind a loss that is where it should be: it counts as moving if it still improves."""
+        window = [each for each in self.points if each["step"] >= self.last["step"] * (1 - WINDOW)]
+        first, last = (
+            next((score.value for score in agreements_of(each) if score.name == criterion), math.nan)
+            for each in (window[0], window[-1])
+        )
+        return Trend(0.0, True, None, fall=1.0) if last > first else NOTHING
 
     def _floor_is_unknown(self) -> bool:
         return bool(self.measured["control"]) and self.ratio <= UNKNOWN_FLOOR
@@ -293,7 +301,8 @@ class _Judge:
         if self.measured["rows_stand_alone"] is False:
             findings.append(Finding(
                 name="rows_stand_alone", value="no", limit="yes", relation="=", source="theory", outcome="failed",
-                message="rows are mixed up inside the model: permuting the inputs does not permute the outputs",
+                message="rows are mixed up inside the model: permuting the inputs does not permute the outputs "
+                "(if rows belong together by design, declare rows_interact)",
             ))  # fmt: skip
         return findings
 
@@ -303,6 +312,15 @@ def _score(score: Agreement) -> str:
     if score.measure == "worst_column":
         return f"1 - R2 is {score.value:.2f}{detail}"
     return f"{score.name.replace('_', ' ')} {score.value:.2f}{detail}"
+
+
+def _needs(slow: Sequence[Trend], steps: int) -> str:
+    """The steps that the projection says, or how slow it is where there is none."""
+    found = [each.reaches_goal_at for each in slow if each.reaches_goal_at is not None]
+    if len(found) == len(slow):
+        return f"it needs about steps={_round_up(max(found))}"
+    slowest = min(each.fall for each in slow)
+    return f"by {slowest:.1%} in the last {round(WINDOW * steps)} steps" if slowest < 1 else "its score still improves"
 
 
 def _round_up(steps: int) -> int:

@@ -13,11 +13,14 @@ from collections.abc import Sequence
 WINDOW = 0.4
 
 #: a projection beyond this many times the steps already made is not worth a wait: the curve hardly falls
-HORIZON = 100.0
+HORIZON = 50.0
 
 #: slopes smaller than this many standard errors are noise
 _SIGNIFICANT = 4.0
 
+
+#: a fall of the logarithm over the window below which a curve stands still for all purposes: 1 %
+TRICKLE = 0.01
 
 #: a slope that keeps this share of itself from one half to the next is taken not to slow down at all
 _STEADY = 0.97
@@ -34,10 +37,17 @@ class Trend:
     #: step at which the curve reaches the goal, as far as it can be told; None: it does not
     reaches_goal_at: int | None
 
+    #: how much the natural logarithm fell over the part looked at
+    fall: float = 0.0
+
     @property
     def still_falling(self) -> bool:
-        """The fall is no noise, and it leads to the goal within the horizon."""
-        return self.significant and self.reaches_goal_at is not None
+        """The fall is no noise, and it leads to the goal within the horizon, or at least it is more than a trickle.
+
+        A projection can be wrong both ways: networks leave plateaus. So a curve that visibly falls is never said to
+        stand still.
+        """
+        return self.significant and (self.reaches_goal_at is not None or self.fall > TRICKLE)
 
 
 NOTHING = Trend(0.0, False, None)
@@ -66,7 +76,8 @@ def trend(steps: Sequence[int], values: Sequence[float], goal: float) -> Trend:
     at = points[-1][0]
     distance = late.value_at(at) - math.log(goal)
     needed = at + _steps_to_fall(distance, late.slope, late.slope / min(early.slope, -1e-300), points[middle][0], at)
-    return Trend(whole.slope, True, math.ceil(needed) if needed <= HORIZON * at else None)
+    fall = whole.slope * (points[0][0] - at)
+    return Trend(whole.slope, True, math.ceil(needed) if needed <= HORIZON * at else None, fall)
 
 
 def _steps_to_fall(distance: float, slope: float, factor: float, start: int, end: int) -> float:

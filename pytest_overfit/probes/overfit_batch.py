@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.measures.evaluation import eval_forwards_agree, rows_stand_alone, unsuitable
@@ -61,6 +61,9 @@ class OverfitBatch:
     loss to the constant's, at two chunk ends running, and predictions agree; eval mode fits as well, or would with
     settled running statistics; two eval-mode forward passes agree; rows do not influence each other by their order.
 
+    Rows that belong together by design (the nodes of one graph) are declared with
+    `options={"overfit_batch": {"rows_interact": True}}`.
+
     *Cannot see*: what one batch does not show, such as labels shuffled against inputs, too little data, a leak
     between splits, or rows mixed symmetrically. *Cost*: the training steps, a forward pass at each chunk end (every
     25 steps), and about ten forward passes in the end.
@@ -71,6 +74,7 @@ class OverfitBatch:
 
     def measure(self, bench: Bench, limits: OverfitBatchLimits) -> dict[str, Any]:
         """Train one learner and return plain values; see `_measured` for the keys."""
+        together = _rows_interact(bench)
         learner = bench.make_learner()
         rows = len(learner.inputs[0])
         why_not = unsuitable(learner.inputs, learner.targets, tied_rows(learner.inputs, rows))
@@ -86,14 +90,26 @@ class OverfitBatch:
         def fitting(point: Point, reference: Reference) -> bool:
             return fits(point.loss, point.agreements, reference, limits)
 
-        return _measured(fit, fit.run(limits.steps, fitting, proceed))
+        return _measured(fit, fit.run(limits.steps, fitting, proceed), together)
 
     def judge(self, measured: Mapping[str, Any], limits: Resolved[OverfitBatchLimits]) -> Judgement:
         """Decide from the measured values alone."""
         return judge_fit(measured, limits)
 
 
-def _measured(fit: Fit, run: Run) -> dict[str, Any]:
+def _rows_interact(bench: Bench) -> bool:
+    """The case's option: rows belong together by design, as the nodes of one graph do."""
+    given = bench.case.options.get("overfit_batch", {})
+    for name, value in given.items():
+        where = f"Case {bench.case.name!r}: options['overfit_batch']"
+        if name != "rows_interact":
+            raise CaseError(f"{where}: unknown option {name!r}{did_you_mean(name, ['rows_interact'])}")
+        if not isinstance(value, bool):
+            raise CaseError(f"{where}['rows_interact']={value!r}, but True or False is wanted")
+    return bool(given.get("rows_interact", False))
+
+
+def _measured(fit: Fit, run: Run, together: bool) -> dict[str, Any]:
     """Everything the judgement needs, as plain values."""
     learner = fit.learner
     steady = eval_forwards_agree(learner, fit.rows)
@@ -115,7 +131,7 @@ def _measured(fit: Fit, run: Run) -> dict[str, Any]:
         "modes": _modes(fit),
         "eval_forwards_agree": steady,
         "restless": learner.differing_module("eval", "eval") if steady is False else None,
-        "rows_stand_alone": rows_stand_alone(learner, fit.rows) if steady is not False else None,
+        "rows_stand_alone": rows_stand_alone(learner, fit.rows) if steady is not False and not together else None,
         "parameters": dataclasses.asdict(facts),
         "has_schedule": learner.has_schedule,
         "statistics": [dataclasses.asdict(each) for each in learner.statistics()],

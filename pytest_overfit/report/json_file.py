@@ -8,9 +8,31 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit import __version__
+from pytest_overfit.core.errors import CaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: version of the file's form; each verdict in it carries that of its own
+SCHEMA = 1
+
+
+def checked_path(given: str, folder: Path) -> Path:
+    """Where to write, refused before any test runs if that cannot work."""
+    path = folder / given
+    if path.is_dir():
+        raise CaseError(f"--overfit-json={given}: that is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise CaseError(f"--overfit-json={given}: there is no folder {path.parent}; create it first")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()  # permissions alone do not tell
+    except OSError as error:
+        raise CaseError(f"--overfit-json={given}: cannot write there: {error.strerror}") from None
+    return path
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
@@ -29,9 +51,6 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 def document(forms: list[dict[str, Any]]) -> dict[str, Any]:
     """The whole file: verdicts in the order of the tests, and apart from them what could not be judged."""
-    from pytest_overfit import __version__
-    from pytest_overfit.core.verdict import SCHEMA
-
     return {
         "schema": SCHEMA,
         "pytest_overfit": __version__,

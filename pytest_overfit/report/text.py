@@ -59,7 +59,7 @@ def _again(form: Form, command: str) -> list[str]:
 
 
 def findings_table(findings: Sequence[Form], summary: str = "") -> list[str]:
-    """Findings in columns: mark, name, value, limit, where the limit comes from, and what it says beyond the summary."""
+    """Findings in columns: mark, name, value, limit, the limit's source, and what it says beyond the summary."""
     rows = [_row(each, summary) for each in findings if each["name"] not in ("fact", "remark")]
     if not rows:
         return []
@@ -95,20 +95,26 @@ def sparkline(values: Sequence[float], width: int = _SPARKS) -> str:
     """The curve in block characters; a gap where it is not finite."""
     if not values:
         return ""
-    picked = [values[round(i * (len(values) - 1) / max(1, min(width, len(values)) - 1))] for i in range(min(width, len(values)))]
+    count = min(width, len(values))
+    last = len(values) - 1
+    picked = [values[round(i * last / max(1, count - 1))] for i in range(count)]
     finite = [each for each in picked if math.isfinite(each)]
     if not finite:
-        return "×" * len(picked)
+        return "x" * len(picked)
     low, high = min(finite), max(finite)
     unit = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_BARS[round((each - low) * unit)] if math.isfinite(each) else "×" for each in picked)
+    return "".join(_BARS[round((each - low) * unit)] if math.isfinite(each) else "x" for each in picked)
 
 
-def summary_lines(forms: Sequence[Form]) -> list[str]:
-    """One line a verdict for the end of the test run."""
+def summary_lines(forms: Sequence[Form], width: int = 0) -> list[str]:
+    """One line a verdict for the end of the test run, cut to `width` columns."""
     rows = [(each["case"], each["probe"], WORDS[each["outcome"]].split(" (")[0], each["summary"]) for each in forms]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    return ["  ".join([*(row[c].ljust(widths[c]) for c in range(3)), row[3]]) for row in rows]
+    return [_cut("  ".join([*(row[c].ljust(widths[c]) for c in range(3)), row[3]]), width) for row in rows]
+
+
+def _cut(line: str, width: int) -> str:
+    return line if not width or len(line) <= width else line[: max(0, width - 3)] + "..."
 
 
 def progress_line(case: str, probe: str, step: int, of: int, loss: float) -> str:

@@ -76,6 +76,8 @@ def check_targets(pairs: Sequence[Pair], outputs: Any, where: str) -> None:
             _check_one_hot(pair, shape, what)
         elif pair.loss.family == "sparse":
             _check_sparse(pair, shape, what)
+        elif pair.loss.family == "binary":
+            _check_binary(pair, what)
 
 
 def _check_one_hot(pair: Pair, shape: tuple[int, ...], what: str) -> None:
@@ -123,6 +125,16 @@ def _check_sparse(pair: Pair, shape: tuple[int, ...], what: str) -> None:
         raise CaseError(
             f"{what} {foreign.describe(targets)}, but {pair.loss.name} beside outputs of shape {shape} wants labels of "
             f"shape {cells}; give one label for each place of the outputs"
+        )
+
+
+def _check_binary(pair: Pair, what: str) -> None:
+    low, high = float(pair.targets.min()), float(pair.targets.max())
+    if low < 0 or high > 1:
+        raise CaseError(
+            f"{what} numbers from {low:g} to {high:g}, but {pair.loss.name} wants them between 0 and 1, or its loss "
+            "falls without limit; write loss='sparse_categorical_crossentropy' and one unit a class, or map them to 0 "
+            "and 1"
         )
 
 

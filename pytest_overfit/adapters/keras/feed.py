@@ -47,13 +47,13 @@ class Feed:
     def blinded(self) -> Batch:
         """The batch with row 0 of the inputs in every row."""
         first = [0] * self.rows
-        return Batch(map_leaves(self.arrays.x, lambda leaf: leaf[first]), self.arrays.y, self.rows)
+        return dataclasses.replace(self.arrays, x=map_leaves(self.arrays.x, lambda leaf: leaf[first]))
 
 
 def feed_of(case: Case, batch: Batch) -> Feed:
     """Cast and weigh the batch as `fit` does. Raises `CaseError` for weights that do not go with it."""
     arrays = batch.map(lambda leaf: _cast(to_numpy(leaf)))
-    arrays = Batch(_tuples(arrays.x), _tuples(arrays.y), arrays.rows)
+    arrays = Batch(_tuples(arrays.x), _tuples(arrays.y), arrays.rows, _tuples(arrays.weights))
     weights = _weights(case, arrays)
     return Feed(arrays, tensors(arrays.x), tensors(arrays.y), tensors(weights), arrays.rows)
 
@@ -87,6 +87,8 @@ def _tuples(value: Any) -> Any:
 
 def _weights(case: Case, batch: Batch) -> Any:
     classes, samples = case.fit_kwargs.get("class_weight"), case.fit_kwargs.get("sample_weight")
+    if batch.weights is not None:
+        samples = batch.weights
     where = f"Case {case.name!r}: fit_kwargs"
     if classes is not None and samples is not None:
         raise CaseError(f"{where} has class_weight and sample_weight, but Keras takes one of them; leave one out")

@@ -127,10 +127,24 @@ def step_loss(value: Any, case: Case) -> float:
         ) from None
 
 
-def labels_fit_the_classes(case: Case, call: LossCall) -> None:
+def labels_fit_the_loss(case: Case, call: LossCall) -> None:
     """Class indices must be integers inside the classes; said here, because a device would only abort."""
+    if call.name.startswith("binary_cross_entropy"):
+        _check_binary(case, call)
     if call.name in ("cross_entropy", "nll_loss", "multi_margin_loss"):
         _check_labels(case, call.name, call.input, call.target, int(call.arguments.get("ignore_index", -100)))
+
+
+def _check_binary(case: Case, call: LossCall) -> None:
+    where, target = f"Case {case.name!r}: {call.name}", call.target
+    if not target.is_floating_point():
+        raise CaseError(f"{where} wants floating-point targets, got {describe(target)}; write y.float()")
+    low, high = float(target.min()), float(target.max())
+    if low < 0 or high > 1:
+        raise CaseError(
+            f"{where} wants targets between 0 and 1, got numbers from {low:g} to {high:g}, with which its loss falls "
+            "without limit; write cross_entropy and one output a class, or map them to 0 and 1"
+        )
 
 
 def _check_labels(case: Case, name: str, input_: torch.Tensor, target: torch.Tensor, ignored: int) -> None:

@@ -6,6 +6,8 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +24,13 @@ from pytest_overfit.adapters.torch.modes import Modes
 from pytest_overfit.adapters.torch.state import preserved_generators
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.data.batch import Batch, leaves, map_leaves, to_numpy
+from pytest_overfit.data.batch import leaves, map_leaves, to_numpy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pytest_overfit.core.case import Case
+    from pytest_overfit.data.batch import Batch
 
     Array = NDArray[Any]
 
@@ -56,8 +59,8 @@ class TorchLearner:
         self._device = first.device if first is not None else torch.device("cpu")
         floats = (each.dtype for each in model.parameters() if each.is_floating_point())
         self._dtype = next(floats, torch.get_default_dtype())
-        self.batch = Batch(
-            map_leaves(batch.x, self._input), map_leaves(batch.y, self._target), batch.rows
+        self.batch = dataclasses.replace(
+            batch, x=map_leaves(batch.x, self._input), y=map_leaves(batch.y, self._target)
         )
         self.inputs = tuple(to_numpy(each) for each in leaves(self.batch.x))
         self.targets = tuple(to_numpy(each) for each in leaves(self.batch.y))
@@ -105,11 +108,21 @@ class TorchLearner:
 
     def _call(self, x: Any) -> Any:
         with self._autocast():
-            if isinstance(x, dict):
+            if isinstance(x, dict) and self._takes(x):
                 return self.model(**x)
-            if isinstance(x, (tuple, list)):
+            if isinstance(x, (tuple, list)) and self._takes(len(x)):
                 return self.model(*x)
             return self.model(x)
+
+    def _takes(self, given: Any) -> bool:
+        """True if `forward` takes these names, or this many arguments; else the whole is its one argument."""
+        forward = getattr(self.model, "_orig_mod", self.model).forward  # a compiled module wraps the user's
+        try:
+            signature = inspect.signature(forward)
+            signature.bind(*([None] * given)) if isinstance(given, int) else signature.bind(**given)
+        except TypeError:
+            return False
+        return True
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.case.autocast is None:
@@ -140,7 +153,7 @@ class TorchLearner:
         self._modes = Modes(self.model)
         if self.case.step is not None and self.case.loss is None:
             return
-        seen = LossCalls(before=lambda call: checks.labels_fit_the_classes(self.case, call))
+        seen = LossCalls(before=lambda call: checks.labels_fit_the_loss(self.case, call))
         with seen, user_code(f"{self._where} the loss"):
             loss = self._loss(outputs, self.batch.y)
         checks.is_scalar_loss(loss, self.case)
@@ -277,7 +290,7 @@ class TorchLearner:
 
     def blinded(self) -> TorchLearner:
         blind = map_leaves(self._given.x, lambda leaf: leaf[[0] * self._given.rows])
-        return TorchLearner(self.case, self._rebuild(), Batch(blind, self._given.y, self._given.rows), self._rebuild)
+        return TorchLearner(self.case, self._rebuild(), dataclasses.replace(self._given, x=blind), self._rebuild)
 
     def score(self) -> float | None:
         if self.case.score is None:
