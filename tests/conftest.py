@@ -55,7 +55,7 @@ def broken(name="broken", **more):
     return case(name, way=standing, **{"limits": {"steps": 60}, **more})
 
 def slow(name="slow", **more):
-    return case(name, way=lambda step: step / 1200, **{"limits": {"steps": 200}, **more})
+    return case(name, way=lambda step: step / 3000, **{"limits": {"steps": 500}, **more})
 """
 
 
@@ -82,7 +82,7 @@ class Project:
         return self.again(*arguments)
 
     def again(self, *arguments: str) -> pytest.RunResult:
-        return self.pytester.runpytest_inprocess(*arguments)
+        return self.pytester.runpytest_inprocess(*arguments, no_reraise_ctrlc=True)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core import foreign
@@ -150,7 +150,16 @@ def _listless(value: Any) -> Any:
             return np.asarray(value)
         except ValueError:
             return value
-    return value
+    return map_leaves(value, _stringed)
+
+
+def _stringed(leaf: Any) -> Any:
+    """An object array of nothing but strings, as tables give it, becomes an array of strings."""
+    import numpy as np
+
+    if isinstance(leaf, np.ndarray) and leaf.dtype == object and all(isinstance(each, str) for each in leaf.flat):
+        return leaf.astype(str)
+    return leaf
 
 
 def checked(x: Any, y: Any, weights: Any, case: Case) -> Batch:
@@ -191,16 +200,27 @@ def _check_leaf(leaf: Any, where: str) -> None:
         raise CaseError(f"{where}: {foreign.describe(leaf)}, but numpy arrays or tensors are wanted; write numpy.asarray(...)")
     if len(shape) == 0:
         raise CaseError(f"{where}: a single number without rows, but an array with one row a sample is wanted")
-    if isinstance(leaf, np.ndarray) and leaf.dtype == object:
+    if isinstance(leaf, np.ndarray) and leaf.dtype == object:  # strings have become an array of strings before
         raise CaseError(
             f"{where}: {foreign.describe(leaf)}; an array of Python objects cannot be fed to a model; write "
             "x.astype('float32'), or pad rows of unequal length to one length"
         )
-    array = to_numpy(leaf)
-    if array.dtype.kind in "fc" and not np.isfinite(array).all():
-        count = int((~np.isfinite(array)).sum())
-        row = int(np.argwhere(~np.isfinite(array))[0][0])
-        raise CaseError(
-            f"{where}: {count} of {array.size} numbers are NaN or infinite, the first in row {row}; a model cannot "
-            "memorise what it cannot compute with: impute or drop them before the batch is made"
-        )
+
+
+def missing_values(inputs: Sequence[Array], targets: Sequence[Array]) -> str | None:
+    """Where the batch has NaN or infinite numbers, in words; None: nowhere.
+
+    They are a mistake only where the model or the loss does not mask them, which its first loss tells.
+    """
+    import numpy as np
+
+    for side, found in (("inputs", inputs), ("targets", targets)):
+        for array in found:
+            if array.dtype.kind in "fc" and not np.isfinite(array).all():
+                holes = ~np.isfinite(array)
+                return (
+                    f"the batch's {side}: {int(holes.sum())} of {array.size} numbers are NaN or infinite, the first in "
+                    f"row {int(np.argwhere(holes)[0][0])}, and neither model nor loss masks them; impute or drop them "
+                    "before the batch is made"
+                )
+    return None

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.data.batch import missing_values
 from pytest_overfit.measures.agreement import Agreement, agreements, inferred_head
 from pytest_overfit.measures.reference import Reference, closed_form, optimised, prefix_cells, tied_rows
 
@@ -29,6 +31,9 @@ _CONFIRM = 5
 
 #: a guessed task is believed when outputs that memorise under the loss score at least this
 _BELIEVED = 0.9
+
+#: a model this share of the way below the best outputs that were found shows that the search fell short
+_BEATEN = 0.01
 
 Stop = Literal["fits", "steps", "non_finite", "no_update", "budget"]
 
@@ -64,9 +69,16 @@ class Fit:
         self.groups = tied_rows(learner.inputs, self.rows)
         self._inferred_is_believed = True
         self.first = learner.read("fit")
+        self._check_missing_values()
         self._gradient = self._first_gradient()
         self.cells = self._cells()
         self.reference = self._reference()
+
+    def _check_missing_values(self) -> None:
+        """Missing values that come through to the first loss are a mistake in the batch; masked ones are none."""
+        missing = missing_values(self.learner.inputs, self.learner.targets)
+        if missing is not None and not (self.first.loss is not None and math.isfinite(self.first.loss)):
+            raise CaseError(missing)
 
     def _cells(self) -> Array | None:
         heads = self.first.heads
@@ -155,18 +167,28 @@ class Fit:
             if not (math.isfinite(point.loss) and all(math.isfinite(each) for each in run.losses[-size:])):
                 run.stop = "non_finite"
                 break
+            if len(run.losses) == size and self._nothing_moved():
+                run.stop = "no_update"
+                break
+            run.reference = self._unless_beaten(run.reference, point.loss)
             now = fits(point, run.reference)
             if now and confirmed:
                 run.stop = "fits"
                 break
             confirmed = now
-            if len(run.losses) == size and self._nothing_moved():
-                run.stop = "no_update"
-                break
             if not proceed(point.step, point.loss):
                 run.stop = "budget"
                 break
         return run
+
+    def _unless_beaten(self, reference: Reference, loss: float) -> Reference:
+        """A model below the best outputs that a search found shows that there is no such floor."""
+        if reference.best is None or reference.constant is None or not reference.best_outputs:
+            return reference
+        between = reference.constant - reference.best
+        if between <= 0 or loss >= reference.best - _BEATEN * between:
+            return reference
+        return dataclasses.replace(reference, best=None, how=f"{reference.how}; the model went below the best that was found")
 
     def _nothing_moved(self) -> bool:
         facts = self.learner.parameters()

@@ -34,6 +34,8 @@ class Minimum:
     value: float
     #: False: the value fell without limit
     bounded: bool
+    #: value where the search began
+    start: float
     #: False: the function gave no finite value at the start
     valid: bool = True
 
@@ -51,7 +53,7 @@ def minimise(
     point = start.astype(np.float64)
     value, gradient = function(point)
     if not math.isfinite(value) or not np.all(np.isfinite(gradient)):
-        return Minimum(point, value, bounded=value != -math.inf, valid=False)
+        return Minimum(point, value, bounded=value != -math.inf, start=value, valid=False)
     first = value
     pairs: deque[tuple[Vector, Vector]] = deque(maxlen=memory)
     idle = 0
@@ -63,7 +65,7 @@ def minimise(
             break
         new_point, new_value, new_gradient = found
         if new_value < -_UNBOUNDED * (1.0 + abs(first)):
-            return Minimum(new_point, new_value, bounded=False)
+            return Minimum(new_point, new_value, bounded=False, start=first)
         step, change = new_point - point, new_gradient - gradient
         if float(step @ change) > 1e-12 * float(change @ change):
             pairs.append((step, change))
@@ -72,7 +74,7 @@ def minimise(
         point, value, gradient = new_point, new_value, new_gradient
         if idle >= 3:
             break
-    return Minimum(point, value, bounded=True)
+    return Minimum(point, value, bounded=True, start=first)
 
 
 def _direction(gradient: Vector, pairs: deque[tuple[Vector, Vector]]) -> Vector:

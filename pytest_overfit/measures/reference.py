@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
+#: constant and best loss nearer than this share of what the search gained over its start are the same
+_ALIKE = 1e-5
+
 #: standard deviation of the noise at the start of a search, as a share of the outputs' own spread
 _NUDGE = 1e-2
 
@@ -193,7 +196,10 @@ def _search(learner: Learner, outputs: Sequence[Array], groups: Array, links: Se
         return Reference(constant=constant.value, best=None, how=f"{how}; memorising outputs not found")
     if not best.bounded:
         return Reference(constant=constant.value, best=None, how=f"{how}; no lower bound", best_outputs=free)
-    return Reference(constant=constant.value, best=min(best.value, constant.value) + 0.0, how=how, best_outputs=free)
+    floor = min(best.value, constant.value)
+    if constant.value - floor <= _ALIKE * (constant.start - floor):  # zero, but for rounding and the search's patience
+        floor = constant.value
+    return Reference(constant=constant.value + 0.0, best=floor + 0.0, how=how, best_outputs=free)
 
 
 def _minimum(learner: Learner, outputs: Sequence[Array], groups: Array, links: Sequence[_Link]) -> Minimum:
