@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import subprocess
 import sys
 import textwrap
@@ -142,16 +141,15 @@ def test_start_up_imports_nothing_heavy(pytester: pytest.Pytester, monkeypatch: 
     result.assert_outcomes(passed=2)
 
 
-def test_start_up_loads_few_modules_of_ours() -> None:
+def test_start_up_loads_few_modules_of_ours(tmp_path: Path) -> None:
     """What every start of pytest pays for, also in a repository without a model."""
     program = """
         import sys, pytest
         pytest.main(["-qq", "--collect-only", "--disable-plugin-autoload", "-p", "pytest_overfit.plugin"])
         print(sorted(name for name in sys.modules if name.startswith("pytest_overfit")), file=sys.stderr)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True, cwd=os.path.dirname(__file__) + "/../docs"
-    )  # fmt: skip
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert ast.literal_eval(done.stderr.splitlines()[-1]) == [
         "pytest_overfit",
         "pytest_overfit.core",
@@ -182,7 +180,7 @@ def test_hooks_are_short() -> None:
 def test_public_names_are_never_collected() -> None:
     for name in pytest_overfit.__all__:
         assert not name.lower().startswith("test")
-    import pytest_overfit.testing
+    from pytest_overfit import testing
 
-    names = [name for name in vars(pytest_overfit.testing) if not name.startswith("_")]
+    names = [name for name in vars(testing) if not name.startswith("_")]
     assert not [name for name in names if name.lower().startswith("test")]

@@ -105,6 +105,8 @@ def first_batch(train: Any, case: Case) -> Any:
     if foreign.is_instance(train, "torch.utils.data", "Dataset") and not foreign.is_instance(
         train, "torch.utils.data", "IterableDataset"
     ):
+        if not len(train):
+            raise CaseError(f"Case {case.name!r}: train= gave no batch: it is empty")
         with user_code("reading the dataset given as train"):
             return _collated([train[index] for index in range(min(ROWS, len(train)))])
     if hasattr(train, "__getitem__") and hasattr(train, "num_batches"):  # a Keras PyDataset yields whole batches
@@ -125,8 +127,6 @@ def _collated(samples: list[Any]) -> Any:
     """Stack the samples of a dataset, as a loader's default does."""
     import sys
 
-    if not samples:
-        return ((), ())
     return sys.modules["torch.utils.data"].default_collate(samples)
 
 

@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import keras
 from pytest_overfit.adapters.keras.losses import Pair
 from pytest_overfit.adapters.keras.stepping import own
 from pytest_overfit.core import foreign
-from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.errors import CaseError, ProgramError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,6 +45,16 @@ def check_loss(model: Any, where: str) -> None:
         f"{where} the model is compiled without a loss, but one is wanted; write model.compile(optimizer=..., "
         "loss=...), or give the model a train_step or compute_loss of its own"
     )
+
+
+def check_trainable(model: Any, where: str) -> None:
+    """Something is there to be trained. Called after a forward pass, when all variables are there."""
+    if not model.trainable_weights and not own(model, "train_step"):
+        frozen = sum(math.prod(each.shape) for each in model.weights)
+        raise ProgramError(
+            f"{where} nothing can be trained: all {frozen} weights of the model are frozen (trainable = False), "
+            "or it has none"
+        )
 
 
 def check_optimizer(model: Any, where: str) -> None:

@@ -43,6 +43,7 @@ def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any
     reader = Reader(model, feed, f"Case {case.name!r}")
     outputs = _first_outputs(reader)
     checks.check_loss(model, where)
+    checks.check_trainable(model, where)
     checks.check_optimizer(model, where)
     pairs: list[Pair] = []
     if outputs is not None:

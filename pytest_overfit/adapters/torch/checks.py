@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pytest_overfit.adapters.torch.losses import LossCall
-from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.usercode import user_code
 
@@ -101,7 +101,7 @@ def loss_of_outputs(outputs: Any, case: Case) -> torch.Tensor:
 
 
 def is_scalar_loss(loss: Any, case: Case) -> None:
-    """The loss must be one number that depends on the parameters."""
+    """The loss must be a tensor with one number."""
     where = f"Case {case.name!r}: the loss function returned {describe(loss)}"
     if isinstance(loss, nn.Module):
         raise CaseError(f"{where}: a loss object instead of a loss; write loss={type(loss).__name__}(), with parentheses")
@@ -109,11 +109,21 @@ def is_scalar_loss(loss: Any, case: Case) -> None:
         raise CaseError(f"{where}, but a tensor with one number is wanted; leave out .item(), float() and numpy()")
     if loss.numel() != 1:
         raise CaseError(f"{where}, but one number is wanted; end the loss with .mean(), or use reduction='mean'")
-    if not loss.requires_grad:
-        raise CaseError(
-            f"{where} without a gradient: no parameter can learn from it. detach(), .data, .item(), numpy(), argmax, "
-            "rounding or torch.no_grad() between the parameters and the loss cuts the graph, or all are frozen"
-        )
+
+
+def can_be_trained(loss: torch.Tensor, model: nn.Module, case: Case) -> None:
+    """The loss depends on a parameter that is not frozen."""
+    if loss.requires_grad:
+        return
+    where = f"Case {case.name!r}: nothing can be trained:"
+    parameters = list(model.parameters())
+    if not any(each.requires_grad for each in parameters):
+        frozen = sum(each.numel() for each in parameters)
+        raise ProgramError(f"{where} all {frozen} parameters of the model are frozen (requires_grad = False), or it has none")
+    raise ProgramError(
+        f"{where} the loss has no gradient. Something between the parameters and the loss cuts the graph: detach(), "
+        ".data, .item(), numpy(), argmax, rounding, or torch.no_grad()"
+    )
 
 
 def step_loss(value: Any, case: Case) -> float:

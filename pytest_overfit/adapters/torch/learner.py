@@ -157,6 +157,7 @@ class TorchLearner:
         with seen, user_code(f"{self._where} the loss"):
             loss = self._loss(outputs, self.batch.y)
         checks.is_scalar_loss(loss, self.case)
+        checks.can_be_trained(loss, self.model, self.case)
         self._scrutiny = Scrutiny.of(seen.calls, loss)
 
     @contextlib.contextmanager
