@@ -34,8 +34,7 @@ def case(**more: Any) -> Case:
 def refused(make: Callable[[], Any], *parts: str, error: type[Exception] = CaseError) -> str:
     """Run what must be refused; every part must stand in the message."""
     with pytest.raises(error) as caught:
-        made = make()
-        run_probes(made, steps=5)
+        run_probes(make(), steps=5)
     message = str(caught.value)
     for part in parts:
         assert part in message, message
@@ -64,7 +63,10 @@ FACTORIES: dict[str, tuple[Any, tuple[str, ...]]] = {
         ("model= needs the argument width", "is called without any", "write model=lambda: needs_width(width=...)"),
     ),
     "returns None": (lambda: None, ("the model factory returned None", "end it with `return model`")),
-    "the same model": (shared_model(), ("the same model twice", "a new model is wanted", "build the layers inside the factory")),
+    "the same model": (
+        shared_model(),
+        ("the same model twice", "a new model is wanted", "build the layers inside the factory"),
+    ),
     "the same layer": (shared_layer(), ("the same parameters twice", "build the layers inside the factory")),
     "returns a class": (
         lambda: torch.nn.Flatten,
@@ -84,7 +86,9 @@ def test_factory(what: str) -> None:
 
 
 def test_factory_of_the_unregularized_model() -> None:
-    refused(lambda: case(unregularized=make_model()), "unregularized= is a model (Linear)", "unregularized=make_plain_model")
+    refused(
+        lambda: case(unregularized=make_model()), "unregularized= is a model (Linear)", "unregularized=make_plain_model"
+    )
 
 
 def other_optimizer() -> Any:
@@ -111,7 +115,10 @@ LOSSES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"loss": lambda outputs, targets: cross_entropy(outputs.detach(), targets)},
         ("the loss has no gradient", "cuts the graph", "detach()"),
     ),
-    "missing optimizer": ({"optimizer": None}, ("needs an optimizer", "write optimizer=lambda parameters: torch.optim.Adam(")),
+    "missing optimizer": (
+        {"optimizer": None},
+        ("needs an optimizer", "write optimizer=lambda parameters: torch.optim.Adam("),
+    ),
     "optimizer instance": (
         {"optimizer": other_optimizer()},
         ("optimizer= is an optimizer (SGD) that belongs to another model", "write optimizer=lambda parameters:"),
@@ -154,7 +161,10 @@ BATCHES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "object": ((X.astype(object), Y), ("ndarray of shape (8, 3) and dtype object", "write x.astype('float32')")),
     "no pair": ((X, Y, Y), ("three parts", "only Keras takes weights as the third", "give batch=(x, y)")),
     "an array": (X, ("a batch is ndarray of shape (8, 3)", "a pair (inputs, targets) is wanted")),
-    "strings": ((["a", "b"], [0, 1]), ("an array of dtype <U1", "torch has no tensor for", "write x.astype('float32')")),
+    "strings": (
+        (["a", "b"], [0, 1]),
+        ("an array of dtype <U1", "torch has no tensor for", "write x.astype('float32')"),
+    ),
     "no arrays": (("ab", Y), ("the batch's inputs: 'ab'", "numpy arrays or tensors are wanted", "write numpy.asarray")),
     "no inputs": ((None, Y), ("the batch has no inputs", "give batch=(x, y)")),
     "no rows": ((np.float32(3), Y), ("a single number without rows", "one row a sample")),
@@ -191,7 +201,9 @@ def test_an_empty_loader_and_an_empty_dataset() -> None:
     from torch.utils.data import DataLoader, TensorDataset
 
     data = TensorDataset(torch.as_tensor(X[:0]), torch.as_tensor(Y[:0]))
-    refused(lambda: case(batch=None, train=DataLoader(data, batch_size=4)), "Case 'net': train= gave no batch: it is empty")
+    refused(
+        lambda: case(batch=None, train=DataLoader(data, batch_size=4)), "Case 'net': train= gave no batch: it is empty"
+    )
     refused(lambda: case(batch=None, train=data), "Case 'net': ", "train=", "empty")
 
 
@@ -200,15 +212,26 @@ def test_a_case_without_data() -> None:
 
 
 LABELS: dict[str, tuple[Any, tuple[str, ...]]] = {
-    "too large": (Y + 1, ("cross_entropy: labels go from 1 to 2", "the model has 2 outputs", "number the labels from 0")),
+    "too large": (
+        Y + 1,
+        ("cross_entropy: labels go from 1 to 2", "the model has 2 outputs", "number the labels from 0"),
+    ),
     "negative": (Y - 1, ("cross_entropy: labels go from -1 to 0", "the model has 2 outputs")),
     "float": (
         torch.as_tensor(Y).float(),
-        ("cross_entropy wants integer class labels (int64)", "got Tensor of shape (8,) and dtype float32", "write y.long()"),
+        (
+            "cross_entropy wants integer class labels (int64)",
+            "got Tensor of shape (8,) and dtype float32",
+            "write y.long()",
+        ),
     ),
     "int32": (
         torch.as_tensor(Y).int(),
-        ("cross_entropy wants class labels of dtype int64", "got Tensor of shape (8,) and dtype int32", "write y.long()"),
+        (
+            "cross_entropy wants class labels of dtype int64",
+            "got Tensor of shape (8,) and dtype int32",
+            "write y.long()",
+        ),
     ),
 }
 
@@ -325,7 +348,9 @@ def test_the_users_own_frame_is_shown_and_nothing_else(project: Any, where: str,
     result.assert_outcomes(failed=1)
     failure = str(result.stdout).partition("FAILURES")[2]
     assert re.search(rf"(Case 'net': )?{CALLS[where]} raised ValueError: the disk is full", failure)
-    number = next(n for n, line in enumerate((project.path / "test_it.py").read_text().splitlines(), 1) if "disk" in line)
+    number = next(
+        n for n, line in enumerate((project.path / "test_it.py").read_text().splitlines(), 1) if "disk" in line
+    )
     assert f'File "{project.path / "test_it.py"}", line {number}, in inner' in failure
     assert 'raise ValueError("the disk is full")' in failure
     for hidden in ("site-packages", "pytest_overfit/", "During handling", "_call_impl"):
@@ -372,7 +397,12 @@ def test_skip_inside_a_factory_is_a_skip(project: Any) -> None:
 def test_something_else_than_a_case(project: Any, given: str, call: str) -> None:
     result = project.run(f"def test_it(overfit):\n    {call.format(given)}\n")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines([">*" + call.format(given).replace("[", "?").replace("]", "?"), "E*CaseError: got *, but a Case is wanted; write Case(name=*"])
+    result.stdout.fnmatch_lines(
+        [
+            ">*" + call.format(given).replace("[", "?").replace("]", "?"),
+            "E*CaseError: got *, but a Case is wanted; write Case(name=*",
+        ]
+    )
     result.stdout.no_fnmatch_line("*core?run.py*")
 
 

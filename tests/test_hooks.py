@@ -79,7 +79,11 @@ def test_an_added_probe_is_as_good_as_a_built_in_one(project: Any) -> None:
         "-v",
     )
     result.assert_outcomes(passed=5, xfailed=2)
-    for line in ("test_all[loss_is_finite] PASSED", "test_all[overfit_batch] PASSED", "test_matrix[nan-overfit_batch] XFAIL"):
+    for line in (
+        "test_all[loss_is_finite] PASSED",
+        "test_all[overfit_batch] PASSED",
+        "test_matrix[nan-overfit_batch] XFAIL",
+    ):
         assert line in str(result.stdout)
     result.stdout.fnmatch_lines(["seven *passed*steps=7"])
 
@@ -88,7 +92,9 @@ def test_an_added_probe_may_replace_a_built_in_one(project: Any) -> None:
     project.conftest(
         PROBE + "\nLossIsFinite.name = 'overfit_batch'\ndef pytest_overfit_probes():\n    return [LossIsFinite()]\n"
     )
-    project.run("def test_it(overfit):\n    assert overfit.batch(good()).summary == 'steps=3'\n").assert_outcomes(passed=1)
+    project.run("def test_it(overfit):\n    assert overfit.batch(good()).summary == 'steps=3'\n").assert_outcomes(
+        passed=1
+    )
 
 
 def test_what_is_no_probe_is_a_usage_error(project: Any) -> None:

@@ -18,8 +18,7 @@ MODULES = {path.relative_to(ROOT).as_posix(): path for path in sorted(ROOT.rglob
 
 FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "sklearn")
 
-#: module or package -> what of this package it may import at run time; everything may import what is in its own package.
-#: The arrows point down this list.
+#: module or package -> what of this package it may import at run time; the most specific entry counts
 ALLOWED: dict[str, tuple[str, ...]] = {
     "__init__.py": ("core", "fixture"),
     "plugin.py": ("core", "fixture", "report", "hookspecs"),

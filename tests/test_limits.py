@@ -131,7 +131,10 @@ def test_ini_lines() -> None:
 
 
 INI_ERRORS = [
-    ("overfit_limits = steps", "ini overfit_limits: 'steps' is not of the form 'limit = number' or 'probe.limit = number'"),
+    (
+        "overfit_limits = steps",
+        "ini overfit_limits: 'steps' is not of the form 'limit = number' or 'probe.limit = number'",
+    ),
     ("overfit_limits = steps = many", "ini overfit_limits: 'steps = many': 'many' is not a number"),
     ("overfit_limits = stps = 3", "ini: unknown limit 'stps'; did you mean 'steps'?"),
     ("overfit_limits = steps = -3", "ini: steps=-3, but a whole number of 0 or more is wanted"),

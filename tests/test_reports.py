@@ -6,8 +6,8 @@ import json
 import math
 import re
 import shlex
-import xml.etree.ElementTree as ElementTree
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -57,7 +57,9 @@ def test_columns_line_up(project: Any) -> None:
 
 def project_verdict(**more: Any) -> Verdict:
     findings = (
-        Finding(name="loss_ratio", value=0.5, limit=0.05, relation="<=", source="marker", outcome="failed", message="m"),
+        Finding(
+            name="loss_ratio", value=0.5, limit=0.05, relation="<=", source="marker", outcome="failed", message="m"
+        ),
         Finding(name="a_much_longer_name", value=12345.678, limit=1.0, relation=">=", source="case", outcome="passed"),
     )
     form = {"probe": "p", "case": "c", "framework": "f", "outcome": "failed", "summary": "s", "findings": findings}
@@ -150,13 +152,16 @@ def strict(text: str) -> Any:
 
 
 def test_json_file(project: Any) -> None:
-    source = FAILING + """
+    source = (
+        FAILING
+        + """
 def test_good(overfit):
     overfit.batch(good())
 
 def test_misuse(overfit):
     overfit.batch(good("wrong"), stepps=3)
 """
+    )
     result = project.run(source, "--overfit-json=out.json")
     result.assert_outcomes(failed=3, passed=1)
     result.stdout.fnmatch_lines([f"overfit: 3 verdicts in {project.path / 'out.json'}"])
@@ -250,7 +255,9 @@ def test_json_path_is_relative_to_where_pytest_was_called(project: Any, monkeypa
 def test_junit_properties(project: Any, family: str) -> None:
     project.run(FAILING, "--junitxml=out.xml", "-o", f"junit_family={family}")
     cases = ElementTree.parse(project.path / "out.xml").getroot().findall(".//testcase")
-    first, second = ({each.get("name"): each.get("value") for each in case.findall("properties/property")} for case in cases)
+    first, second = (
+        {each.get("name"): each.get("value") for each in case.findall("properties/property")} for case in cases
+    )
     assert first["overfit.net.overfit_batch.outcome"] == "failed"
     assert first["overfit.net.overfit_batch.summary"].startswith("loss at 1.00")
     assert first["overfit.net.overfit_batch.seed"] == "0"
@@ -383,7 +390,9 @@ def test_progress_on_a_real_terminal(project: Any) -> None:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "dumb", "COLUMNS": "120"}
     environment.pop("CI", None)
-    run = subprocess.Popen([sys.executable, "-m", "pytest"], stdout=theirs, stderr=theirs, env=environment, cwd=project.path)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pytest"], stdout=theirs, stderr=theirs, env=environment, cwd=project.path
+    )
     os.close(theirs)
     seen = b""
     while True:

@@ -164,9 +164,8 @@ def test_a_model_of_the_users_own_is_not_touched() -> None:
 
     pretrained = make_model().eval()
     before = {name: value.clone() for name, value in pretrained.state_dict().items()}
-    case = Case(
-        name="copy", model=lambda: copy.deepcopy(pretrained), loss=torch.nn.functional.cross_entropy, optimizer=adam, batch=(X, Y)
-    )  # fmt: skip
+    fields = {"loss": torch.nn.functional.cross_entropy, "optimizer": adam, "batch": (X, Y)}
+    case = Case(name="copy", model=lambda: copy.deepcopy(pretrained), **fields)
     assert run_probes(case)[0].passed
     assert all(torch.equal(before[name], value) for name, value in pretrained.state_dict().items())
     assert not pretrained.training
@@ -207,7 +206,7 @@ def test_guards_are_left_in_reverse_also_when_one_fails() -> None:
             seen.append("left")
 
     state = random.getstate()
-    with pytest.raises(CaseError), preserved([guard]):
+    with pytest.raises(CaseError), preserved([guard]):  # noqa: PT012
         random.random()
         raise CaseError("x")
     assert seen == ["left"]
@@ -218,7 +217,11 @@ def test_guards_are_left_in_reverse_also_when_one_fails() -> None:
 @pytest.mark.parametrize("style", ["fixture", "marker"])
 def test_ctrl_c_passes_through(project: Any, where: str, style: str) -> None:
     project.pytester.makeconftest("")  # the real adapters
-    use = "def test_it(overfit):\n    overfit.batch(net())" if style == "fixture" else "@pytest.mark.overfit\ndef test_it():\n    return net()"
+    use = (
+        "def test_it(overfit):\n    overfit.batch(net())"
+        if style == "fixture"
+        else "@pytest.mark.overfit\ndef test_it():\n    return net()"
+    )
     result = project.run(
         f"""
 import torch

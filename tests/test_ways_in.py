@@ -224,7 +224,9 @@ def test_a_case_refused_in_a_marked_test_shows_where_it_was_written(project: Any
         """
     )
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines([">*return Case(name=*", "E*CaseError: Case name='no name': a name is made of letters*"])
+    result.stdout.fnmatch_lines(
+        [">*return Case(name=*", "E*CaseError: Case name='no name': a name is made of letters*"]
+    )
     result.stdout.no_fnmatch_line("*core?case.py*")
     result.stdout.no_fnmatch_line("*<string>*")
 
@@ -247,7 +249,9 @@ def test_model(case, probe):
 def test_matrix_ids_and_verdicts(project: Any) -> None:
     result = project.run(MATRIX.format(more=""), "-v")
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*::test_model?mlp-overfit_batch? PASSED*", "*::test_model?cnn-overfit_batch? FAILED*"])
+    result.stdout.fnmatch_lines(
+        ["*::test_model?mlp-overfit_batch? PASSED*", "*::test_model?cnn-overfit_batch? FAILED*"]
+    )
 
 
 @pytest.mark.parametrize("key", ["cnn", "cnn-overfit_batch"])
@@ -384,7 +388,7 @@ def test_run_probes_in_a_script(pytester: pytest.Pytester) -> None:
 
 
 def test_run_probes_wants_a_case() -> None:
-    with pytest.raises(CaseError, match="got a int, but a Case is wanted|got 3, but a Case is wanted"):
+    with pytest.raises(CaseError, match="got 3, but a Case is wanted; write "):
         pytest_overfit.run_probes(3)  # type: ignore[arg-type]
 
 
@@ -478,13 +482,17 @@ def test_public_names_are_short() -> None:
 def test_probe_failed_survives_pickling() -> None:
     import pickle
 
-    error = ProbeFailed("why", pytest_overfit.Verdict(probe="p", case="c", framework="f", outcome="failed", summary="s"))
+    error = ProbeFailed(
+        "why", pytest_overfit.Verdict(probe="p", case="c", framework="f", outcome="failed", summary="s")
+    )
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), again.verdict) == (ProbeFailed, "why", error.verdict)
 
 
 def test_collect_only_shows_ids_and_runs_nothing(project: Any) -> None:
-    result = project.run(MATRIX.format(more="") + "\n@pytest.mark.overfit\ndef test_m():\n    raise 1\n", "--collect-only", "-q")
+    result = project.run(
+        MATRIX.format(more="") + "\n@pytest.mark.overfit\ndef test_m():\n    raise 1\n", "--collect-only", "-q"
+    )
     result.stdout.fnmatch_lines(
         [
             "test_it.py::test_model?mlp-overfit_batch?",

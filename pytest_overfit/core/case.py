@@ -108,9 +108,10 @@ def _check_factory(case: str, field: str, factory: Any, example: str) -> None:
         )
     required = _required_arguments(factory)
     if required:
+        call = f"{getattr(factory, '__name__', 'factory')}({', '.join(f'{name}=...' for name in required)})"
         raise CaseError(
             f"{where} needs the argument{'s' * (len(required) > 1)} {', '.join(required)}, but a factory is called "
-            f"without any; write {field}=lambda: {getattr(factory, '__name__', 'factory')}({', '.join(f'{name}=...' for name in required)})"
+            f"without any; write {field}=lambda: {call}"
         )
 
 

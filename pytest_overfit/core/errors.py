@@ -31,11 +31,11 @@ class ProgramError(CaseError):
     """
 
 
-class NotApplicable(OverfitError):
+class NotApplicable(OverfitError):  # noqa: N818 - not an error of anyone's
     """The probe's question makes no sense for this case; under pytest the test is skipped with this reason."""
 
 
-class ProbeFailed(AssertionError):
+class ProbeFailed(AssertionError):  # noqa: N818 - a refuted model
     """A probe's verdict was `failed` or `inconclusive`; the verdict is the attribute `verdict`."""
 
     def __init__(self, message: str, verdict: Verdict) -> None:

@@ -34,7 +34,9 @@ def names_of(limits: type[Any]) -> list[str]:
     return [field.name for field in dataclasses.fields(limits)]
 
 
-def split_by_probe(written: Mapping[str, Any], probes: Mapping[str, type[Any]], where: str) -> dict[str, dict[str, Any]]:
+def split_by_probe(
+    written: Mapping[str, Any], probes: Mapping[str, type[Any]], where: str
+) -> dict[str, dict[str, Any]]:
     """Give each probe its part of what was written for several.
 
     A key is a limit's name (it goes to every probe that has it), a probe's name with a dict of limits, or
@@ -55,7 +57,9 @@ def split_by_probe(written: Mapping[str, Any], probes: Mapping[str, type[Any]], 
         else:
             takers = [name for name, limits in probes.items() if key in names_of(limits)]
             if not takers:
-                _known(key, {name for limits in probes.values() for name in names_of(limits)}, f"{where}: unknown limit")
+                _known(
+                    key, {name for limits in probes.values() for name in names_of(limits)}, f"{where}: unknown limit"
+                )
             for name in takers:
                 parts[name].setdefault(key, value)
     return parts
@@ -110,7 +114,9 @@ def parse_ini(lines: Sequence[str]) -> dict[str, Any]:
     for line in lines:
         name, equals, text = (part.strip() for part in line.partition("="))
         if not (name and equals and text):
-            raise CaseError(f"ini overfit_limits: {line!r} is not of the form 'limit = number' or 'probe.limit = number'")
+            raise CaseError(
+                f"ini overfit_limits: {line!r} is not of the form 'limit = number' or 'probe.limit = number'"
+            )
         try:
             written[name] = int(text) if text.lstrip("+-").isdigit() else float(text)
         except ValueError:

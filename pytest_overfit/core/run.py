@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
     from pytest_overfit.probes.base import Probe
 
+
 def check_settings(settings: Settings) -> None:
     """Refuse added probes and ini limits that cannot be used, before any test runs."""
     for probe in settings.extra_probes:

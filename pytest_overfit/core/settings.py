@@ -33,10 +33,10 @@ class Settings:
     #: probes that plugins add
     extra_probes: Sequence[Probe] = ()
     #: asked before the built-in adapters: `make_learner(case, batch, seed)`, a learner or None
-    make_learner: Callable[[Case, Any, int], Learner | None] = lambda case, batch, seed: None
-    record: Callable[[Verdict], None] = lambda verdict: None
-    record_error: Callable[[str, str, BaseException], None] = lambda case, probe, error: None
-    progress: Progress = lambda case, probe, step, of, loss: None
+    make_learner: Callable[[Case, Any, int], Learner | None] = lambda *_: None
+    record: Callable[[Verdict], None] = lambda *_: None
+    record_error: Callable[[str, str, BaseException], None] = lambda *_: None
+    progress: Progress = lambda *_: None
     #: how to run the current test alone, for messages
     command: Callable[[], str] = lambda: ""
 

@@ -34,7 +34,7 @@ def user_code(what: str) -> Iterator[None]:
         yield
     except OverfitError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever the user's code raises
         # `from None`: pytest would print the chain with all of the framework's frames; `__context__` still has it
         raise ProgramError(_message(what, error)) from None
 
@@ -61,6 +61,6 @@ def _user_frames(trace: TracebackType | None, most: int = 4) -> list[str]:
 
 
 def _is_users(filename: str) -> bool:
-    if filename.startswith(_OURS) or "site-packages" in filename or filename.startswith("<frozen"):
+    if filename.startswith((_OURS, "<frozen")) or "site-packages" in filename:
         return False
     return not filename.startswith(_LIBRARIES)

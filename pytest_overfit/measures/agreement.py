@@ -210,6 +210,10 @@ def inferred_head(outputs: Sequence[Array], targets: Sequence[Array], task: str 
     if len(outputs) != 1 or len(targets) != 1 or outputs[0].shape[:1] != targets[0].shape[:1]:
         return None
     output, target = outputs[0], targets[0]
+    if output.dtype.kind in "iu" and target.dtype.kind in "iu" and output.size == target.size:  # labels already
+        kinds, both = np.unique(np.stack([output.ravel(), target.ravel()]), return_inverse=True)
+        said, true = both.reshape(2, *target.shape)
+        return Head(kind="classes", outputs=np.eye(max(2, len(kinds)))[said], targets=true)
     inside = bool(((output >= 0) & (output <= 1)).all())
     axis = _class_axis(output.shape, target.shape)
     one_hot = output.shape == target.shape and output.ndim > 1 and output.shape[-1] > 1 and simplex_axis(target.astype(float)) is not None

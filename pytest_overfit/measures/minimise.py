@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: a value this many times the start's size below zero is taken for minus infinity
 _UNBOUNDED = 1e4
 
+#: a gradient below this share of the first one has vanished
+_FLAT = 1e-2
+
 #: Armijo's sufficient decrease, the customary value
 _DECREASE = 1e-4
 
@@ -38,6 +41,8 @@ class Minimum:
     start: float
     #: False: the function gave no finite value at the start
     valid: bool = True
+    #: the gradient has vanished, beside what it was at the start
+    stationary: bool = True
 
 
 def minimise(
@@ -54,7 +59,7 @@ def minimise(
     value, gradient = function(point)
     if not math.isfinite(value) or not np.all(np.isfinite(gradient)):
         return Minimum(point, value, bounded=value != -math.inf, start=value, valid=False)
-    first = value
+    first, steepest = value, float(np.max(np.abs(gradient), initial=0.0))
     pairs: deque[tuple[Vector, Vector]] = deque(maxlen=memory)
     idle = 0
     for _ in range(iterations):
@@ -74,7 +79,8 @@ def minimise(
         point, value, gradient = new_point, new_value, new_gradient
         if idle >= 3:
             break
-    return Minimum(point, value, bounded=True, start=first)
+    flat = float(np.max(np.abs(gradient), initial=0.0)) <= _FLAT * steepest
+    return Minimum(point, value, bounded=True, start=first, stationary=flat)
 
 
 def _direction(gradient: Vector, pairs: deque[tuple[Vector, Vector]]) -> Vector:

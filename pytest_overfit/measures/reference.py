@@ -194,7 +194,8 @@ def _search(learner: Learner, outputs: Sequence[Array], groups: Array, links: Se
     how = "optimised outputs under the loss itself"
     if not best.valid:
         return Reference(constant=constant.value, best=None, how=f"{how}; memorising outputs not found")
-    if not best.bounded:
+    # a search that ends on a slope below zero was ended by rounding: a likelihood falls as its variance shrinks
+    if not best.bounded or (best.value < -1e-6 and not best.stationary):
         return Reference(constant=constant.value, best=None, how=f"{how}; no lower bound", best_outputs=free)
     floor = min(best.value, constant.value)
     if constant.value - floor <= _ALIKE * (constant.start - floor):  # zero, but for rounding and the search's patience

