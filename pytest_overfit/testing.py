@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def memorising(step: int) -> float:
     """The way of a healthy model from a constant output (0.0) to the targets (1.0)."""
-    return 1.0 - 0.5 ** (step / 10)
+    return 1.0 - math.exp2(-step / 10)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -98,7 +98,9 @@ class FakeLearner:
             return Reading(loss=self._loss_at(mode), outputs=(outputs,))
         exact = not (self.floor or self.flipped)
         plain: Any = ("cross_entropy" if self.kind == "classes" else "squared_error") if exact else ""
-        head = Head(kind=self.kind, outputs=outputs, targets=self.targets[0], plain=plain, minimum=0.0, loss_name="fake loss")
+        head = Head(
+            kind=self.kind, outputs=outputs, targets=self.targets[0], plain=plain, minimum=0.0, loss_name="fake loss"
+        )
         return Reading(loss=self._loss_at(mode), outputs=(outputs,), heads=(head,))
 
     def _outputs(self, mode: str) -> Array:
@@ -129,7 +131,9 @@ class FakeLearner:
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
         import numpy as np
 
-        index = [(row + 1) % self.rows for row in rows] if self.mixes_rows and list(rows) != sorted(rows) else list(rows)
+        index = (
+            [(row + 1) % self.rows for row in rows] if self.mixes_rows and list(rows) != sorted(rows) else list(rows)
+        )
         outputs = self._outputs("eval")[index]
         if self.restless:
             self._reads += 1
@@ -158,7 +162,11 @@ class FakeLearner:
         return list(self.running)
 
     def differing_module(self, first: Mode, second: Mode) -> str | None:
-        differs = self.restless if first == second else self.modes.get(first, self.way) is not self.modes.get(second, self.way)
+        differs = (
+            self.restless
+            if first == second
+            else self.modes.get(first, self.way) is not self.modes.get(second, self.way)
+        )
         return "Fake layer" if differs else None
 
 
@@ -208,7 +216,7 @@ def check_learner(learner: Learner) -> list[str]:
     before = learner.read("fit")
     for mode in ("eval", "train", "reestimated"):
         learner.read(mode)
-    learner.statistics(), learner.parameters(), learner.differing_module("eval", "eval")  # noqa: B018
+    learner.statistics(), learner.parameters(), learner.differing_module("eval", "eval")
     after = learner.read("fit")
     if before.loss != after.loss or not all(map(np.array_equal, before.outputs, after.outputs)):
         wrong.append("a reading, or asking for facts, changed what the next reading says")

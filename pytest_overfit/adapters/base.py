@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
@@ -144,5 +143,3 @@ class MakeLearner(Protocol):
     """Builds the learner of a case, or returns None to leave it to the next one."""
 
     def __call__(self, case: Any, batch: Any, seed: int) -> Learner | None: ...
-
-

@@ -77,7 +77,7 @@ class StepLearner:
         return Reading(loss=self._last, outputs=() if outputs is None else (outputs,))
 
     def _predict(self, x: Any) -> Array | None:
-        """What the model answers; None where nothing can be asked, e.g. before the first step of a scikit-learn model."""
+        """What the model answers; None where nothing can be asked, e.g. before a scikit-learn model's first step."""
         ask = getattr(self.model, "predict", None) or (self.model if callable(self.model) else None)
         if ask is None:
             return None

@@ -34,7 +34,7 @@ def user_code(what: str) -> Iterator[None]:
         yield
     except OverfitError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever the user's code raises
+    except Exception as error:
         # `from None`: pytest would print the chain with all of the framework's frames; `__context__` still has it
         raise ProgramError(_message(what, error)) from None
 

@@ -37,7 +37,8 @@ class Batch:
 
     def map(self, change: Callable[[Any], Any]) -> Batch:
         """The same batch with every leaf changed."""
-        return Batch(*(map_leaves(each, change) for each in (self.x, self.y)), self.rows, map_leaves(self.weights, change))
+        x, y, weights = (map_leaves(each, change) for each in (self.x, self.y, self.weights))
+        return Batch(x, y, self.rows, weights)
 
 
 def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -99,7 +100,7 @@ def _called(source: Any, what: str) -> Any:
 
 def first_batch(train: Any, case: Case) -> Any:
     """The first batch of a loader, or the first rows of arrays and datasets."""
-    if isinstance(train, tuple) and len(train) in (2, 3) or isinstance(train, list) and len(train) == 2:
+    if (isinstance(train, tuple) and len(train) in (2, 3)) or (isinstance(train, list) and len(train) == 2):
         rows = int(case.fit_kwargs.get("batch_size") or ROWS)
         return tuple(map_leaves(each, lambda leaf: leaf[:rows]) for each in train)
     if foreign.is_instance(train, "torch.utils.data", "Dataset") and not foreign.is_instance(
@@ -173,7 +174,9 @@ def checked(x: Any, y: Any, weights: Any, case: Case) -> Batch:
             _check_leaf(leaf, f"{where} the batch's {side}")
     sizes = [len(leaf) for leaf in (*inputs, *targets)]
     if min(sizes) == 0:
-        raise CaseError(f"{where} the batch is empty: inputs and targets have {_sizes(inputs)} and {_sizes(targets)} rows")
+        raise CaseError(
+            f"{where} the batch is empty: inputs and targets have {_sizes(inputs)} and {_sizes(targets)} rows"
+        )
     if len(set(sizes)) > 1:
         raise CaseError(
             f"{where} inputs and targets are of different length: {_sizes(inputs)} rows of x, {_sizes(targets)} of y; "
@@ -197,7 +200,9 @@ def _check_leaf(leaf: Any, where: str) -> None:
 
     shape = getattr(leaf, "shape", None)
     if shape is None:
-        raise CaseError(f"{where}: {foreign.describe(leaf)}, but numpy arrays or tensors are wanted; write numpy.asarray(...)")
+        raise CaseError(
+            f"{where}: {foreign.describe(leaf)}, but numpy arrays or tensors are wanted; write numpy.asarray(...)"
+        )
     if len(shape) == 0:
         raise CaseError(f"{where}: a single number without rows, but an array with one row a sample is wanted")
     if isinstance(leaf, np.ndarray) and leaf.dtype == object:  # strings have become an array of strings before

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_overfit.measures.reference import simplex_axis
+from pytest_overfit.measures.links import simplex_axis
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -216,17 +216,27 @@ def inferred_head(outputs: Sequence[Array], targets: Sequence[Array], task: str 
         return Head(kind="classes", outputs=np.eye(max(2, len(kinds)))[said], targets=true)
     inside = bool(((output >= 0) & (output <= 1)).all())
     axis = _class_axis(output.shape, target.shape)
-    one_hot = output.shape == target.shape and output.ndim > 1 and output.shape[-1] > 1 and simplex_axis(target.astype(float)) is not None
-    if task in ("multiclass", "language_model", "segmentation") or (task is None and np.issubdtype(target.dtype, np.integer)):
-        if axis is not None:
-            return Head(kind="classes", outputs=output, targets=target, class_axis=axis)
+    one_hot = (
+        output.shape == target.shape
+        and output.ndim > 1
+        and output.shape[-1] > 1
+        and simplex_axis(target.astype(float)) is not None
+    )
+    labels = task in ("multiclass", "language_model", "segmentation") or (task is None and target.dtype.kind in "iu")
+    if labels and axis is not None:
+        return Head(kind="classes", outputs=output, targets=target, class_axis=axis)
     if task in (None, "multiclass") and one_hot:
         return Head(kind="classes", outputs=output, targets=target, class_axis=-1)
     if output.size != target.size:
         return None
     zeros_and_ones = bool(np.isin(target, (0, 1)).all())
     if task in ("binary", "multilabel") or (task is None and zeros_and_ones):
-        return Head(kind="binary", outputs=output, targets=target.astype(float), domain="probabilities" if inside else "unbounded")
+        return Head(
+            kind="binary",
+            outputs=output,
+            targets=target.astype(float),
+            domain="probabilities" if inside else "unbounded",
+        )
     if task == "regression" or (task is None and np.issubdtype(target.dtype, np.floating)):
         return Head(kind="values", outputs=output, targets=target)
     return None
@@ -238,6 +248,4 @@ def _class_axis(output: tuple[int, ...], target: tuple[int, ...]) -> int | None:
         for axis in (len(output) - 1, 1):
             if output[:axis] + output[axis + 1 :] == target and output[axis] > 1:
                 return axis
-    if len(output) == len(target) and target[-1:] == (1,) and output[:-1] == target[:-1] and output[-1] > 1:
-        return None
     return None

@@ -19,14 +19,22 @@ def references(measured: Mapping[str, Any]) -> list[Finding]:
     """The losses the fit was judged between, and how the loss was read."""
     reference = measured["reference"]
     how = reference["how"]
-    found = [Finding(name="constant_loss", value=reference["constant"], source=how, message="an output that ignores the input")]
+    found = [
+        Finding(
+            name="constant_loss", value=reference["constant"], source=how, message="an output that ignores the input"
+        )
+    ]
     if reference["best"] is not None:
         found.append(Finding(name="best_loss", value=reference["best"], source=how, message="outputs that memorise"))
     else:
-        found.append(Finding(
-            name="best_loss", value=None, source=how,
-            message="no lower bound: predictions and a margin below constant_loss decide",
-        ))  # fmt: skip
+        found.append(
+            Finding(
+                name="best_loss",
+                value=None,
+                source=how,
+                message="no lower bound: predictions and a margin below constant_loss decide",
+            )
+        )
     return found + [Finding(name="remark", value=None, message=each) for each in measured["remarks"]]
 
 

@@ -22,6 +22,8 @@ from pytest_overfit.measures.fit_criteria import (
     fits,
     loss_ratio,
 )
+from pytest_overfit.measures.fit_evaluation import Evaluation
+from pytest_overfit.measures.fit_words import agreements_of, needs, score_words
 from pytest_overfit.measures.reference import Reference
 from pytest_overfit.measures.trend import NOTHING, WINDOW, Trend, trend
 
@@ -38,11 +40,6 @@ def _inconclusive(why: str, findings: Sequence[Finding]) -> Judgement:
     return Judgement(outcome="inconclusive", summary=f"cannot tell: {why}", findings=(batch, *findings))
 
 
-def agreements_of(form: Mapping[str, Any]) -> list[Agreement]:
-    """Agreements out of their plain form."""
-    return [Agreement(**each) for each in form.get("agreements", ())]
-
-
 class _Judge:
     """One measured run beside its limits."""
 
@@ -56,7 +53,8 @@ class _Judge:
         self.ratio = loss_ratio(self.last["loss"], self.reference)
 
     def judgement(self) -> Judgement:
-        findings = (*self._loss_findings(), *self._agreement_findings(), *self._mode_findings(), *self._row_findings())
+        evaluation = Evaluation(self.measured, self.reference, self.values).findings()
+        findings = (*self._loss_findings(), *self._agreement_findings(), *evaluation)
         facts = fit_facts.facts(self.measured, self.ratio)
         references = fit_facts.references(self.measured)
         everything = (*findings, *references, *facts)
@@ -69,7 +67,9 @@ class _Judge:
         return Judgement(outcome="passed", summary=self._passed_summary(), findings=everything)
 
     def _passed_summary(self) -> str:
-        shown = [f"{each.name.replace('_', ' ')} {each.value:.3g}" for each in self.scores if each.measure != "near_rows"]
+        shown = [
+            f"{each.name.replace('_', ' ')} {each.value:.3g}" for each in self.scores if each.measure != "near_rows"
+        ]
         score = ", ".join(shown) or "agreement: not measured"
         loss = f"loss ratio {self.ratio:.2g}" if math.isfinite(self.ratio) else f"loss {self.last['loss']:.4g}"
         return f"fits its batch of {self.measured['rows']} in {self.measured['steps']} steps: {loss}, {score}"
@@ -80,6 +80,9 @@ class _Judge:
         below = self._below_minimum()
         if below is not None:
             return [below]
+        if self.measured["stop"] == "no_update":
+            steps = self.measured["steps"]
+            return [self._loss_finding("failed", f"no parameter changed in {steps} steps: nothing is trained")]
         if self.measured["stop"] == "non_finite":
             return [self._non_finite()]
         if not can_tell(self.reference):
@@ -91,13 +94,23 @@ class _Judge:
     def _loss_finding(self, outcome: Any, message: str) -> Finding:
         if self.reference.best is None:
             return Finding(
-                name="loss", value=self.last["loss"], limit=self.reference.constant, relation="<=", outcome=outcome,
-                source="constant_loss less a margin", message=message,
-            )  # fmt: skip
+                name="loss",
+                value=self.last["loss"],
+                limit=self.reference.constant,
+                relation="<=",
+                outcome=outcome,
+                source="constant_loss less a margin",
+                message=message,
+            )
         return Finding(
-            name="loss_ratio", value=self.ratio, limit=self.values.max_loss_ratio, relation="<=", outcome=outcome,
-            source=self.limits.source("max_loss_ratio"), message=message,
-        )  # fmt: skip
+            name="loss_ratio",
+            value=self.ratio,
+            limit=self.values.max_loss_ratio,
+            relation="<=",
+            outcome=outcome,
+            source=self.limits.source("max_loss_ratio"),
+            message=message,
+        )
 
     def _below_minimum(self) -> Finding | None:
         minimum = self.measured.get("minimum")
@@ -107,15 +120,22 @@ class _Judge:
         constant = self.reference.constant or 0.0
         if lowest >= minimum["value"] - 1e-4 * max(1.0, abs(constant)):
             return None
-        wants = {"log_probabilities": "log-probabilities", "probabilities": "probabilities"}.get(minimum["domain"], "scores")
+        wants = {"log_probabilities": "log-probabilities", "probabilities": "probabilities"}.get(
+            minimum["domain"], "scores"
+        )
         message = (
             f"loss {lowest:.4g} lies below {minimum['value']:g}, the least {minimum['loss']} can be: it wants {wants}, "
             "and targets inside its domain"
         )
         return Finding(
-            name="least_loss", value=lowest, limit=minimum["value"], relation=">=", source="theory", outcome="failed",
+            name="least_loss",
+            value=lowest,
+            limit=minimum["value"],
+            relation=">=",
+            source="theory",
+            outcome="failed",
             message=message,
-        )  # fmt: skip
+        )
 
     def _non_finite(self) -> Finding:
         losses = self.measured["losses"]
@@ -123,24 +143,24 @@ class _Judge:
         value = losses[step - 1] if losses else math.nan
         shown = value if not math.isfinite(value) else self.last["loss"]
         return Finding(
-            name="first_non_finite_step", value=step, outcome="failed",
+            name="first_non_finite_step",
+            value=step,
+            outcome="failed",
             message=f"the loss is {shown} from step {step} on",
-        )  # fmt: skip
+        )
 
     def _cannot_tell(self) -> Finding:
         if self.reference.constant is None:
-            name, why = "constant_loss", "even an output that ignores the input makes this loss fall without limit"
+            why = "even an output that ignores the input makes this loss fall without limit"
         else:
-            name, why = "constant_loss", (
-                f"the best constant output reaches loss {self.reference.constant:.4g}, as low as any free outputs do{self._shapes()}"
-            )
+            why = f"the best constant output reaches loss {self.reference.constant:.4g}, as low as any free outputs do"
+            why += self._shapes()
         wrong = [each for each in self.scores if not agrees(each, self.values)]
         if wrong:
-            return Finding(
-                name=name, value=self.reference.constant, outcome="failed",
-                message=f"{why}, and the predictions are wrong ({_score(wrong[0])}): the loss does not ask for the targets",
-            )  # fmt: skip
-        return Finding(name=name, value=self.reference.constant, outcome="inconclusive", message=f"cannot tell: {why}")
+            message = f"the loss does not ask for the targets: {score_words(wrong[0])}, and {why}"
+            return Finding(name="constant_loss", value=self.reference.constant, outcome="failed", message=message)
+        message = f"cannot tell: {why}"
+        return Finding(name="constant_loss", value=self.reference.constant, outcome="inconclusive", message=message)
 
     def _shapes(self) -> str:
         """Outputs and targets of one size and two shapes are the usual reason: they broadcast inside the loss."""
@@ -152,14 +172,12 @@ class _Judge:
     def _unfitted(self) -> Finding:
         """The loss or the predictions are not there: is it still on its way?"""
         steps = self.measured["steps"]
-        if self.measured["stop"] == "no_update":
-            return self._loss_finding("failed", f"no parameter changed in {steps} steps: nothing is trained")
         slow = [self._trend(criterion) for criterion in self._open_criteria()]
         where = self._where()
         if self.measured["stop"] == "budget":
             return self._loss_finding("inconclusive", f"the budget was spent at step {steps} ({where})")
         if slow and all(each.still_falling for each in slow):
-            return self._loss_finding("inconclusive", f"still falling at step {steps} ({where}); {_needs(slow, steps)}")
+            return self._loss_finding("inconclusive", f"still falling at step {steps} ({where}); {needs(slow, steps)}")
         if self._floor_is_unknown():
             return self._unknown_floor(where)
         return self._loss_finding("failed", f"{where} after {steps} steps, {self._standing(slow)}")
@@ -169,7 +187,7 @@ class _Judge:
         if math.isfinite(self.ratio) and self.ratio > self.values.max_loss_ratio:
             return f"loss at {self.ratio:.2f} of the constant's"
         if wrong:
-            return _score(wrong[0])
+            return score_words(wrong[0])
         return f"loss at {self.last['loss']:.4g}"
 
     def _standing(self, slow: Sequence[Trend]) -> str:
@@ -213,7 +231,9 @@ class _Judge:
     def _unknown_floor(self, where: str) -> Finding:
         """A blinded control tells the constant's loss but not how low memorising can go."""
         if self.scores and all(agrees(each, self.values) for each in self.scores):
-            return self._loss_finding("passed", f"every prediction agrees, with {where} of the blinded run's, floor unknown")
+            return self._loss_finding(
+                "passed", f"every prediction agrees, with {where} of the blinded run's, floor unknown"
+            )
         return self._loss_finding(
             "inconclusive" if not self.scores else "failed",
             f"{where}, standing still; predictions were {'wrong' if self.scores else 'not measured: give score='}",
@@ -231,101 +251,11 @@ class _Judge:
         # an unmet agreement of a run that is still falling is no refutation yet; the loss finding has decided that
         pending = not good and self._loss_findings()[0].outcome == "inconclusive"
         return Finding(
-            name=score.name, value=score.value, limit=allowed(score, self.values),
-            relation="<=" if score.measure == "worst_column" else ">=", source=self.limits.source(LIMIT_OF[score.measure]),
+            name=score.name,
+            value=score.value,
+            limit=allowed(score, self.values),
+            relation="<=" if score.measure == "worst_column" else ">=",
+            source=self.limits.source(LIMIT_OF[score.measure]),
             outcome="passed" if good else "inconclusive" if pending else "failed",
-            message="predictions agree" if good else f"wrong predictions: {_score(score)}",
-        )  # fmt: skip
-
-    # ------------------------------------------------------------------ modes
-
-    def _mode_findings(self) -> list[Finding]:
-        modes = self.measured["modes"]
-        fitted = self._mode_fits("fit")
-        findings = []
-        if fitted and modes["eval"]["loss"] is not None and can_tell(self.reference):
-            findings.append(self._eval_finding())
-        elif not fitted and self._mode_fits("train"):
-            culprit = modes.get("train_parts_at") or "a part of the model"
-            findings.append(Finding(
-                name="train_mode_loss", value=modes["train"]["loss"], outcome="failed",
-                message=f"fits in train mode only: {culprit} answers differently in evaluation",
-            ))  # fmt: skip
-        train = modes["train"]["loss"]
-        if train is not None and not any(each.name == "train_mode_loss" for each in findings):
-            findings.append(Finding(name="train_mode_loss", value=train, message="with dropout and augmentation on"))
-        return findings
-
-    def _mode_fits(self, mode: str) -> bool:
-        reading = self.measured["modes"][mode]
-        return fits(reading["loss"], agreements_of(reading), self.reference, self.values)
-
-    def _eval_finding(self) -> Finding:
-        loss = self.measured["modes"]["eval"]["loss"]
-        culprit = self.measured["modes"].get("eval_parts_at") or "a part of the model"
-        shown = {"name": "eval_mode_loss", "value": loss}
-        if self._mode_fits("eval"):
-            return Finding(**shown, outcome="passed", message="evaluation fits as well")
-        stuck = [each for each in self.measured["statistics"] if self._hardly_moved(each)]
-        if stuck:
-            verb = "never move" if stuck[0]["remaining"] == 1.0 else "do not follow the batch's"
-            message = f"evaluation is wrong: running statistics of {stuck[0]['name']} {verb}"
-            return Finding(**shown, outcome="failed", message=f"{message} (loss {loss:.4g} there)")
-        if self._mode_fits("reestimated"):
-            return Finding(
-                **shown, outcome="warning",
-                message=f"evaluation lags: with running statistics of this batch the loss is "
-                f"{self.measured['modes']['reestimated']['loss']:.4g}",
-            )  # fmt: skip
-        return Finding(
-            **shown, outcome="failed",
-            message=f"evaluation is wrong: loss {loss:.4g} where training has {self.last['loss']:.4g}; {culprit} differs",
-        )  # fmt: skip
-
-    def _hardly_moved(self, statistics: Mapping[str, Any]) -> bool:
-        """Half of the way is still to go, where momentum and steps leave next to none of it; or it stands still."""
-        momentum = statistics["momentum"]
-        expected = 1.0 if momentum is None else (1.0 - momentum) ** int(self.measured["steps"])
-        return bool(statistics["remaining"] == 1.0 or (statistics["remaining"] > 0.5 and expected < 0.01))
-
-    # ------------------------------------------------------------------- rows
-
-    def _row_findings(self) -> list[Finding]:
-        findings = []
-        if self.measured["eval_forwards_agree"] is False:
-            culprit = self.measured["restless"] or "a part of the model"
-            findings.append(Finding(
-                name="eval_forwards_agree", value="no", limit="yes", relation="=", source="theory", outcome="failed",
-                message=f"evaluation is random: {culprit} answers the same input differently",
-            ))  # fmt: skip
-        if self.measured["rows_stand_alone"] is False:
-            findings.append(Finding(
-                name="rows_stand_alone", value="no", limit="yes", relation="=", source="theory", outcome="failed",
-                message="rows are mixed up inside the model: permuting the inputs does not permute the outputs "
-                "(if rows belong together by design, declare rows_interact)",
-            ))  # fmt: skip
-        return findings
-
-
-def _score(score: Agreement) -> str:
-    detail = f" ({score.detail})" if score.detail else ""
-    if score.measure == "worst_column":
-        return f"1 - R2 is {score.value:.2f}{detail}"
-    return f"{score.name.replace('_', ' ')} {score.value:.2f}{detail}"
-
-
-def _needs(slow: Sequence[Trend], steps: int) -> str:
-    """The steps that the projection says, or how slow it is where there is none."""
-    found = [each.reaches_goal_at for each in slow if each.reaches_goal_at is not None]
-    if len(found) == len(slow):
-        return f"it needs about steps={_round_up(max(found))}"
-    slowest = min(each.fall for each in slow)
-    return f"by {slowest:.1%} in the last {round(WINDOW * steps)} steps" if slowest < 1 else "its score still improves"
-
-
-def _round_up(steps: int) -> int:
-    """Two figures are all that a projection is good for."""
-    unit = 10 ** max(0, len(str(steps)) - 2)
-    return math.ceil(steps / unit) * unit
-
-
+            message="predictions agree" if good else f"wrong predictions: {score_words(score)}",
+        )

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.batch import missing_values
 from pytest_overfit.measures.agreement import Agreement, agreements, inferred_head
-from pytest_overfit.measures.reference import Reference, closed_form, optimised, prefix_cells, tied_rows
+from pytest_overfit.measures.closed_form import closed_form
+from pytest_overfit.measures.links import simplex_axis
+from pytest_overfit.measures.reference import Reference, optimised
+from pytest_overfit.measures.ties import prefix_cells, tied_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 #: short at first, because a small net fits in a few steps; long later, because every reading costs a forward pass
 _FIRST_CHUNKS = (5, 5, 10, 10, 20)
 _CHUNK = 25
+
+#: a run that goes to its end is read at least this often
+_FEWEST_READINGS = 20
 
 #: after a chunk end at which the batch fits, the confirmation needs no long chunk
 _CONFIRM = 5
@@ -55,6 +61,8 @@ class Run:
     points: list[Point] = dataclasses.field(default_factory=list)
     losses: list[float] = dataclasses.field(default_factory=list)
     stop: Stop = "steps"
+    #: steps of each chunk
+    chunks: list[int] = dataclasses.field(default_factory=list)
     #: losses at chunk ends of the control run on blinded inputs, where there is one
     control: list[float] = dataclasses.field(default_factory=list)
 
@@ -62,9 +70,11 @@ class Run:
 class Fit:
     """Trains a learner and reads how well it fits."""
 
-    def __init__(self, learner: Learner, task: str | None) -> None:
+    def __init__(self, learner: Learner, task: str | None, where: str = "") -> None:
         self.learner = learner
         self.task = task
+        #: how a message about the case begins
+        self.where = where
         self.rows = len(learner.inputs[0])
         self.groups = tied_rows(learner.inputs, self.rows)
         self._inferred_is_believed = True
@@ -78,7 +88,7 @@ class Fit:
         """Missing values that come through to the first loss are a mistake in the batch; masked ones are none."""
         missing = missing_values(self.learner.inputs, self.learner.targets)
         if missing is not None and not (self.first.loss is not None and math.isfinite(self.first.loss)):
-            raise CaseError(missing)
+            raise CaseError(f"{self.where} {missing}".strip())
 
     def _cells(self) -> Array | None:
         heads = self.first.heads
@@ -105,7 +115,12 @@ class Fit:
         """A task guessed from shapes must be one that memorising this loss solves; embeddings are no classes."""
         if self.first.heads or self.task is not None or not reference.best_outputs:
             return True
-        scores = agreements(self._inferred(reference.best_outputs), self.groups)
+        (output, *others), heads = self.first.outputs, self._inferred(reference.best_outputs)
+        if not others and simplex_axis(output) is not None:
+            return True  # distributions over classes, by design
+        scores = agreements(heads, self.groups)
+        if heads and heads[0].kind == "binary" and scores and scores[0].value <= 1 - _BELIEVED:
+            return True  # memorising turns every single answer round: the task is right, the loss is not
         return all(
             each.value <= 1 - _BELIEVED if each.measure == "worst_column" else each.value >= _BELIEVED * each.best
             for each in scores
@@ -127,11 +142,14 @@ class Fit:
 
     def _asked_for(self, head: Head) -> Array | None:
         """True where the loss looks at a target at all: elsewhere (hand-masked padding) its gradient is zero."""
+        import numpy as np
+
         if self._gradient is None or self._gradient.shape != head.outputs.shape:
             return None
         asked: Array = self._gradient != 0
         if head.kind == "classes":
-            return asked.any(axis=head.class_axis)
+            found: Array = np.any(asked, axis=head.class_axis)
+            return found
         return asked.reshape(head.targets.shape)
 
     def agreements(self, reading: Reading) -> tuple[Agreement, ...]:
@@ -145,9 +163,7 @@ class Fit:
         loss = math.nan if reading.loss is None else reading.loss
         return Point(step=step, loss=loss, agreements=self.agreements(reading))
 
-    def run(
-        self, steps: int, fits: Callable[[Point, Reference], bool], proceed: Callable[[int, float], bool]
-    ) -> Run:
+    def run(self, steps: int, fits: Callable[[Point, Reference], bool], proceed: Callable[[int, float], bool]) -> Run:
         """Train for at most `steps` steps.
 
         `fits` is asked at chunk ends and must say yes twice running; `proceed(step, loss)` may end the run (budget).
@@ -157,29 +173,37 @@ class Fit:
         if self.first.loss is not None:
             run.points.append(self.point(0, self.first))
         confirmed = False
-        for size in _chunks(steps, lambda: confirmed):
-            run.losses += self.learner.train(size)
-            if control is not None:
-                run.control += control.train(size)[-1:]
-                run.reference = blinded_reference(run.control, run.losses)
-            point = self.point(len(run.losses), self.learner.read("fit"))
-            run.points.append(point)
-            if not (math.isfinite(point.loss) and all(math.isfinite(each) for each in run.losses[-size:])):
-                run.stop = "non_finite"
-                break
-            if len(run.losses) == size and self._nothing_moved():
-                run.stop = "no_update"
-                break
-            run.reference = self._unless_beaten(run.reference, point.loss)
-            now = fits(point, run.reference)
-            if now and confirmed:
-                run.stop = "fits"
-                break
-            confirmed = now
-            if not proceed(point.step, point.loss):
-                run.stop = "budget"
+        while len(run.losses) < steps:
+            size = chunk_size(len(run.chunks), steps, len(run.losses), confirmed)
+            point = self._chunk(run, size, control)
+            stop = self._broken(run)
+            if stop is None:
+                run.reference = self._unless_beaten(run.reference, point.loss)
+                now = fits(point, run.reference)
+                stop = "fits" if now and confirmed else None if proceed(point.step, point.loss) else "budget"
+                confirmed = now
+            if stop is not None:
+                run.stop = stop
                 break
         return run
+
+    def _chunk(self, run: Run, size: int, control: Learner | None) -> Point:
+        """Make the steps of one chunk, also on the control, and read where they led."""
+        run.losses += self.learner.train(size)
+        run.chunks.append(size)
+        if control is not None:
+            run.control += control.train(size)[-1:]
+            run.reference = blinded_reference(run.control, run.losses)
+        point = self.point(len(run.losses), self.learner.read("fit"))
+        run.points.append(point)
+        return point
+
+    def _broken(self, run: Run) -> Stop | None:
+        """Rules that end a run early: nothing that meets them can still fit."""
+        numbers = (run.points[-1].loss, *run.losses[-run.chunks[-1] :])
+        if not all(math.isfinite(each) for each in numbers):
+            return "non_finite"
+        return "no_update" if len(run.chunks) == 1 and self._nothing_moved() else None
 
     def _unless_beaten(self, reference: Reference, loss: float) -> Reference:
         """A model below the best outputs that a search found shows that there is no such floor."""
@@ -188,20 +212,20 @@ class Fit:
         between = reference.constant - reference.best
         if between <= 0 or loss >= reference.best - _BEATEN * between:
             return reference
-        return dataclasses.replace(reference, best=None, how=f"{reference.how}; the model went below the best that was found")
+        return dataclasses.replace(
+            reference, best=None, how=f"{reference.how}; the model went below the best that was found"
+        )
 
     def _nothing_moved(self) -> bool:
         facts = self.learner.parameters()
         return not self.learner.has_schedule and facts.tensors > 0 and len(facts.unchanged) == facts.tensors
 
 
-def _chunks(steps: int, confirming: Callable[[], bool]) -> Iterator[int]:
-    done, number = 0, 0
-    while done < steps:
-        size = _FIRST_CHUNKS[number] if number < len(_FIRST_CHUNKS) else _CHUNK
-        size = min(_CONFIRM if confirming() else size, steps - done)
-        yield size
-        done, number = done + size, number + 1
+def chunk_size(number: int, steps: int, done: int, confirming: bool) -> int:
+    """Steps until the next reading: a few steps in all would leave too few readings to tell a trend by."""
+    size = _FIRST_CHUNKS[number] if number < len(_FIRST_CHUNKS) else _CHUNK
+    longest = max(1, min(_CHUNK, steps // _FEWEST_READINGS))
+    return min(_CONFIRM if confirming else size, longest, steps - done)
 
 
 def blinded_reference(control: Sequence[float], losses: Sequence[float]) -> Reference:

@@ -16,7 +16,8 @@ from pytest_overfit.measures.evaluation import eval_forwards_agree, rows_stand_a
 from pytest_overfit.measures.fit_criteria import fits
 from pytest_overfit.measures.fit_judgement import judge_fit
 from pytest_overfit.measures.fitting import Fit, Point, Run
-from pytest_overfit.measures.reference import Reference, tied_rows
+from pytest_overfit.measures.reference import Reference
+from pytest_overfit.measures.ties import tied_rows
 from pytest_overfit.probes.base import Bench
 
 
@@ -80,7 +81,7 @@ class OverfitBatch:
         why_not = unsuitable(learner.inputs, learner.targets, tied_rows(learner.inputs, rows))
         if why_not is not None:
             return {"framework": learner.framework, "steps": 0, "losses": [], "unsuitable": why_not}
-        fit = Fit(learner, bench.case.task)
+        fit = Fit(learner, bench.case.task, f"Case {bench.case.name!r}:")
         start = bench.clock()
 
         def proceed(step: int, loss: float) -> bool:

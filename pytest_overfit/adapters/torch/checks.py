@@ -104,7 +104,9 @@ def is_scalar_loss(loss: Any, case: Case) -> None:
     """The loss must be a tensor with one number."""
     where = f"Case {case.name!r}: the loss function returned {describe(loss)}"
     if isinstance(loss, nn.Module):
-        raise CaseError(f"{where}: a loss object instead of a loss; write loss={type(loss).__name__}(), with parentheses")
+        raise CaseError(
+            f"{where}: a loss object instead of a loss; write loss={type(loss).__name__}(), with parentheses"
+        )
     if not isinstance(loss, torch.Tensor):
         raise CaseError(f"{where}, but a tensor with one number is wanted; leave out .item(), float() and numpy()")
     if loss.numel() != 1:
@@ -119,7 +121,9 @@ def can_be_trained(loss: torch.Tensor, model: nn.Module, case: Case) -> None:
     parameters = list(model.parameters())
     if not any(each.requires_grad for each in parameters):
         frozen = sum(each.numel() for each in parameters)
-        raise ProgramError(f"{where} all {frozen} parameters of the model are frozen (requires_grad = False), or it has none")
+        raise ProgramError(
+            f"{where} all {frozen} parameters of the model are frozen (requires_grad = False), or it has none"
+        )
     raise ProgramError(
         f"{where} the loss has no gradient. Something between the parameters and the loss cuts the graph: detach(), "
         ".data, .item(), numpy(), argmax, rounding, or torch.no_grad()"
@@ -174,6 +178,6 @@ def _check_labels(case: Case, name: str, input_: torch.Tensor, target: torch.Ten
     counted = target[target != ignored]
     if counted.numel() and (int(counted.max()) >= classes or int(counted.min()) < 0):
         raise CaseError(
-            f"{where}: labels go from {int(counted.min())} to {int(counted.max())}, but the model has {classes} outputs, "
-            f"for the classes 0 to {classes - 1}; give the model more outputs, or number the labels from 0"
+            f"{where}: labels go from {int(counted.min())} to {int(counted.max())}, but the model has {classes} "
+            f"outputs, for the classes 0 to {classes - 1}; give the model more outputs, or number the labels from 0"
         )

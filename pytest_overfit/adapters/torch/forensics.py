@@ -30,7 +30,9 @@ def parameter_facts(model: nn.Module, start: Mapping[str, Tensor]) -> ParameterF
         trainable=sum(each.numel() for _, each in trainable),
         frozen=sum(each.numel() for _, each in named if not each.requires_grad),
         tensors=len(trainable),
-        without_gradient=tuple(name for name, each in trainable if each.grad is None or not bool(_dense(each.grad).any())),
+        without_gradient=tuple(
+            name for name, each in trainable if each.grad is None or not bool(_dense(each.grad).any())
+        ),
         unchanged=tuple(name for name, each in trainable if name in start and torch.equal(each.detach(), start[name])),
     )
 
@@ -42,7 +44,7 @@ def _dense(gradient: Tensor) -> Tensor:
 def running_statistics(modes: Modes) -> Statistics:
     """A copy of the running statistics of every normalisation layer that updates them."""
     return {
-        module: (module.running_mean.clone(), module.running_var.clone())  # type: ignore[operator,union-attr]
+        module: (module.running_mean.clone(), module.running_var.clone())  # type: ignore[union-attr]
         for module in modes.norms
     }
 
@@ -56,7 +58,8 @@ def movement(model: nn.Module, start: Statistics, batch: Statistics) -> list[Run
             continue
         goal = torch.cat([each.flatten().float() for each in batch[module]])
         then = torch.cat([mean.flatten().float(), variance.flatten().float()])
-        now = torch.cat([module.running_mean.flatten().float(), module.running_var.flatten().float()])  # type: ignore[operator,union-attr]
+        running: tuple[Any, Any] = (module.running_mean, module.running_var)
+        now = torch.cat([each.flatten().float() for each in running])
         way = float((goal - then).norm())
         remaining = float((goal - now).norm()) / way if way > 0 else 0.0
         if torch.equal(now, then) and way > 0:
@@ -97,7 +100,8 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 def _equal(first: list[Tensor], second: list[Tensor]) -> bool:
     return len(first) == len(second) and all(
-        a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True) for a, b in zip(first, second, strict=True)
+        a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
+        for a, b in zip(first, second, strict=True)
     )
 
 
@@ -114,7 +118,7 @@ def explain_crash(model: nn.Module, forward: Callable[[], Any]) -> list[str]:
     def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
         open_.append((module, (args, kwargs)))
 
-    def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def leave(module: nn.Module, _args: Any, _kwargs: Any, output: Any) -> None:
         open_.pop()
         done.append((module, output))
 
@@ -130,7 +134,9 @@ def explain_crash(model: nn.Module, forward: Callable[[], Any]) -> list[str]:
     return []
 
 
-def _notes(names: Mapping[nn.Module, str], open_: list[tuple[nn.Module, Any]], done: list[tuple[nn.Module, Any]]) -> list[str]:
+def _notes(
+    names: Mapping[nn.Module, str], open_: list[tuple[nn.Module, Any]], done: list[tuple[nn.Module, Any]]
+) -> list[str]:
     if not open_:
         return []
     module, given = open_[-1]
@@ -154,7 +160,9 @@ def _called(module: nn.Module, names: Mapping[nn.Module, str]) -> str:
 
 def _shapes(tree: Any) -> str:
     found = [each for each in pytree.tree_leaves(tree) if isinstance(each, Tensor)]
-    return " and ".join(f"{tuple(each.shape)} {str(each.dtype).removeprefix('torch.')}" for each in found) or "no tensor"
+    return (
+        " and ".join(f"{tuple(each.shape)} {str(each.dtype).removeprefix('torch.')}" for each in found) or "no tensor"
+    )
 
 
 def _per_row(output: Any) -> str:

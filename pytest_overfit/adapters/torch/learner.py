@@ -59,9 +59,7 @@ class TorchLearner:
         self._device = first.device if first is not None else torch.device("cpu")
         floats = (each.dtype for each in model.parameters() if each.is_floating_point())
         self._dtype = next(floats, torch.get_default_dtype())
-        self.batch = dataclasses.replace(
-            batch, x=map_leaves(batch.x, self._input), y=map_leaves(batch.y, self._target)
-        )
+        self.batch = dataclasses.replace(batch, x=map_leaves(batch.x, self._input), y=map_leaves(batch.y, self._target))
         self.inputs = tuple(to_numpy(each) for each in leaves(self.batch.x))
         self.targets = tuple(to_numpy(each) for each in leaves(self.batch.y))
         self.remarks: tuple[str, ...] = ()
@@ -80,14 +78,14 @@ class TorchLearner:
     # ------------------------------------------------------------------ data
 
     def _input(self, leaf: Any) -> Any:
-        """numpy floats take the model's dtype, as a user's own conversion would; tensors stay what they are."""
+        """Numpy floats take the model's dtype, as a user's own conversion would; tensors stay what they are."""
         if isinstance(leaf, torch.Tensor):
             return leaf.to(self._device)
         tensor = self._tensor(leaf)
         return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
 
     def _target(self, leaf: Any) -> Any:
-        """numpy integers become int64, which torch's losses want of class indices."""
+        """Numpy integers become int64, which torch's losses want of class indices."""
         if isinstance(leaf, torch.Tensor):
             return leaf.to(self._device)
         tensor = self._tensor(leaf)
@@ -101,7 +99,7 @@ class TorchLearner:
         except TypeError as error:
             raise CaseError(
                 f"Case {self.case.name!r}: the batch holds an array of dtype {leaf.dtype}, which torch has no tensor "
-                "for; write x.astype('float32')"
+                "for; number text (a vocabulary, numpy.unique) and write other numbers as x.astype('float32')"
             ) from error
 
     # --------------------------------------------------------------- forward
@@ -177,15 +175,13 @@ class TorchLearner:
     def train(self, steps: int) -> list[float]:
         if self.case.step is not None:
             return self._user_steps(steps)
-        losses = []
         with self._explained("a training step"):
-            for _ in range(steps):
-                losses.append(self._step())
+            losses = [self._step() for _ in range(steps)]
         return [float(each) for each in torch.stack(losses).tolist()]
 
     def _step(self) -> torch.Tensor:
         if isinstance(self._optimizer, torch.optim.LBFGS):
-            loss = self._optimizer.step(self._backward)
+            loss = self._optimizer.step(self._backward)  # type: ignore[no-untyped-call]
         else:
             loss = self._backward()
             self._optimizer.step()

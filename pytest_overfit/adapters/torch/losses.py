@@ -92,7 +92,9 @@ class Scrutiny:
         own = {number for number, call in enumerate(calls) if call.target.requires_grad}
         if len(calls) == 1 and _is_the_whole_loss(calls[0], loss):
             return cls(own)
-        open_ = {number: call.input for number, call in enumerate(calls) if call.input.requires_grad and number not in own}
+        open_ = {
+            number: call.input for number, call in enumerate(calls) if call.input.requires_grad and number not in own
+        }
         if not open_:
             return cls(own)
         gradients = torch.autograd.grad(loss, list(open_.values()), retain_graph=True, allow_unused=True)
@@ -125,7 +127,7 @@ def _narrowed(head: Head, asked: Tensor | None) -> Head:
         return head
     looked = to_numpy(asked)
     if head.kind == "classes":
-        looked = looked.any(axis=head.class_axis)
+        looked = to_numpy(asked.any(dim=head.class_axis))
     return dataclasses.replace(head, mask=looked if head.mask is None else looked & head.mask)
 
 
@@ -199,9 +201,17 @@ def _classes(call: LossCall, domain: Any) -> Head | None:
     distributions = not soft or bool(abs(targets.sum(axis=1) - 1).max() < 1e-3)
     plain: Plain = "" if scale is None or weighted or not counted or not distributions else "cross_entropy"
     return Head(
-        kind="classes", outputs=outputs, targets=targets, class_axis=1, domain=domain, mask=mask, plain=plain,
-        scale=scale or 1.0, minimum=0.0, loss_name=call.name,
-    )  # fmt: skip
+        kind="classes",
+        outputs=outputs,
+        targets=targets,
+        class_axis=1,
+        domain=domain,
+        mask=mask,
+        plain=plain,
+        scale=scale or 1.0,
+        minimum=0.0,
+        loss_name=call.name,
+    )
 
 
 def _cross_entropy(call: LossCall) -> Head | None:
@@ -215,9 +225,13 @@ def _nll(call: LossCall) -> Head | None:
 def _divergence(call: LossCall) -> Head | None:
     targets = call.target.exp() if call.arguments.get("log_target") else call.target
     return Head(
-        kind="classes", outputs=to_numpy(call.input), targets=to_numpy(targets), class_axis=-1,
-        domain="log_probabilities", loss_name=call.name,
-    )  # fmt: skip
+        kind="classes",
+        outputs=to_numpy(call.input),
+        targets=to_numpy(targets),
+        class_axis=-1,
+        domain="log_probabilities",
+        loss_name=call.name,
+    )
 
 
 def _margin(call: LossCall) -> Head | None:
@@ -235,9 +249,15 @@ def _elementwise(kind: Any, plain: Plain, domain: Any = "unbounded", minimum: fl
         bare = scale is not None and same_shape and all(call.arguments.get(name) is None for name in weights)
         outputs = to_numpy(call.input)
         return Head(
-            kind=kind, outputs=outputs, targets=_shaped(targets, outputs), domain=domain, plain=plain if bare else "",
-            scale=scale or 1.0, minimum=minimum, loss_name=call.name,
-        )  # fmt: skip
+            kind=kind,
+            outputs=outputs,
+            targets=_shaped(targets, outputs),
+            domain=domain,
+            plain=plain if bare else "",
+            scale=scale or 1.0,
+            minimum=minimum,
+            loss_name=call.name,
+        )
 
     return head
 

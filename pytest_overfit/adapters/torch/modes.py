@@ -41,7 +41,9 @@ class Modes:
     def find_updating_modules(self, forward: Callable[[], Any]) -> None:
         """Run one training-mode forward and note which modules changed their own float buffers."""
         before = {
-            module: {name: value.clone() for name, value in module.named_buffers(recurse=False) if value.is_floating_point()}
+            module: {
+                name: value.clone() for name, value in module.named_buffers(recurse=False) if value.is_floating_point()
+            }
             for module in self.model.modules()
             if self.flags.get(module) and module not in self.norms
         }
@@ -53,7 +55,10 @@ class Modes:
             self.others = [
                 module
                 for module, buffers in before.items()
-                if any(not torch.equal(dict(module.named_buffers(recurse=False))[name], old) for name, old in buffers.items())
+                if any(
+                    not torch.equal(dict(module.named_buffers(recurse=False))[name], old)
+                    for name, old in buffers.items()
+                )
             ]
 
     @contextlib.contextmanager

@@ -42,7 +42,7 @@ def guard() -> Iterator[None]:
 def preserved_generators() -> Iterator[None]:
     """Put the CPU's and every started accelerator's generator back."""
     cpu = torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     try:
         yield

@@ -1,0 +1,59 @@
+"""Which rows, and which positions of rows, no model could tell apart.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.adapters.base import Head
+
+    Array = NDArray[Any]
+
+
+def tied_rows(inputs: Sequence[Array], rows: int) -> Array:
+    """Number the distinct inputs: rows with the same number have identical inputs."""
+    import numpy as np
+
+    numbers: dict[bytes, int] = {}
+    arrays = [np.ascontiguousarray(each) for each in inputs if each.shape[:1] == (rows,)]
+    keys = [b"|".join(each[row].tobytes() for each in arrays) for row in range(rows)]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def prefix_cells(head: Head, inputs: Sequence[Array], groups: Array) -> Array | None:
+    """Ties at single positions: (rows, positions) numbers of what a causal model can tell apart; None: not needed.
+
+    A model that reads from left to right cannot know how rows with a common beginning go on, so its outputs on that
+    beginning are the same. Whether it reads so is measured: only if all its outputs on common beginnings agree.
+    """
+    import numpy as np
+
+    rows = len(groups)
+    sequences = [each.reshape(rows, each.shape[1], -1) for each in inputs if each.ndim > 1]
+    if head.kind != "classes" or head.targets.ndim != 2 or head.outputs.ndim != 3 or not sequences:
+        return None
+    positions = head.targets.shape[1]
+    sequences = [each for each in sequences if positions <= each.shape[1] <= positions + 1]
+    if not sequences:
+        return None
+    outputs = np.moveaxis(head.outputs, head.class_axis, -1)
+    slack = 1e-3 * (float(outputs.std()) or 1.0)
+    known, cells, shared = np.zeros(rows, np.int64), np.zeros((rows, positions), np.int64), False
+    for position in range(positions):
+        keys = [(int(known[row]), *(each[row, position].tobytes() for each in sequences)) for row in range(rows)]
+        numbers: dict[Any, int] = {}
+        known = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+        for number in range(len(numbers)):
+            same = known == number
+            if len(set(groups[same].tolist())) > 1:
+                shared = True
+                if float(np.ptp(outputs[same, position], axis=0).max()) > slack:
+                    return None
+        cells[:, position] = known * positions + position
+    return cells if shared else None
