@@ -235,7 +235,8 @@ class OverfitRun:
         if verdicts:
             from pytest_overfit.report.text import summary_lines
 
-            terminalreporter.section("overfit")
+            probes = sorted({form["probe"] for form in verdicts})
+            terminalreporter.section(f"overfit: {', '.join(probes)}")
             for line in summary_lines(verdicts, self.config.get_terminal_writer().fullwidth - 1):
                 terminalreporter.line(line)
         if self.json_path is not None:

@@ -234,4 +234,4 @@ def test_a_spent_budget_is_inconclusive(project: Any) -> None:
         """
     )
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*broken: INCONCLUSIVE (not refuted): the budget was spent at step 5*"])
+    result.stdout.fnmatch_lines(["*broken: INCONCLUSIVE (not refuted): the budget was spent at step 3*"])

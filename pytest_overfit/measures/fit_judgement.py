@@ -25,7 +25,7 @@ from pytest_overfit.measures.fit_criteria import (
 from pytest_overfit.measures.fit_evaluation import Evaluation
 from pytest_overfit.measures.fit_words import agreements_of, needs, score_words
 from pytest_overfit.measures.reference import Reference
-from pytest_overfit.measures.trend import NOTHING, WINDOW, Trend, trend
+from pytest_overfit.measures.trend import NOTHING, TRICKLE, WINDOW, Trend, trend
 
 
 def judge_fit(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
@@ -72,7 +72,7 @@ class _Judge:
         ]
         score = ", ".join(shown) or "agreement: not measured"
         loss = f"loss ratio {self.ratio:.2g}" if math.isfinite(self.ratio) else f"loss {self.last['loss']:.4g}"
-        return f"fits its batch of {self.measured['rows']} in {self.measured['steps']} steps: {loss}, {score}"
+        return f"memorised {self.measured['rows']} rows in {self.measured['steps']} steps: {loss}, {score}"
 
     # ------------------------------------------------------------------- loss
 
@@ -194,7 +194,11 @@ class _Judge:
         first, last = self.points[0]["loss"], self.last["loss"]
         if math.isfinite(first) and last > first:
             return "risen"
-        return "hardly falling" if slow and all(each.significant for each in slow) else "standing still"
+        return (
+            "hardly falling"
+            if slow and all(each.significant and each.fall > TRICKLE / 10 for each in slow)
+            else "standing still"
+        )
 
     def _open_criteria(self) -> list[str]:
         names = [each.name for each in self.scores if not agrees(each, self.values)]

@@ -20,6 +20,8 @@ WORDS = {
     "not_applicable": "not applicable",
 }
 
+_SHORT = {"passed": "ok", "failed": "FAIL", "inconclusive": "?", "not_applicable": "-"}
+
 Form = Mapping[str, Any]
 
 
@@ -107,10 +109,12 @@ def sparkline(values: Sequence[float], width: int = _SPARKS) -> str:
 
 
 def summary_lines(forms: Sequence[Form], width: int = 0) -> list[str]:
-    """One line a verdict for the end of the test run, cut to `width` columns."""
-    rows = [(each["case"], each["probe"], WORDS[each["outcome"]].split(" (")[0], each["summary"]) for each in forms]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    return [_cut("  ".join([*(row[c].ljust(widths[c]) for c in range(3)), row[3]]), width) for row in rows]
+    """One line a verdict for the end of the test run, cut to `width` columns; the reason has most of the room."""
+    rows = [(_SHORT[each["outcome"]], f"{each['case']}-{each['probe']}", each["summary"]) for each in forms]
+    if len({each["probe"] for each in forms}) == 1:
+        rows = [(mark, each["case"], reason) for (mark, _, reason), each in zip(rows, forms, strict=True)]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(2)]
+    return [_cut(f"{mark:{widths[0]}}  {name:{widths[1]}}  {reason}", width) for mark, name, reason in rows]
 
 
 def _cut(line: str, width: int) -> str:
