@@ -85,7 +85,7 @@ def test_an_added_probe_is_as_good_as_a_built_in_one(project: Any) -> None:
         "test_matrix[nan-overfit_batch] XFAIL",
     ):
         assert line in str(result.stdout)
-    result.stdout.fnmatch_lines(["seven *passed*steps=7"])
+    result.stdout.fnmatch_lines(["ok *seven-loss_is_finite *steps=7"])
 
 
 def test_an_added_probe_may_replace_a_built_in_one(project: Any) -> None:

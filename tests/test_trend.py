@@ -53,7 +53,20 @@ def test_beyond_the_horizon_a_trickle_stands_still() -> None:
     assert not found.still_falling
 
 
+@given(steps=st.integers(2, 60), points=st.integers(2, 30))
+def test_a_short_steady_fall_is_a_fall(steps: int, points: int) -> None:
+    at = sorted({max(1, round(steps * each / points)) for each in range(1, points + 1)} | {0})
+    found = trend(at, [math.exp(-2 * step / steps) for step in at], GOAL)
+    assert found.still_falling
+    assert found.reaches_goal_at is not None
+
+
+def test_a_short_level_is_no_fall() -> None:
+    assert not trend([0, 1, 2], [1.0, 1.0, 1.0], GOAL).still_falling
+    assert not trend([0, 1, 2], [1.0, 0.5, 0.9], GOAL).still_falling
+
+
 def test_too_few_points_say_nothing() -> None:
-    assert not trend([5, 10], [1.0, 0.5], GOAL).still_falling
+    assert not trend([5], [1.0], GOAL).still_falling
     assert not trend([], [], GOAL).still_falling
     assert not trend(STEPS, [math.nan] * len(STEPS), GOAL).still_falling

@@ -178,7 +178,7 @@ def test_marker_beside_fixtures_and_parametrize(project: Any) -> None:
         "-v",
     )
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["with_fixture.8 *passed*", "with_fixture.12 *passed*"])
+    result.stdout.fnmatch_lines(["ok *with_fixture.8 *", "ok *with_fixture.12 *"])
 
 
 def test_marked_test_that_returns_something_else(project: Any) -> None:

@@ -15,6 +15,9 @@ WINDOW = 0.4
 #: a projection beyond this many times the steps already made is not worth a wait: the curve hardly falls
 HORIZON = 50.0
 
+#: points that two slopes need
+_FEWEST = 6
+
 #: slopes smaller than this many standard errors are noise
 _SIGNIFICANT = 4.0
 
@@ -57,18 +60,19 @@ def trend(steps: Sequence[int], values: Sequence[float], goal: float) -> Trend:
     """Project log(value) from its slopes in the two halves of the last part of the curve.
 
     A fall that slows down from the first half to the second is taken to slow down by the same factor for ever, so
-    that a curve on its way to a plateau is not mistaken for one on its way to the goal. Needs three finite positive
-    points in each half; with fewer it says that nothing falls.
+    that a curve on its way to a plateau is not mistaken for one on its way to the goal. Of a short curve it looks at
+    the last seven points; with fewer than six it can tell no noise from a fall, so any fall counts.
     """
     first = steps[-1] * (1.0 - WINDOW) if steps else 0.0
-    points = [
-        (step, math.log(value))
-        for step, value in zip(steps, values, strict=True)
-        if step >= first and math.isfinite(value) and value > 0
-    ]
-    middle = len(points) // 2
-    if middle < 3 or goal <= 0:
+    finite = [(s, math.log(v)) for s, v in zip(steps, values, strict=True) if math.isfinite(v) and v > 0]
+    points = [each for each in finite if each[0] >= first]
+    if len(points) < _FEWEST:
+        points = finite[-_FEWEST - 1 :]
+    if len(points) < 2 or goal <= 0:
         return NOTHING
+    if len(points) < _FEWEST:
+        return _between_ends(points, goal)
+    middle = len(points) // 2
     whole, early, late = _line(points), _line(points[: middle + 1]), _line(points[middle:])
     significant = whole.slope < -_SIGNIFICANT * whole.error and late.slope < 0
     if not significant:
@@ -78,6 +82,16 @@ def trend(steps: Sequence[int], values: Sequence[float], goal: float) -> Trend:
     needed = at + _steps_to_fall(distance, late.slope, late.slope / min(early.slope, -1e-300), points[middle][0], at)
     fall = whole.slope * (points[0][0] - at)
     return Trend(whole.slope, True, math.ceil(needed) if needed <= HORIZON * at else None, fall)
+
+
+def _between_ends(points: Sequence[tuple[int, float]], goal: float) -> Trend:
+    """The trend of a handful of points: a straight line from the first to the last."""
+    (start, first), (at, last) = points[0], points[-1]
+    fall = first - last
+    if fall <= TRICKLE or last > min(value for _, value in points):
+        return NOTHING
+    needed = at + max(0.0, last - math.log(goal)) * (at - start) / fall
+    return Trend(-fall / (at - start), True, math.ceil(needed) if needed <= HORIZON * at else None, fall)
 
 
 def _steps_to_fall(distance: float, slope: float, factor: float, start: int, end: int) -> float:
