@@ -18,6 +18,8 @@ import pytest_overfit.testing  # noqa: F401
 
 pytest_plugins = "pytester"
 
+torch.set_num_threads(1)  # on tensors this small a second thread only waits, and on a busy machine for long
+
 INI = """
 [pytest]
 addopts = --strict-markers -p no:cacheprovider

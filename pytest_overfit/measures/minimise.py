@@ -50,7 +50,7 @@ def minimise(
 ) -> Minimum:
     """Minimise `function` (value and gradient) from `start`.
 
-    Stops when the gradient or three successive gains are negligible beside what was gained so far. Cost: one or
+    Stops when the gradient vanishes or three successive gains are negligible beside the value reached. Cost: one or
     two calls an iteration. Raises nothing of its own.
     """
     import numpy as np
@@ -75,7 +75,7 @@ def minimise(
         if float(step @ change) > 1e-12 * float(change @ change):
             pairs.append((step, change))
         gain = value - new_value
-        idle = idle + 1 if gain <= 1e-7 * (first - new_value) else 0
+        idle = idle + 1 if gain <= 1e-6 * abs(new_value) + 1e-12 * (first - new_value) else 0
         point, value, gradient = new_point, new_value, new_gradient
         if idle >= 3:
             break
