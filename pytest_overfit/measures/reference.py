@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 #: constant and best loss nearer than this share of what the search gained over its start are the same
-_ALIKE = 1e-5
+_ALIKE = 1e-9
 
 #: standard deviation of the noise at the start of a search, as a share of the outputs' own spread
 _NUDGE = 1e-2
