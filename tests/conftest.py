@@ -6,7 +6,7 @@ import textwrap
 
 import numpy as np  # noqa: F401 - loaded once here: pytester's runs in this process would otherwise load it again
 import pytest
-import torch._dynamo  # noqa: F401 - loaded by the first optimizer, and can be loaded only once in a process
+import torch._dynamo  # loaded by the first optimizer, and can be loaded only once in a process
 
 # the same for our own modules, so that a class is one class in all of those runs
 import pytest_overfit.adapters.dispatch

@@ -33,8 +33,8 @@ class Head:
 
     #: "" where there is one head only
     name: str = ""
-    #: what the pair can be scored as; "unknown" where the loss is not recognised
-    kind: Literal["classes", "binary", "values", "unknown"]
+    #: what the pair can be scored as
+    kind: Literal["classes", "binary", "values"]
     #: (rows, ...), floating point
     outputs: Array
     #: (rows, ...); class indices without the class axis, or probabilities with it
@@ -62,6 +62,7 @@ class Reading:
     loss: float | None
     #: the raw outputs, leaf by leaf; empty where there are none
     outputs: tuple[Array, ...] = ()
+    #: predictions beside targets, of recognised losses only
     heads: tuple[Head, ...] = ()
 
 

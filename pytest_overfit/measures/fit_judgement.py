@@ -176,6 +176,9 @@ class _Judge:
         where = self._where()
         if self.measured["stop"] == "budget":
             return self._loss_finding("inconclusive", f"the budget was spent at step {steps} ({where})")
+        if self._floor_is_unknown() and self.scores and all(agrees(each, self.values) for each in self.scores):
+            message = f"every prediction agrees, with {where} (a blinded run's), floor unknown"
+            return self._loss_finding("passed", message)
         if slow and all(each.still_falling for each in slow):
             return self._loss_finding("inconclusive", f"still falling at step {steps} ({where}); {needs(slow, steps)}")
         if self._floor_is_unknown():
@@ -234,10 +237,6 @@ class _Judge:
 
     def _unknown_floor(self, where: str) -> Finding:
         """A blinded control tells the constant's loss but not how low memorising can go."""
-        if self.scores and all(agrees(each, self.values) for each in self.scores):
-            return self._loss_finding(
-                "passed", f"every prediction agrees, with {where} of the blinded run's, floor unknown"
-            )
         return self._loss_finding(
             "inconclusive" if not self.scores else "failed",
             f"{where}, standing still; predictions were {'wrong' if self.scores else 'not measured: give score='}",

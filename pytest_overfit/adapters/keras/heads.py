@@ -47,15 +47,17 @@ def heads_of(
     found = []
     for pair in pairs:
         mask = masks[pair.output] if pair.output < len(masks) else None
-        found.append(_head(pair, outputs[pair.output], mask, alone and not pair.weighted, plain and not weighted))
+        head = _head(pair, outputs[pair.output], mask, alone and not pair.weighted, plain and not weighted)
+        if head is not None:
+            found.append(head)
     return tuple(found)
 
 
-def _head(pair: Pair, outputs: Array, mask: Any, alone: bool, trusted: bool) -> Head:
+def _head(pair: Pair, outputs: Array, mask: Any, alone: bool, trusted: bool) -> Head | None:
     maker = {"sparse": _sparse, "one_hot": _one_hot, "binary": _binary, "hinge": _hinge, "values": _values}
     loss = pair.loss
     if loss.family not in maker:
-        return Head(name=pair.name, kind="unknown", outputs=outputs, targets=pair.targets, loss_name=loss.name)
+        return None
     head = maker[loss.family](pair, outputs)
     if mask is not None and mask.shape == _unit_shape(head):
         both = mask.astype(bool) if head.mask is None else head.mask & mask.astype(bool)
