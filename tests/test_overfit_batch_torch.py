@@ -292,6 +292,21 @@ class TestHealthy:
         labels = np.stack([y % 2, y > 4, y % 3 == 0], axis=1).astype(float)
         assert verdict(lambda: mlp(64, 3), F.binary_cross_entropy_with_logits, (x, labels)).outcome == "passed"
 
+    def test_auxiliary_outputs_in_training_only(self) -> None:
+        class Auxiliary(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.body = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(0.3))
+                self.head, self.side = nn.Linear(64, 10), nn.Linear(64, 10)
+
+            def forward(self, x: Tensor) -> Any:
+                x = self.body(x)
+                return (self.head(x), self.side(x)) if self.training else self.head(x)
+
+        loss = lambda o, y: F.cross_entropy(o[0], y) + 0.4 * F.cross_entropy(o[1], y)  # noqa: E731
+        found = verdict(Auxiliary, loss, digits())
+        assert found.outcome == "passed", found.summary
+
     def test_embeddings_are_not_taken_for_classes(self) -> None:
         def triplet(outputs: Tensor, y: Tensor) -> Tensor:
             distance = torch.cdist(outputs, outputs)

@@ -14,6 +14,9 @@ from pytest_overfit.measures.fit_criteria import FitLimits, can_tell, fits
 from pytest_overfit.measures.fit_words import agreements_of
 from pytest_overfit.measures.reference import Reference
 
+#: running statistics with more than this share of their way to go, where next to none should be left, do not follow
+_STILL_TO_GO = 0.8
+
 
 class Evaluation:
     """Findings on the trained model, from the plain measurements."""
@@ -76,10 +79,10 @@ class Evaluation:
         )
 
     def _hardly_moved(self, statistics: Mapping[str, Any]) -> bool:
-        """Half of the way is still to go, where momentum and steps leave next to none of it; or it stands still."""
+        """Most of the way is still to go, where momentum and steps leave next to none of it; or it stands still."""
         momentum = statistics["momentum"]
         expected = 1.0 if momentum is None else (1.0 - momentum) ** int(self.measured["steps"])
-        return bool(statistics["remaining"] == 1.0 or (statistics["remaining"] > 0.5 and expected < 0.01))
+        return bool(statistics["remaining"] == 1.0 or (statistics["remaining"] > _STILL_TO_GO and expected < 0.01))
 
     def _rows(self) -> list[Finding]:
         findings = []

@@ -6,8 +6,8 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.limits import Resolved
@@ -19,6 +19,9 @@ from pytest_overfit.measures.fitting import Fit, Point, Run
 from pytest_overfit.measures.reference import Reference
 from pytest_overfit.measures.ties import tied_rows
 from pytest_overfit.probes.base import Bench
+
+if TYPE_CHECKING:
+    from pytest_overfit.adapters.base import Mode
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,7 +94,9 @@ class OverfitBatch:
         def fitting(point: Point, reference: Reference) -> bool:
             return fits(point.loss, point.agreements, reference, limits)
 
-        return _measured(fit, fit.run(limits.steps, fitting, proceed), together)
+        run = fit.run(limits.steps, fitting, proceed)
+        modes = _modes(fit, lambda point: fitting(point, run.reference))
+        return {**_measured(fit, run, together), "modes": modes}
 
     def judge(self, measured: Mapping[str, Any], limits: Resolved[OverfitBatchLimits]) -> Judgement:
         """Decide from the measured values alone."""
@@ -129,7 +134,6 @@ def _measured(fit: Fit, run: Run, together: bool) -> dict[str, Any]:
         },
         "points": [dataclasses.asdict(each) for each in run.points],
         "control": run.control,
-        "modes": _modes(fit),
         "eval_forwards_agree": steady,
         "restless": learner.differing_module("eval", "eval") if steady is False else None,
         "rows_stand_alone": rows_stand_alone(learner, fit.rows) if steady is not False and not together else None,
@@ -148,18 +152,22 @@ def _minimum(fit: Fit) -> dict[str, Any] | None:
     return None
 
 
-def _modes(fit: Fit) -> dict[str, Any]:
-    """Loss and agreement of the trained model in every mode, and the module where two modes part."""
+def _modes(fit: Fit, fitted: Callable[[Point], bool]) -> dict[str, Any]:
+    """Loss and agreement of the trained model in each mode; where two modes part, more is measured to say why."""
     found: dict[str, Any] = {}
-    for mode in ("fit", "eval", "train", "reestimated"):
+
+    def fits_in(mode: Mode) -> bool:
         reading = fit.learner.read(mode)
-        found[mode] = {
-            "loss": reading.loss,
-            "agreements": [dataclasses.asdict(each) for each in fit.agreements(reading)],
-        }
+        point = fit.point(0, reading)
+        found[mode] = {"loss": reading.loss, "agreements": [dataclasses.asdict(each) for each in point.agreements]}
+        return fitted(point)
+
+    well, trained, evaluated = fits_in("fit"), fits_in("train"), fits_in("eval")
     differ = fit.learner.differing_module
-    found["eval_parts_at"] = differ("fit", "reestimated") or differ("fit", "eval")
-    found["train_parts_at"] = differ("fit", "train")
+    if well and not evaluated and found["eval"]["loss"] is not None and not fits_in("reestimated"):
+        found["eval_parts_at"] = differ("fit", "reestimated") or differ("fit", "eval")
+    elif trained and not well:
+        found["train_parts_at"] = differ("fit", "train")
     return found
 
 

@@ -149,6 +149,9 @@ class TorchLearner:
         with self._modes.reading("train"), self._explained("the model"):
             outputs = self._call(self.batch.x)
         self._modes = Modes(self.model)
+        with self._modes.reading("eval"), self._explained("the model in evaluation"):
+            evaluated = self._quiet_forward()
+        self._modes.evaluates_differently = pytree.tree_structure(outputs) != pytree.tree_structure(evaluated)
         if self.case.step is not None and self.case.loss is None:
             return
         seen = LossCalls(before=lambda call: checks.labels_fit_the_loss(self.case, call))
@@ -226,11 +229,13 @@ class TorchLearner:
 
     def read(self, mode: Mode) -> Reading:
         with self._modes.reading(mode, self._quiet_forward), self._explained(f"the model in mode {mode!r}"):
-            return self._reading()
+            return self._reading(mode)
 
-    def _reading(self) -> Reading:
+    def _reading(self, mode: Mode) -> Reading:
         outputs = self._quiet_forward()
         shown = tuple(to_numpy(each) for each in self._tensors(outputs))
+        if self._modes.evaluates_differently and mode in ("eval", "reestimated"):
+            return Reading(loss=None, outputs=shown)
         if self.case.loss is None and self.case.step is not None and self._captured is None:
             return Reading(loss=None, outputs=shown)
         with LossCalls() as seen, torch.no_grad():
@@ -271,7 +276,7 @@ class TorchLearner:
 
     def _substituted(self, outputs: Sequence[Array]) -> tuple[list[torch.Tensor], Any]:
         if not hasattr(self, "_example"):
-            with self._modes.reading("eval"):
+            with self._modes.reading("fit"):
                 self._example = self._quiet_forward()
         flat, spec = pytree.tree_flatten(self._example)
         given = iter(outputs)

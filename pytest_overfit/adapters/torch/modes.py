@@ -33,6 +33,9 @@ class Modes:
         self.norms = [m for m in model.modules() if isinstance(m, _NORMS) and self._keeps_statistics(m)]
         #: other modules that update buffers of their own while training, e.g. a hand-written batch normalisation
         self.others: list[nn.Module] = []
+        #: evaluation answers in another form than training does (auxiliary outputs), so that the loss cannot take it:
+        #: the fit is then read as training, without the layers that are random
+        self.evaluates_differently = False
         self._readings = 0
 
     def _keeps_statistics(self, module: nn.Module) -> bool:
@@ -80,7 +83,8 @@ class Modes:
         torch.manual_seed(self._readings)
 
     def _buffers(self, mode: Mode) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        touched = self.model.modules() if mode in ("train", "reestimated") else [*self.norms, *self.others]
+        everything = mode in ("train", "reestimated") or self.evaluates_differently
+        touched = self.model.modules() if everything else [*self.norms, *self.others]
         if mode == "eval":
             touched = []
         return [(each, each.clone()) for module in touched for each in module.buffers(recurse=False)]
@@ -95,6 +99,10 @@ class Modes:
 
     def _switch(self, mode: Mode, forward: Callable[[], Any] | None) -> None:
         if mode == "train":
+            return
+        if mode == "fit" and self.evaluates_differently:
+            for module, flag in self.flags.items():
+                module.training = flag and not _is_random(module)
             return
         self.model.eval()
         if mode == "fit":
@@ -152,6 +160,12 @@ class Modes:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _is_random(module: nn.Module) -> bool:
+    """Dropout and its kin; stochastic depth goes by many names, all with "drop" or "stochastic" in them."""
+    name = type(module).__name__.lower()
+    return isinstance(module, (nn.modules.dropout._DropoutNd, nn.RReLU)) or "drop" in name or "stochastic" in name
 
 
 def _set_statistics(module: nn.Module, mean: torch.Tensor, variance: torch.Tensor) -> None:
