@@ -292,6 +292,22 @@ class TestHealthy:
         labels = np.stack([y % 2, y > 4, y % 3 == 0], axis=1).astype(float)
         assert verdict(lambda: mlp(64, 3), F.binary_cross_entropy_with_logits, (x, labels)).outcome == "passed"
 
+    def test_a_model_that_computes_its_own_loss(self) -> None:
+        class WithLoss(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.net = Language()
+
+            def forward(self, tokens: Tensor, labels: Tensor) -> dict[str, Tensor]:
+                scores = self.net(tokens)
+                router = 0.1 + 0.01 * scores.pow(2).mean()
+                return {"loss": per_token(scores, labels) + router, "logits": scores}
+
+        tokens, labels = padded_language()
+        found = verdict(WithLoss, None, ({"tokens": tokens, "labels": labels}, None))
+        assert found.outcome == "passed", found.summary
+        assert "token accuracy" in found.summary
+
     def test_auxiliary_outputs_in_training_only(self) -> None:
         class Auxiliary(nn.Module):
             def __init__(self) -> None:

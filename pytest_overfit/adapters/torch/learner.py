@@ -6,7 +6,6 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,13 +17,12 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.base import Mode, ParameterFacts, Reading, RunningStatistics
-from pytest_overfit.adapters.torch import checks, forensics
+from pytest_overfit.adapters.torch import checks, feed, forensics
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls, Scrutiny, heads_of
 from pytest_overfit.adapters.torch.modes import Modes
 from pytest_overfit.adapters.torch.state import preserved_generators
-from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.data.batch import leaves, map_leaves, to_numpy
+from pytest_overfit.data.batch import map_leaves, to_numpy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,13 +53,9 @@ class TorchLearner:
     def __init__(self, case: Case, model: nn.Module, batch: Batch, rebuild: Rebuild) -> None:
         self.case, self.model, self._rebuild, self._given = case, model, rebuild, batch
         checks.needs_loss_and_optimizer(case)
-        first = next(model.parameters(), None)
-        self._device = first.device if first is not None else torch.device("cpu")
-        floats = (each.dtype for each in model.parameters() if each.is_floating_point())
-        self._dtype = next(floats, torch.get_default_dtype())
-        self.batch = dataclasses.replace(batch, x=map_leaves(batch.x, self._input), y=map_leaves(batch.y, self._target))
-        self.inputs = tuple(to_numpy(each) for each in leaves(self.batch.x))
-        self.targets = tuple(to_numpy(each) for each in leaves(self.batch.y))
+        self.batch = feed.on_device(case, model, batch)
+        self.inputs, self.targets = feed.sides(self.batch)
+        self._device = next((each.device for each in model.parameters()), torch.device("cpu"))
         self.remarks: tuple[str, ...] = ()
         self._captured: LossCall | None = None
         self._scrutiny = Scrutiny()
@@ -74,33 +68,6 @@ class TorchLearner:
         self.has_schedule = self._scheduler is not None
         self._start = {name: each.detach().clone() for name, each in model.named_parameters()}
         self._start_statistics = forensics.running_statistics(self._modes)
-
-    # ------------------------------------------------------------------ data
-
-    def _input(self, leaf: Any) -> Any:
-        """Numpy floats take the model's dtype, as a user's own conversion would; tensors stay what they are."""
-        if isinstance(leaf, torch.Tensor):
-            return leaf.to(self._device)
-        tensor = self._tensor(leaf)
-        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
-
-    def _target(self, leaf: Any) -> Any:
-        """Numpy integers become int64, which torch's losses want of class indices."""
-        if isinstance(leaf, torch.Tensor):
-            return leaf.to(self._device)
-        tensor = self._tensor(leaf)
-        if tensor.is_floating_point():
-            return tensor.to(self._dtype)
-        return tensor if tensor.dtype is torch.bool else tensor.long()
-
-    def _tensor(self, leaf: Any) -> torch.Tensor:
-        try:
-            return torch.as_tensor(leaf).to(self._device)
-        except TypeError as error:
-            raise CaseError(
-                f"Case {self.case.name!r}: the batch holds an array of dtype {leaf.dtype}, which torch has no tensor "
-                "for; number text (a vocabulary, numpy.unique) and write other numbers as x.astype('float32')"
-            ) from error
 
     # --------------------------------------------------------------- forward
 
@@ -232,7 +199,9 @@ class TorchLearner:
             return self._reading(mode)
 
     def _reading(self, mode: Mode) -> Reading:
-        outputs = self._quiet_forward()
+        inside = LossCalls()  # a model that computes its own loss does so in its forward pass
+        with inside if self.case.loss is None else contextlib.nullcontext():
+            outputs = self._quiet_forward()
         shown = tuple(to_numpy(each) for each in self._tensors(outputs))
         if self._modes.evaluates_differently and mode in ("eval", "reestimated"):
             return Reading(loss=None, outputs=shown)
@@ -240,6 +209,8 @@ class TorchLearner:
             return Reading(loss=None, outputs=shown)
         with LossCalls() as seen, torch.no_grad():
             loss = self._loss(outputs, self.batch.y)
+        if len(inside.calls) == 1 and self._captured is None:
+            seen, loss = inside, inside.calls[0].result  # auxiliary terms (routers, penalties) are no part of the fit
         heads = heads_of(seen.calls, loss, self.batch.rows, self._scrutiny)
         return Reading(loss=float(loss), outputs=shown, heads=heads)
 
@@ -291,8 +262,7 @@ class TorchLearner:
     # ------------------------------------------------------------------ facts
 
     def blinded(self) -> TorchLearner:
-        blind = map_leaves(self._given.x, lambda leaf: leaf[[0] * self._given.rows])
-        return TorchLearner(self.case, self._rebuild(), dataclasses.replace(self._given, x=blind), self._rebuild)
+        return TorchLearner(self.case, self._rebuild(), feed.blinded(self._given), self._rebuild)
 
     def score(self) -> float | None:
         if self.case.score is None:
