@@ -101,6 +101,9 @@ HEALTHY: dict[str, Callable[[], keras.Model]] = {
             keras.optimizers.schedules.CosineDecay(0.0, 400, alpha=0.1, warmup_target=5e-3, warmup_steps=30)
         ),
     ),
+    "accumulation": lambda: compiled(
+        sequential(hidden()), optimizer=keras.optimizers.Adam(2e-2, gradient_accumulation_steps=8)
+    ),
     "batch_norm_0.99": lambda: compiled(sequential(layers.Dense(64), layers.BatchNormalization(), layers.ReLU())),
     "dropout": lambda: compiled(sequential(hidden(256), layers.Dropout(0.5))),
     "noise": lambda: compiled(sequential(layers.GaussianNoise(0.3), hidden(128))),

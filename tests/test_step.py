@@ -99,6 +99,20 @@ def test_a_torch_step_shows_its_loss() -> None:
     assert any("its loss is cross_entropy" in each.message for each in found.findings)
 
 
+def test_a_torch_step_that_updates_every_eighth_time() -> None:
+    def accumulated(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        net.calls = getattr(net, "calls", 0) + 1
+        loss = F.cross_entropy(net(x), y)
+        (loss / 8).backward()
+        if net.calls % 8 == 0:
+            net.optimizer.step()
+            net.optimizer.zero_grad()
+        return loss
+
+    found = verdict(model=make_net, step=accumulated, limits={"steps": 2000})
+    assert found.outcome == "passed", found.summary
+
+
 def test_a_torch_step_that_forgets_to_step_fails() -> None:
     def forgetful(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(net(x), y)

@@ -80,10 +80,15 @@ def moving(layer: Any) -> Array:
 
 
 def has_schedule(model: Any) -> bool:
-    """The rate is a schedule or a function; Keras' public `learning_rate` has it evaluated already."""
+    """The rate is a schedule or a function, or gradients pile up over several steps before one updates.
+
+    Keras' public `learning_rate` has a schedule evaluated already.
+    """
     optimizer = getattr(model, "optimizer", None)
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     rate = getattr(optimizer, "_learning_rate", None)
+    if getattr(optimizer, "gradient_accumulation_steps", None):
+        return True
     return isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) or (
         callable(rate) and not isinstance(rate, keras.Variable)
     )

@@ -65,7 +65,8 @@ class TorchLearner:
         self._modes.find_updating_modules(self._quiet_forward)
         self._optimizer = checks.make_optimizer(case, model)
         self._scheduler = checks.make_scheduler(case, self._optimizer)
-        self.has_schedule = self._scheduler is not None
+        # a step of the user's may update every so many calls only
+        self.has_schedule = self._scheduler is not None or case.step is not None
         self._start = {name: each.detach().clone() for name, each in model.named_parameters()}
         self._start_statistics = forensics.running_statistics(self._modes)
 
