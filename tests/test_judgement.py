@@ -69,6 +69,15 @@ def test_stops_at_the_second_chunk_end_that_fits() -> None:
     assert fake.step == 25  # chunk ends at 5, 10 and 20, where it fits first; five steps later it is confirmed
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_single_good_reading_at_the_very_end_is_not_enough(kind: str) -> None:
+    dip = FakeLearner(kind=kind, way=lambda step: float(step >= 500))
+    judgement = judge(dip)
+    assert judgement.outcome == "inconclusive"
+    assert "at the last reading only" in judgement.summary
+    assert judge(FakeLearner(kind=kind, way=lambda step: float(step >= 475))).outcome == "passed"
+
+
 def test_a_slow_model_is_inconclusive_and_told_the_steps_it_needs() -> None:
     judgement = judge(FakeLearner(way=lambda step: step / 4000))
     assert judgement.outcome == "inconclusive"

@@ -85,31 +85,16 @@ class Evaluation:
         return bool(statistics["remaining"] == 1.0 or (statistics["remaining"] > _STILL_TO_GO and expected < 0.01))
 
     def _rows(self) -> list[Finding]:
-        findings = []
-        if self.measured["eval_forwards_agree"] is False:
-            culprit = self.measured["restless"] or "a part of the model"
-            findings.append(
-                Finding(
-                    name="eval_forwards_agree",
-                    value="no",
-                    limit="yes",
-                    relation="=",
-                    source="theory",
-                    outcome="failed",
-                    message=f"evaluation is random: {culprit} answers the same input differently",
-                )
+        culprit = self.measured["restless"] or "a part of the model"
+        broken = {
+            "eval_forwards_agree": f"evaluation is random: {culprit} answers the same input differently",
+            "rows_stand_alone": "rows are mixed up inside the model: permuting the inputs does not permute the outputs "
+            "(if rows belong together by design, declare rows_interact)",
+        }
+        return [
+            Finding(
+                name=name, value="no", limit="yes", relation="=", source="theory", outcome="failed", message=message
             )
-        if self.measured["rows_stand_alone"] is False:
-            findings.append(
-                Finding(
-                    name="rows_stand_alone",
-                    value="no",
-                    limit="yes",
-                    relation="=",
-                    source="theory",
-                    outcome="failed",
-                    message="rows are mixed up inside the model: permuting the inputs does not permute the outputs "
-                    "(if rows belong together by design, declare rows_interact)",
-                )
-            )
-        return findings
+            for name, message in broken.items()
+            if self.measured[name] is False
+        ]

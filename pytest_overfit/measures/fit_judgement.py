@@ -88,8 +88,16 @@ class _Judge:
         if not can_tell(self.reference):
             return [self._cannot_tell()]
         if fits(self.last["loss"], self.scores, self.reference, self.values):
-            return [self._loss_finding("passed", "the loss is where memorising has it")]
+            return [self._fitted()]
         return [self._unfitted()]
+
+    def _fitted(self) -> Finding:
+        """One reading can be a dip of a loss that swings: the run must have ended because two running were good."""
+        if self.measured["stop"] == "fits":
+            return self._loss_finding("passed", "the loss is where memorising has it")
+        steps = self.measured["steps"]
+        message = f"fits at the last reading only, at step {steps}; give it a few more steps= to confirm"
+        return self._loss_finding("inconclusive", message)
 
     def _loss_finding(self, outcome: Any, message: str) -> Finding:
         if self.reference.best is None:

@@ -103,9 +103,13 @@ def sparkline(values: Sequence[float], width: int = _SPARKS) -> str:
     finite = [each for each in picked if math.isfinite(each)]
     if not finite:
         return "x" * len(picked)
-    low, high = min(finite), max(finite)
-    unit = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_BARS[round((each - low) * unit)] if math.isfinite(each) else "x" for each in picked)
+    low, high = min(finite) / 2, max(finite) / 2  # halves, because the range of two huge numbers is infinite
+    top = len(_BARS) - 1
+
+    def bar(value: float) -> str:
+        return _BARS[round((value / 2 - low) / (high - low) * top) if high > low else 0]
+
+    return "".join(bar(each) if math.isfinite(each) else "x" for each in picked)
 
 
 def summary_lines(forms: Sequence[Form], width: int = 0) -> list[str]:
