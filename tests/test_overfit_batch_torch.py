@@ -308,6 +308,12 @@ class TestHealthy:
         assert found.outcome == "passed", found.summary
         assert "token accuracy" in found.summary
 
+    def test_a_target_that_the_model_makes_is_no_prediction(self) -> None:
+        loss = lambda o, y: F.cross_entropy(o, y) + 0.01 * F.mse_loss(o, o.roll(1, 0))  # noqa: E731
+        found = verdict(mlp, loss, digits())
+        scores = [each.name for each in found.findings if each.source == "default" and each.name != "loss_ratio"]
+        assert scores == ["accuracy"]
+
     def test_auxiliary_outputs_in_training_only(self) -> None:
         class Auxiliary(nn.Module):
             def __init__(self) -> None:
