@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable
@@ -78,11 +79,11 @@ def _check_keras_case(case: Case) -> None:
 def learner_for(case: Case, batch: Batch, seed: int) -> Learner:
     """Make the learner of a case.
 
-    The factory is called twice: once to see that it makes new models (and imports what it needs), once for the
-    learner. Raises `CaseError` when both calls share a model or parameters.
+    The factory is called once where its framework can tell that everything trainable was made in that call; else once
+    more, to see that it makes new models. Raises `CaseError` when it does not.
     """
-    first = build(case, seed)
-    name = "keras" if foreign.is_keras_model(first) else "torch" if foreign.is_torch_module(first) else "step"
+    model, known_new = _watched_build(case, seed)
+    name = "keras" if foreign.is_keras_model(model) else "torch" if foreign.is_torch_module(model) else "step"
     if name == "keras":
         _check_keras_case(case)
     elif batch.weights is not None:
@@ -90,7 +91,23 @@ def learner_for(case: Case, batch: Batch, seed: int) -> Learner:
             f"Case {case.name!r}: it has three parts as a batch, but only Keras takes weights; give batch=(x, y) "
             "and put the weights into the loss, or ((x1, x2), y) for two inputs"
         )
-    adapter = _adapter(name)
+    if not known_new:
+        model = _built_again(case, seed, model, _adapter(name))
+    rebuild: Callable[[], Any] = lambda: build(case, seed)  # noqa: E731
+    learner: Learner = _adapter(name).make_learner(case, model, batch, rebuild)
+    return learner
+
+
+def _watched_build(case: Case, seed: int) -> tuple[Any, bool]:
+    """A model, and whether it is known to be new; a framework that the factory itself imports was never seeded."""
+    before = _loaded()
+    with contextlib.ExitStack() as stack:
+        watches = [stack.enter_context(_adapter(name).watched_build()) for name in before]
+        model = build(case, seed)
+    return model, _loaded() == before and any(watch(model) for watch in watches)
+
+
+def _built_again(case: Case, seed: int, first: Any, adapter: ModuleType) -> Any:
     model = build(case, seed)
     if model is first or adapter.shares_parameters(first, model):
         raise CaseError(
@@ -98,7 +115,4 @@ def learner_for(case: Case, batch: Batch, seed: int) -> Learner:
             "twice, but a new model is wanted at each call, because every run starts from untrained weights; build "
             "the layers inside the factory"
         )
-    del first
-    rebuild: Callable[[], Any] = lambda: build(case, seed)  # noqa: E731
-    learner: Learner = adapter.make_learner(case, model, batch, rebuild)
-    return learner
+    return model

@@ -39,32 +39,35 @@ def preserved(guards: Sequence[Guard] = ()) -> Iterator[None]:
     `guards` add what a framework keeps globally.
     """
     with contextlib.ExitStack() as stack:
-        for guard in (_preserved_random, _preserved_numpy, _preserved_environment, *guards):
+        for guard in (preserved_generators, _preserved_numpy_errors, _preserved_environment, *guards):
             stack.enter_context(guard())
         yield
 
 
 @contextlib.contextmanager
-def _preserved_random() -> Iterator[None]:
+def preserved_generators() -> Iterator[None]:
+    """Restore Python's generator and numpy's legacy one; cheap enough to stand around every reading."""
     state = random.getstate()
+    numpy = sys.modules.get("numpy")
+    numpy_state = None if numpy is None else numpy.random.get_state()
     try:
         yield
     finally:
         random.setstate(state)
+        if numpy is not None:
+            numpy.random.set_state(numpy_state)
 
 
 @contextlib.contextmanager
-def _preserved_numpy() -> Iterator[None]:
+def _preserved_numpy_errors() -> Iterator[None]:
     numpy = sys.modules.get("numpy")
     if numpy is None:
         yield
         return
-    state = numpy.random.get_state()
     errors = numpy.geterr()
     try:
         yield
     finally:
-        numpy.random.set_state(state)
         numpy.seterr(**errors)
 
 

@@ -40,11 +40,6 @@ def make_learner(case: Case, model: nn.Module, batch: Batch, rebuild: Rebuild) -
     return TorchLearner(case, model, batch, rebuild)
 
 
-def shares_parameters(first: nn.Module, second: nn.Module) -> bool:
-    """True if two modules hold a common parameter."""
-    return bool({id(each) for each in first.parameters()} & {id(each) for each in second.parameters()})
-
-
 class TorchLearner:
     """Steps an `nn.Module` as a hand-written loop would."""
 
@@ -61,6 +56,7 @@ class TorchLearner:
         self._scrutiny = Scrutiny()
         self._modes = Modes(model)
         self._where = f"Case {case.name!r}:"
+        self._unpacked = self._unpacking(self.batch.x)
         self._first_forward()
         self._modes.find_updating_modules(self._quiet_forward)
         self._optimizer = checks.make_optimizer(case, model)
@@ -74,14 +70,20 @@ class TorchLearner:
 
     def _call(self, x: Any) -> Any:
         with self._autocast():
-            if isinstance(x, dict) and self._takes(x):
+            if self._unpacked is dict:
                 return self.model(**x)
-            if isinstance(x, (tuple, list)) and self._takes(len(x)):
+            if self._unpacked is tuple:
                 return self.model(*x)
             return self.model(x)
 
+    def _unpacking(self, x: Any) -> type | None:
+        """How `forward` takes the inputs: a dict as keywords, a tuple as arguments, or the whole as its one."""
+        if isinstance(x, dict) and self._takes(x):
+            return dict
+        return tuple if isinstance(x, (tuple, list)) and self._takes(len(x)) else None
+
     def _takes(self, given: Any) -> bool:
-        """True if `forward` takes these names, or this many arguments; else the whole is its one argument."""
+        """True if `forward` takes these names, or this many arguments."""
         forward = getattr(self.model, "_orig_mod", self.model).forward  # a compiled module wraps the user's
         try:
             signature = inspect.signature(forward)

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from pytest_overfit.adapters.base import Mode
-from pytest_overfit.adapters.torch.state import preserved_generators
-from pytest_overfit.core.state import preserved, seed_standard_library
+from pytest_overfit.adapters.torch.state import preserved_generators, reseed
+from pytest_overfit.core import state
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
@@ -68,7 +68,7 @@ class Modes:
     def reading(self, mode: Mode, forward: Callable[[], Any] | None = None) -> Iterator[None]:
         """Set the mode; on the way out restore flags, buffers and generators. `forward` is needed to re-estimate."""
         buffers = self._buffers(mode)
-        with preserved([preserved_generators]):
+        with state.preserved_generators(), preserved_generators():
             self._reseed()
             try:
                 self._switch(mode, forward)
@@ -79,8 +79,8 @@ class Modes:
     def _reseed(self) -> None:
         """Other random numbers at each reading: a model that is random in evaluation must not look steady."""
         self._readings += 1
-        seed_standard_library(self._readings)
-        torch.manual_seed(self._readings)
+        state.seed_standard_library(self._readings)
+        reseed(self._readings)
 
     def _buffers(self, mode: Mode) -> list[tuple[torch.Tensor, torch.Tensor]]:
         everything = mode in ("train", "reestimated") or self.evaluates_differently

@@ -6,14 +6,29 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 
 def seed(value: int) -> None:
     """Seed every generator of torch."""
     torch.manual_seed(value)
+
+
+def reseed(value: int) -> None:
+    """Seed the generators in use.
+
+    `torch.manual_seed` also leaves word, with a formatted stack each, for every kind of device that may start later;
+    that costs more than a small net's forward pass.
+    """
+    torch.default_generator.manual_seed(value)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(value)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(value)
 
 
 @contextlib.contextmanager
@@ -52,3 +67,30 @@ def preserved_generators() -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda)
         if mps is not None:
             torch.mps.set_rng_state(mps)
+
+
+@contextlib.contextmanager
+def watched_build() -> Iterator[Callable[[object], bool]]:
+    """Watch a model factory at work; the answer tells, afterwards, whether it made all of a module's parameters.
+
+    False also where that cannot be seen: copies and scripted modules never register theirs.
+    """
+    made: dict[int, nn.Parameter] = {}
+
+    def note(_module: nn.Module, _name: str, parameter: nn.Parameter) -> None:
+        made[id(parameter)] = parameter
+
+    def is_new(model: object) -> bool:
+        held = list(model.parameters()) if isinstance(model, nn.Module) else []
+        return bool(held) and all(id(each) in made for each in held)
+
+    handle = register_module_parameter_registration_hook(note)
+    try:
+        yield is_new
+    finally:
+        handle.remove()
+
+
+def shares_parameters(first: nn.Module, second: nn.Module) -> bool:
+    """True if two modules hold a common parameter."""
+    return bool({id(each) for each in first.parameters()} & {id(each) for each in second.parameters()})
