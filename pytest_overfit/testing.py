@@ -63,6 +63,8 @@ class FakeLearner:
     has_schedule: bool = False
     framework: str = "fake"
     remarks: tuple[str, ...] = ()
+    #: samples by design: `read` and `outputs_for` then draw anew each time
+    samples: bool = False
 
     def __post_init__(self) -> None:
         import numpy as np
@@ -91,6 +93,9 @@ class FakeLearner:
         if self.nan_from is not None and self.step >= self.nan_from:
             return math.nan
         return self._loss(self._outputs(mode))[0]
+
+    def last_pass(self) -> Reading | None:
+        return None
 
     def read(self, mode: Mode) -> Reading:
         outputs = self._outputs(mode)

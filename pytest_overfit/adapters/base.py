@@ -107,9 +107,17 @@ class Learner(Protocol):
     has_schedule: bool
     #: how the loss was stepped and read, for the verdict: plain words, "" where there is nothing to say
     remarks: tuple[str, ...]
+    #: the model draws noise and scales it itself (latent samples): random by design, also where it evaluates
+    samples: bool
 
     def train(self, steps: int) -> list[float]:
         """Make `steps` updates and return the training loss of each, as the user's loop would print it."""
+
+    def last_pass(self) -> Reading | None:
+        """What the last training step saw before its update, as `read("fit")` would have; None: it saw other things.
+
+        Free of cost where training and "fit" are the same: no dropout, nothing random.
+        """
 
     def read(self, mode: Mode) -> Reading:
         """Read loss and outputs of the whole batch."""

@@ -51,6 +51,7 @@ class StepLearner:
         self.inputs = tuple(to_numpy(each) for each in leaves(batch.x))
         self.targets = tuple(to_numpy(each) for each in leaves(batch.y))
         self.remarks: tuple[str, ...] = ()
+        self.samples = False
         self._where = f"Case {case.name!r}:"
         self._last: float | None = None
 
@@ -70,6 +71,9 @@ class StepLearner:
                 f"{self._where} step returned {describe(loss)}, but the loss of the step is wanted, one number; end it "
                 "with `return loss`"
             ) from None
+
+    def last_pass(self) -> Reading | None:
+        return None
 
     def read(self, mode: Mode) -> Reading:
         del mode  # a loop of one's own has no modes that we could switch

@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,20 +44,39 @@ class Agreement:
         return f"{self.measure}[{self.head}]" if self.head else self.measure
 
 
-def agreements(heads: Sequence[Head], groups: Array, cells: Array | None = None) -> list[Agreement]:
+def agreements(
+    heads: Sequence[Head], groups: Array, cells: Sequence[Array | None] = (), samples: bool = False
+) -> list[Agreement]:
     """Score every head that can be scored; an empty list means: not measured.
 
-    `groups` and `cells` number the inputs that cannot be told apart, as rows and as single positions.
+    `groups` and `cells` (a head each) number the inputs that cannot be told apart, as rows and as single positions.
+    `samples`: outputs hold latent noise, so of quantities only the share of rows nearer than the constant counts.
     """
     found: list[Agreement] = []
-    for head in heads:
+    for head, tied in itertools.zip_longest(heads, cells[: len(heads)]):
         if head.kind == "classes":
-            found.extend(_classes(head, groups, cells))
-        elif head.kind == "binary":
+            found.extend(_classes(head, groups, tied))
+        elif head.kind == "binary" and not (samples or _graded(head.targets)):
             found.extend(_binary(head, groups))
-        elif head.kind == "values":
-            found.extend(_values(head, groups))
-    return found
+        else:
+            found.extend(_values(head if head.kind == "values" else _probabilities(head), groups))
+    return [each for each in found if each.measure != "worst_column"] if samples else found
+
+
+def _graded(targets: Array) -> bool:
+    """Grey levels rather than yes and no: more than two values."""
+    import numpy as np
+
+    return len(np.unique(targets)) > 2
+
+
+def _probabilities(head: Head) -> Head:
+    import numpy as np
+
+    outputs = head.outputs.astype(np.float64)
+    if head.domain == "unbounded":
+        outputs = 0.5 * (1.0 + np.tanh(0.5 * outputs))
+    return dataclasses.replace(head, outputs=outputs)
 
 
 def _classes(head: Head, groups: Array, cells: Array | None) -> list[Agreement]:

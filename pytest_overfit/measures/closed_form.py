@@ -5,7 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.measures.reference import Reference
@@ -31,6 +31,15 @@ def closed_form(head: Head, groups: Array, cells: Array | None = None) -> Refere
     # + 0.0 makes 0.0 of -0.0
     return Reference(
         constant=constant * head.scale + 0.0, best=best * head.scale + 0.0, how=f"closed form of {head.loss_name}"
+    )
+
+
+def summed(references: Sequence[Reference]) -> Reference:
+    """References of a loss that is the sum of several plain ones, each already times its factor."""
+    return Reference(
+        constant=sum(each.constant or 0.0 for each in references),
+        best=sum(each.best or 0.0 for each in references),
+        how=" + ".join(each.how for each in references),
     )
 
 

@@ -22,6 +22,21 @@ _TOLERANCE = 1e-3
 _FEWEST = 5
 
 
+def both_at_once(learner: Learner, rows: int, evaluated: Sequence[Array]) -> bool:
+    """One more forward pass, on permuted rows, that answers as `evaluated` did: evaluation is steady, rows stand alone.
+
+    False says nothing yet; the two checks below then tell what is wrong.
+    """
+    import numpy as np
+
+    order = np.random.default_rng(0).permutation(rows)
+    mixed = learner.outputs_for(order.tolist()) if rows >= _FEWEST else None
+    if mixed is None or len(mixed) != len(evaluated):
+        return False
+    pairs = [(a, b) for a, b in zip(evaluated, mixed, strict=True) if a.shape[:1] == (rows,)]
+    return bool(pairs) and all(_permuted(a, b, order) for a, b in pairs)
+
+
 def eval_forwards_agree(learner: Learner, rows: int) -> bool | None:
     """Two eval-mode forward passes on the same batch give the same outputs; None: the model cannot be asked."""
     everything = list(range(rows))

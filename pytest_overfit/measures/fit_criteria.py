@@ -76,12 +76,17 @@ def agrees(agreement: Agreement, limits: FitLimits) -> bool:
     return agreement.value >= allowed(agreement, limits) - 1e-9
 
 
+def margin(agreements: Sequence[Agreement], reference: Reference) -> float:
+    """How far below the constant's a loss without a lower bound must come; NaN where there is no constant's."""
+    if reference.constant is None:
+        return math.nan
+    share = _MARGIN * abs(reference.constant)
+    return share if agreements else max(_MARGIN_ALONE, share)
+
+
 def clears_margin(loss: float, agreements: Sequence[Agreement], reference: Reference) -> bool:
     """For a loss without a lower bound: is it below the constant's by a margin?"""
-    if reference.constant is None:
-        return False
-    share = _MARGIN * abs(reference.constant)
-    return loss <= reference.constant - (share if agreements else max(_MARGIN_ALONE, share))
+    return reference.constant is not None and loss <= reference.constant - margin(agreements, reference)
 
 
 def fits(loss: float | None, agreements: Sequence[Agreement], reference: Reference, limits: FitLimits) -> bool:

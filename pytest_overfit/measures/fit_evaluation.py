@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_overfit.core.verdict import Finding
+from pytest_overfit.core.verdict import Finding, FindingOutcome
 from pytest_overfit.measures.fit_criteria import FitLimits, can_tell, fits
 from pytest_overfit.measures.fit_words import agreements_of
 from pytest_overfit.measures.reference import Reference
@@ -86,15 +86,21 @@ class Evaluation:
 
     def _rows(self) -> list[Finding]:
         culprit = self.measured["restless"] or "a part of the model"
-        broken = {
-            "eval_forwards_agree": f"evaluation is random: {culprit} answers the same input differently",
-            "rows_stand_alone": "rows are mixed up inside the model: permuting the inputs does not permute the outputs "
-            "(if rows belong together by design, declare rows_interact)",
-        }
-        return [
-            Finding(
-                name=name, value="no", limit="yes", relation="=", source="theory", outcome="failed", message=message
+        found = []
+        if self.measured["eval_forwards_agree"] is False:
+            by_design = bool(self.measured["samples"])
+            message = f"evaluation is random: {culprit} answers the same input differently"
+            if by_design:
+                message = "evaluation draws latent samples, so its outputs differ from call to call"
+            found.append(_no("eval_forwards_agree", message, "warning" if by_design else "failed"))
+        if self.measured["rows_stand_alone"] is False:
+            message = (
+                "rows are mixed up inside the model: permuting the inputs does not permute the outputs "
+                "(if rows belong together by design, declare rows_interact)"
             )
-            for name, message in broken.items()
-            if self.measured[name] is False
-        ]
+            found.append(_no("rows_stand_alone", message, "failed"))
+        return found
+
+
+def _no(name: str, message: str, outcome: FindingOutcome) -> Finding:
+    return Finding(name=name, value="no", limit="yes", relation="=", source="theory", outcome=outcome, message=message)

@@ -19,8 +19,10 @@ from pytest_overfit.measures.fit_criteria import (
     agrees,
     allowed,
     can_tell,
+    clears_margin,
     fits,
     loss_ratio,
+    margin,
 )
 from pytest_overfit.measures.fit_evaluation import Evaluation
 from pytest_overfit.measures.fit_words import agreements_of, needs, score_words
@@ -225,11 +227,20 @@ class _Judge:
             curves = [{score.name: score.value for score in agreements_of(each)} for each in self.points]
             return trend(steps, [curve.get(criterion, math.nan) for curve in curves], goal)
         if self.reference.best is None:
-            return NOTHING
+            return self._trend_to_margin(criterion, steps)
         ratios = [loss_ratio(each["loss"], self.reference) for each in self.points]
         if criterion != "loss_ratio" and self.ratio <= goal:
             return self._jumps(criterion)
         return trend(steps, ratios, goal)
+
+    def _trend_to_margin(self, criterion: str, steps: Sequence[int]) -> Trend:
+        """Where the loss has no lower bound: on a scale on which the constant's is 2 and the margin below it is 1."""
+        unit = margin(self.scores, self.reference)
+        if not unit > 0 or self.reference.constant is None:
+            return NOTHING
+        if criterion != "loss_ratio" and clears_margin(self.last["loss"], self.scores, self.reference):
+            return self._jumps(criterion)
+        return trend(steps, [2.0 + (each["loss"] - self.reference.constant) / unit for each in self.points], 1.0)
 
     def _jumps(self, criterion: str) -> Trend:
         """A score that lags behind a loss that is where it should be: it counts as moving if it still improves."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.batch import missing_values
 from pytest_overfit.measures.agreement import Agreement, agreements, inferred_head
-from pytest_overfit.measures.closed_form import closed_form
+from pytest_overfit.measures.closed_form import closed_form, summed
 from pytest_overfit.measures.links import simplex_axis
 from pytest_overfit.measures.reference import Reference, optimised
 from pytest_overfit.measures.ties import prefix_cells, tied_rows
@@ -90,9 +90,8 @@ class Fit:
         if missing is not None and not (self.first.loss is not None and math.isfinite(self.first.loss)):
             raise CaseError(f"{self.where} {missing}".strip())
 
-    def _cells(self) -> Array | None:
-        heads = self.first.heads
-        return prefix_cells(heads[0], self.learner.inputs, self.groups) if len(heads) == 1 else None
+    def _cells(self) -> tuple[Array | None, ...]:
+        return tuple(prefix_cells(head, self.learner.inputs, self.groups) for head in self.first.heads)
 
     def _first_gradient(self) -> Array | None:
         """The loss's gradient by the model's first output, where a task has to be guessed."""
@@ -103,13 +102,22 @@ class Fit:
 
     def _reference(self) -> Reference:
         heads = self.first.heads
-        if len(heads) == 1 and heads[0].plain:
-            return closed_form(heads[0], self.groups, self.cells)
+        if self.learner.samples:
+            return self._without_floor()
+        if heads and all(head.plain for head in heads):
+            return summed([closed_form(head, self.groups, tied) for head, tied in zip(heads, self.cells, strict=True)])
         found = optimised(self.learner, self.first, self.groups)
         if found is None:
             return Reference(constant=None, best=None, how="blinded run")
         self._inferred_is_believed = self._believe(found)
         return found
+
+    def _without_floor(self) -> Reference:
+        """Latent samples have a price in the loss, which free outputs would not pay."""
+        found = optimised(self.learner, self.first, self.groups)
+        constant = None if found is None else found.constant
+        how = "blinded run" if constant is None else "optimised outputs under the loss itself; the model samples"
+        return Reference(constant=constant, best=None, how=how)
 
     def _believe(self, reference: Reference) -> bool:
         """A task guessed from shapes must be one that memorising this loss solves; embeddings are no classes."""
@@ -157,7 +165,7 @@ class Fit:
         score = self.learner.score()
         if score is not None:
             return (Agreement(measure="score", value=score, best=1.0),)
-        return tuple(agreements(self.heads(reading), self.groups, self.cells))
+        return tuple(agreements(self.heads(reading), self.groups, self.cells, self.learner.samples))
 
     def point(self, step: int, reading: Reading) -> Point:
         loss = math.nan if reading.loss is None else reading.loss
@@ -175,28 +183,40 @@ class Fit:
         confirmed = False
         while len(run.losses) < steps:
             size = chunk_size(len(run.chunks), steps, len(run.losses), confirmed)
-            point = self._chunk(run, size, control)
-            stop = self._broken(run)
-            if stop is None:
-                run.reference = self._unless_beaten(run.reference, point.loss)
-                now = fits(point, run.reference)
-                stop = "fits" if now and confirmed else None if proceed(point.step, point.loss) else "budget"
-                confirmed = now
-            if stop is not None:
-                run.stop = stop
+            self._chunk(run, size, control)
+            run.stop = self._broken(run) or "steps"
+            if run.stop != "steps":
                 break
+            run.reference = self._unless_beaten(run.reference, run.points[-1].loss)
+            now = fits(run.points[-1], run.reference)
+            if (now and confirmed) or len(run.losses) == steps:
+                now = fits(self._read_anew(run), run.reference)
+            if now and confirmed:
+                run.stop = "fits"
+                break
+            if not proceed(run.points[-1].step, run.points[-1].loss):
+                run.stop = "budget"
+                self._read_anew(run)
+                break
+            confirmed = now
         return run
 
-    def _chunk(self, run: Run, size: int, control: Learner | None) -> Point:
+    def _chunk(self, run: Run, size: int, control: Learner | None) -> None:
         """Make the steps of one chunk, also on the control, and read where they led."""
         run.losses += self.learner.train(size)
         run.chunks.append(size)
         if control is not None:
             run.control += control.train(size)[-1:]
-            run.reference = blinded_reference(run.control, run.losses)
-        point = self.point(len(run.losses), self.learner.read("fit"))
-        run.points.append(point)
-        return point
+            blind = blinded_reference(run.control, run.losses)
+            run.reference = dataclasses.replace(blind, best=None) if self.learner.samples else blind
+        passed = self.learner.last_pass()
+        run.points.append(self.point(len(run.losses), self.learner.read("fit") if passed is None else passed))
+
+    def _read_anew(self, run: Run) -> Point:
+        """The end of a run is judged by a reading of its own, after the last update."""
+        if self.learner.last_pass() is not None:
+            run.points[-1] = self.point(len(run.losses), self.learner.read("fit"))
+        return run.points[-1]
 
     def _broken(self, run: Run) -> Stop | None:
         """Rules that end a run early: nothing that meets them can still fit."""

@@ -6,13 +6,13 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
-from pytest_overfit.measures.evaluation import eval_forwards_agree, rows_stand_alone, unsuitable
+from pytest_overfit.measures.evaluation import both_at_once, eval_forwards_agree, rows_stand_alone, unsuitable
 from pytest_overfit.measures.fit_criteria import fits
 from pytest_overfit.measures.fit_judgement import judge_fit
 from pytest_overfit.measures.fitting import Fit, Point, Run
@@ -21,7 +21,11 @@ from pytest_overfit.measures.ties import tied_rows
 from pytest_overfit.probes.base import Bench
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from pytest_overfit.adapters.base import Mode
+
+    Array = NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,8 +99,7 @@ class OverfitBatch:
             return fits(point.loss, point.agreements, reference, limits)
 
         run = fit.run(limits.steps, fitting, proceed)
-        modes = _modes(fit, lambda point: fitting(point, run.reference))
-        return {**_measured(fit, run, together), "modes": modes}
+        return {**_measured(fit, run), **_evaluation(fit, run, lambda point: fitting(point, run.reference), together)}
 
     def judge(self, measured: Mapping[str, Any], limits: Resolved[OverfitBatchLimits]) -> Judgement:
         """Decide from the measured values alone."""
@@ -115,11 +118,9 @@ def _rows_interact(bench: Bench) -> bool:
     return bool(given.get("rows_interact", False))
 
 
-def _measured(fit: Fit, run: Run, together: bool) -> dict[str, Any]:
-    """Everything the judgement needs, as plain values."""
+def _measured(fit: Fit, run: Run) -> dict[str, Any]:
+    """Everything the judgement needs of the training itself, as plain values."""
     learner = fit.learner
-    steady = eval_forwards_agree(learner, fit.rows)
-    facts = learner.parameters()
     return {
         "framework": learner.framework,
         "steps": len(run.losses),
@@ -134,12 +135,9 @@ def _measured(fit: Fit, run: Run, together: bool) -> dict[str, Any]:
         },
         "points": [dataclasses.asdict(each) for each in run.points],
         "control": run.control,
-        "eval_forwards_agree": steady,
-        "restless": learner.differing_module("eval", "eval") if steady is False else None,
-        "rows_stand_alone": rows_stand_alone(learner, fit.rows) if steady is not False and not together else None,
-        "parameters": dataclasses.asdict(facts),
+        "parameters": dataclasses.asdict(learner.parameters()),
         "has_schedule": learner.has_schedule,
-        "statistics": [dataclasses.asdict(each) for each in learner.statistics()],
+        "samples": learner.samples,
         "remarks": list(learner.remarks),
     }
 
@@ -152,23 +150,47 @@ def _minimum(fit: Fit) -> dict[str, Any] | None:
     return None
 
 
-def _modes(fit: Fit, fitted: Callable[[Point], bool]) -> dict[str, Any]:
-    """Loss and agreement of the trained model in each mode; where two modes part, more is measured to say why."""
-    found: dict[str, Any] = {}
+def _evaluation(fit: Fit, run: Run, fitted: Callable[[Point], bool], together: bool) -> dict[str, Any]:
+    """The trained model in each mode, and whether it is steady; where that is wrong, more is measured to say why."""
+    learner = fit.learner
+    differ = learner.differing_module
+    modes: dict[str, Any] = {}
 
-    def fits_in(mode: Mode) -> bool:
-        reading = fit.learner.read(mode)
-        point = fit.point(0, reading)
-        found[mode] = {"loss": reading.loss, "agreements": [dataclasses.asdict(each) for each in point.agreements]}
+    def fits_at(mode: Mode, point: Point) -> bool:
+        modes[mode] = {"loss": point.loss, "agreements": [dataclasses.asdict(each) for each in point.agreements]}
         return fitted(point)
 
-    well, trained, evaluated = fits_in("fit"), fits_in("train"), fits_in("eval")
-    differ = fit.learner.differing_module
-    if well and not evaluated and found["eval"]["loss"] is not None and not fits_in("reestimated"):
-        found["eval_parts_at"] = differ("fit", "reestimated") or differ("fit", "eval")
+    def fits_in(mode: Mode) -> bool:
+        reading = learner.read(mode)
+        good = fits_at(mode, fit.point(0, reading))
+        modes[mode]["loss"] = reading.loss
+        return good
+
+    evaluated = learner.read("eval")
+    well, trained = fits_at("fit", run.points[-1]), fits_in("train")
+    also_evaluated = fits_at("eval", fit.point(0, evaluated))
+    modes["eval"]["loss"] = evaluated.loss
+    found: dict[str, Any] = {"modes": modes, "statistics": []}
+    if well and not also_evaluated and evaluated.loss is not None:
+        found["statistics"] = [dataclasses.asdict(each) for each in learner.statistics()]
+        if not fits_in("reestimated"):
+            modes["eval_parts_at"] = differ("fit", "reestimated") or differ("fit", "eval")
     elif trained and not well:
-        found["train_parts_at"] = differ("fit", "train")
-    return found
+        modes["train_parts_at"] = differ("fit", "train")
+    return {**found, **_steadiness(fit, evaluated.outputs, together)}
+
+
+def _steadiness(fit: Fit, evaluated: Sequence[Array], together: bool) -> dict[str, Any]:
+    """Does evaluation answer the same input twice the same, and does each row stand alone? None: cannot be asked."""
+    learner = fit.learner
+    if not together and both_at_once(learner, fit.rows, evaluated):
+        return {"eval_forwards_agree": True, "restless": None, "rows_stand_alone": True}
+    steady = eval_forwards_agree(learner, fit.rows)
+    return {
+        "eval_forwards_agree": steady,
+        "restless": learner.differing_module("eval", "eval") if steady is False else None,
+        "rows_stand_alone": rows_stand_alone(learner, fit.rows) if steady is not False and not together else None,
+    }
 
 
 PROBE = OverfitBatch()

@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -60,22 +60,16 @@ def _tensor(case: Case, leaf: Any) -> torch.Tensor:
         ) from error
 
 
-def _labels(x: Any) -> set[str]:
-    """Keys of a dict of inputs that are targets: what models that compute their own loss call labels."""
-    return {key for key in x if str(key).startswith("label")} if isinstance(x, Mapping) else set()
-
-
-def sides(batch: Batch) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """Inputs and targets as numpy arrays, labels among the inputs counted as targets."""
-    labels = _labels(batch.x)
+def sides(batch: Batch, labels: AbstractSet[str]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Inputs and targets as numpy arrays; `labels`: keys of a dict of inputs that are targets."""
     inputs = {key: each for key, each in batch.x.items() if key not in labels} if labels else batch.x
     targets = [batch.x[key] for key in sorted(labels)] + [batch.y]
     return tuple(map(to_numpy, leaves(inputs))), tuple(map(to_numpy, leaves(targets)))
 
 
-def blinded(batch: Batch) -> Batch:
+def blinded(batch: Batch, labels: AbstractSet[str]) -> Batch:
     """Row 0 of the inputs in every row; targets as they are."""
     first = [0] * batch.rows
     blind = map_leaves(batch.x, lambda leaf: leaf[first])
-    kept = {key: batch.x[key] for key in _labels(batch.x)}
+    kept = {key: batch.x[key] for key in labels}
     return dataclasses.replace(batch, x={**blind, **kept} if kept else blind)

@@ -73,7 +73,7 @@ def first_difference(model: nn.Module, first: list[Call], second: list[Call]) ->
     """The first module, innermost first, whose output differs between two runs although its input agrees."""
     names = {module: name for name, module in model.named_modules()}
     for (module, given, made), (other, given_again, made_again) in zip(first, second, strict=False):
-        if module is other and _equal(given, given_again) and not _equal(made, made_again):
+        if module is other and alike(given, given_again) and not alike(made, made_again):
             return f"{type(module).__name__} {names.get(module) or '(the model itself)'}"
     return None
 
@@ -98,7 +98,8 @@ def _tensors(tree: Any) -> list[Tensor]:
     return [each.detach().clone() for each in pytree.tree_leaves(tree) if isinstance(each, Tensor)]
 
 
-def _equal(first: list[Tensor], second: list[Tensor]) -> bool:
+def alike(first: list[Tensor], second: list[Tensor]) -> bool:
+    """Equal but for rounding."""
     return len(first) == len(second) and all(
         a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
         for a, b in zip(first, second, strict=True)

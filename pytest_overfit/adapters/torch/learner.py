@@ -6,21 +6,21 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-
-# the tree functions are not in the documented API, but the only ones that rebuild a library's own output classes
 from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.base import Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.adapters.torch import checks, feed, forensics
-from pytest_overfit.adapters.torch.losses import LossCall, LossCalls, Scrutiny, heads_of
+from pytest_overfit.adapters.torch.forward import Forward, tensors
+from pytest_overfit.adapters.torch.heads import heads_of
+from pytest_overfit.adapters.torch.losses import LossCall, LossCalls, Scrutiny
 from pytest_overfit.adapters.torch.modes import Modes
-from pytest_overfit.adapters.torch.state import preserved_generators
+from pytest_overfit.adapters.torch.noise import LatentNoise
+from pytest_overfit.adapters.torch.state import generators, preserved_generators
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import map_leaves, to_numpy
 
@@ -45,20 +45,24 @@ class TorchLearner:
 
     framework = "torch"
 
-    def __init__(self, case: Case, model: nn.Module, batch: Batch, rebuild: Rebuild) -> None:
+    def __init__(
+        self, case: Case, model: nn.Module, batch: Batch, rebuild: Rebuild, labels: frozenset[str] | None = None
+    ) -> None:
         self.case, self.model, self._rebuild, self._given = case, model, rebuild, batch
         checks.needs_loss_and_optimizer(case)
         self.batch = feed.on_device(case, model, batch)
-        self.inputs, self.targets = feed.sides(self.batch)
-        self._device = next((each.device for each in model.parameters()), torch.device("cpu"))
         self.remarks: tuple[str, ...] = ()
-        self._captured: LossCall | None = None
+        self.samples = False
+        self._last_pass: Reading | None = None
         self._scrutiny = Scrutiny()
         self._modes = Modes(model)
         self._where = f"Case {case.name!r}:"
-        self._unpacked = self._unpacking(self.batch.x)
-        self._first_forward()
-        self._modes.find_updating_modules(self._quiet_forward)
+        self._forward = Forward(case, model, self.batch)
+        #: a training pass of this model is a reading of its fit: it draws nothing and does nothing else than "fit"
+        self._steady = self._first_forward() and case.step is None
+        self._labels = self._labels_among_inputs() if labels is None else labels
+        self.inputs, self.targets = feed.sides(self.batch, self._labels)
+        self._modes.find_updating_modules(self._forward.quiet)
         self._optimizer = checks.make_optimizer(case, model)
         self._scheduler = checks.make_scheduler(case, self._optimizer)
         # a step of the user's may update every so many calls only
@@ -66,70 +70,60 @@ class TorchLearner:
         self._start = {name: each.detach().clone() for name, each in model.named_parameters()}
         self._start_statistics = forensics.running_statistics(self._modes)
 
-    # --------------------------------------------------------------- forward
+    # --------------------------------------------------------------- beginning
 
-    def _call(self, x: Any) -> Any:
-        with self._autocast():
-            if self._unpacked is dict:
-                return self.model(**x)
-            if self._unpacked is tuple:
-                return self.model(*x)
-            return self.model(x)
+    def _first_forward(self) -> bool:
+        """Materialise lazy layers, see what the loss is made of, and refuse what cannot be trained.
 
-    def _unpacking(self, x: Any) -> type | None:
-        """How `forward` takes the inputs: a dict as keywords, a tuple as arguments, or the whole as its one."""
-        if isinstance(x, dict) and self._takes(x):
-            return dict
-        return tuple if isinstance(x, (tuple, list)) and self._takes(len(x)) else None
-
-    def _takes(self, given: Any) -> bool:
-        """True if `forward` takes these names, or this many arguments."""
-        forward = getattr(self.model, "_orig_mod", self.model).forward  # a compiled module wraps the user's
-        try:
-            signature = inspect.signature(forward)
-            signature.bind(*([None] * given)) if isinstance(given, int) else signature.bind(**given)
-        except TypeError:
-            return False
-        return True
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.case.autocast is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self._device.type, dtype=getattr(torch, self.case.autocast))
-
-    def _loss(self, outputs: Any, y: Any) -> torch.Tensor:
-        with self._autocast():
-            if self._captured is not None:
-                return self._captured.again(outputs, y)  # type: ignore[no-any-return]
-            if self.case.loss is None:
-                return checks.loss_of_outputs(outputs, self.case)
-            return self.case.loss(outputs, y)  # type: ignore[no-any-return]
-
-    def _quiet_forward(self) -> Any:
-        """A forward pass without gradients; with them where the model differentiates inside itself."""
-        try:
-            with torch.no_grad():
-                return self._call(self.batch.x)
-        except RuntimeError:
-            with torch.enable_grad():
-                return self._call(self.batch.x)
-
-    def _first_forward(self) -> None:
-        """Materialise lazy layers, see what the loss is made of, and refuse what cannot be trained."""
+        True if training and "fit" give the same answer and nothing random was drawn.
+        """
+        forward, noise = self._forward, LatentNoise()
+        refuse = lambda call: checks.labels_fit_the_loss(self.case, call)  # noqa: E731
         with self._modes.reading("train"), self._explained("the model"):
-            outputs = self._call(self.batch.x)
+            before = generators()
+            with noise, LossCalls(before=refuse) as inside:
+                outputs = forward.call(self.batch.x)
+            drawn = generators() != before
+        self.samples = noise.found
         self._modes = Modes(self.model)
-        with self._modes.reading("eval"), self._explained("the model in evaluation"):
-            evaluated = self._quiet_forward()
+        with self._modes.reading("fit"), self._explained("the model in evaluation"):
+            evaluated = forward.quiet()
         self._modes.evaluates_differently = pytree.tree_structure(outputs) != pytree.tree_structure(evaluated)
-        if self.case.step is not None and self.case.loss is None:
-            return
-        seen = LossCalls(before=lambda call: checks.labels_fit_the_loss(self.case, call))
-        with seen, user_code(f"{self._where} the loss"):
-            loss = self._loss(outputs, self.batch.y)
+        if forward.has_loss:
+            self._look_at_the_loss(outputs, inside.calls, refuse)
+        return not drawn and forensics.alike(tensors(outputs), tensors(evaluated))
+
+    def _look_at_the_loss(self, outputs: Any, inside: list[LossCall], refuse: Any) -> None:
+        with LossCalls(before=refuse) as seen, user_code(f"{self._where} the loss"):
+            loss = self._forward.loss(outputs, self.batch.y)
         checks.is_scalar_loss(loss, self.case)
         checks.can_be_trained(loss, self.model, self.case)
-        self._scrutiny = Scrutiny.of(seen.calls, loss)
+        own = self._forward.loss_is_inside
+        self._scrutiny = Scrutiny.of(inside if own else seen.calls, loss, inside=own)
+
+    def _labels_among_inputs(self) -> frozenset[str]:
+        """Which of a dict of inputs are targets, where the model computes its own loss.
+
+        Those whose name says so; and those that, moved to other rows, change the loss and nothing else.
+        """
+        x = self.batch.x
+        if not self._forward.loss_is_inside or not isinstance(x, dict):
+            return frozenset()
+        named = frozenset(key for key in x if "label" in str(key) or "target" in str(key))
+        base = self._answer(x)
+        moved = {
+            key: self._answer({**x, key: each.roll(1, 0)})
+            for key, each in x.items()
+            if base is not None and key not in named and isinstance(each, torch.Tensor)
+        }
+        return named | {key for key, answer in moved.items() if _differs_in_loss_only(base, answer)}
+
+    def _answer(self, x: Any) -> tuple[torch.Tensor, list[torch.Tensor]] | None:
+        with self._modes.reading("eval"), torch.no_grad(), contextlib.suppress(Exception):
+            outputs = self._forward.call(x)
+            loss = self._forward.loss(outputs, None)
+            return loss, [each for each in tensors(outputs) if each.numel() != 1]
+        return None
 
     @contextlib.contextmanager
     def _explained(self, what: str) -> Iterator[None]:
@@ -139,7 +133,7 @@ class TorchLearner:
                 yield
             except Exception as error:
                 with contextlib.suppress(Exception):
-                    for note in forensics.explain_crash(self.model, self._quiet_forward):
+                    for note in forensics.explain_crash(self.model, self._forward.quiet):
                         error.add_note(note)
                 raise
 
@@ -149,14 +143,15 @@ class TorchLearner:
         if self.case.step is not None:
             return self._user_steps(steps)
         with self._explained("a training step"):
-            losses = [self._step() for _ in range(steps)]
+            losses = [self._step(self._backward) for _ in range(steps - 1)]
+            losses.append(self._step(self._watched_backward if self._steady else self._backward))
         return [float(each) for each in torch.stack(losses).tolist()]
 
-    def _step(self) -> torch.Tensor:
+    def _step(self, backward: Callable[[], torch.Tensor]) -> torch.Tensor:
         if isinstance(self._optimizer, torch.optim.LBFGS):
-            loss = self._optimizer.step(self._backward)  # type: ignore[no-untyped-call]
+            loss = self._optimizer.step(backward)  # type: ignore[no-untyped-call]
         else:
-            loss = self._backward()
+            loss = backward()
             self._optimizer.step()
         if self._scheduler is not None:
             checks.step_scheduler(self._scheduler, loss)
@@ -164,16 +159,28 @@ class TorchLearner:
 
     def _backward(self) -> torch.Tensor:
         self._optimizer.zero_grad()
-        loss = self._loss(self._call(self.batch.x), self.batch.y)
+        loss = self._forward.loss(self._forward.call(self.batch.x), self.batch.y)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
+
+    def _watched_backward(self) -> torch.Tensor:
+        """The same, kept as a reading: it costs no further pass."""
+        self._optimizer.zero_grad()
+        outputs, loss, calls = self._forward.watched(quiet=False)
+        assert loss is not None  # noqa: S101 - a steady learner has no step of the user's
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._last_pass = self._as_reading(outputs, loss, calls)
+        return loss
+
+    def last_pass(self) -> Reading | None:
+        return self._last_pass
 
     def _user_steps(self, steps: int) -> list[float]:
         losses: list[Any] = []
         step = self.case.step
         with user_code(f"{self._where} step"):
             for _ in range(steps):
-                if step is not None and self._captured is None and not losses and self.case.loss is None:
+                if step is not None and not losses and not self._forward.has_loss:
                     losses.append(self._watched_step())
                 elif step is not None:
                     losses.append(step(self.model, self.batch.x, self.batch.y))
@@ -189,54 +196,45 @@ class TorchLearner:
             same_target = call.target.shape == self.batch.y.shape and torch.equal(call.target, self.batch.y)
             same_value = checks.step_loss(loss, self.case) == float(call.result.detach().mean())
             with self._modes.reading("eval"):
-                outputs = self._quiet_forward()
+                outputs = self._forward.quiet()
             if same_target and same_value and isinstance(outputs, torch.Tensor) and outputs.shape == call.input.shape:
-                self._captured = call
+                self._forward.captured = call
+                self._scrutiny = Scrutiny(count=1, weights={0: 1.0})
                 self.remarks = (f"step: its loss is {call.name}, read apart from the steps",)
         return loss
 
     # --------------------------------------------------------------- readings
 
     def read(self, mode: Mode) -> Reading:
-        with self._modes.reading(mode, self._quiet_forward), self._explained(f"the model in mode {mode!r}"):
-            return self._reading(mode)
+        with self._modes.reading(mode, self._forward.quiet), self._explained(f"the model in mode {mode!r}"):
+            if self._modes.evaluates_differently and mode in ("eval", "reestimated"):
+                return self._as_reading(self._forward.quiet(), None, [])
+            return self._as_reading(*self._forward.watched(quiet=True))
 
-    def _reading(self, mode: Mode) -> Reading:
-        inside = LossCalls()  # a model that computes its own loss does so in its forward pass
-        with inside if self.case.loss is None else contextlib.nullcontext():
-            outputs = self._quiet_forward()
-        shown = tuple(to_numpy(each) for each in self._tensors(outputs))
-        if self._modes.evaluates_differently and mode in ("eval", "reestimated"):
+    def _as_reading(self, outputs: Any, loss: torch.Tensor | None, calls: list[LossCall]) -> Reading:
+        shown = tuple(to_numpy(each) for each in tensors(outputs))
+        if loss is None:
             return Reading(loss=None, outputs=shown)
-        if self.case.loss is None and self.case.step is not None and self._captured is None:
-            return Reading(loss=None, outputs=shown)
-        with LossCalls() as seen, torch.no_grad():
-            loss = self._loss(outputs, self.batch.y)
-        if len(inside.calls) == 1 and self._captured is None:
-            seen, loss = inside, inside.calls[0].result  # auxiliary terms (routers, penalties) are no part of the fit
-        heads = heads_of(seen.calls, loss, self.batch.rows, self._scrutiny)
-        return Reading(loss=float(loss), outputs=shown, heads=heads)
-
-    @staticmethod
-    def _tensors(outputs: Any) -> list[torch.Tensor]:
-        return [each for each in pytree.tree_leaves(outputs) if isinstance(each, torch.Tensor)]
+        data_term = self._scrutiny.data_term(calls)
+        heads = heads_of(calls, self.batch.rows, self._scrutiny)
+        return Reading(loss=float(loss.detach()) if data_term is None else data_term, outputs=shown, heads=heads)
 
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
-        index = torch.as_tensor(rows, device=self._device)
+        index = torch.as_tensor(rows, device=self._forward.device)
         x = map_leaves(self.batch.x, lambda leaf: leaf[index])
         with self._modes.reading("eval"), torch.no_grad():
             try:
-                return tuple(to_numpy(each) for each in self._tensors(self._call(x)))
+                return tuple(to_numpy(each) for each in tensors(self._forward.call(x)))
             except Exception:  # a model that takes one batch size only cannot be asked; that is no fault
                 return None
 
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
-        if self.case.loss is None and self._captured is None:
+        if self.case.loss is None and self._forward.captured is None:
             return None
         with preserved_generators(), torch.enable_grad():
             try:
                 free, whole = self._substituted(outputs)
-                loss = self._loss(whole, self.batch.y)
+                loss = self._forward.loss(whole, self.batch.y)
                 wanted = [each for each in free if each.requires_grad]
                 gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
             except Exception:  # outputs that the loss refuses: the caller takes another way
@@ -251,7 +249,7 @@ class TorchLearner:
     def _substituted(self, outputs: Sequence[Array]) -> tuple[list[torch.Tensor], Any]:
         if not hasattr(self, "_example"):
             with self._modes.reading("fit"):
-                self._example = self._quiet_forward()
+                self._example = self._forward.quiet()
         flat, spec = pytree.tree_flatten(self._example)
         given = iter(outputs)
         free: list[torch.Tensor] = []
@@ -265,7 +263,8 @@ class TorchLearner:
     # ------------------------------------------------------------------ facts
 
     def blinded(self) -> TorchLearner:
-        return TorchLearner(self.case, self._rebuild(), feed.blinded(self._given), self._rebuild)
+        batch = feed.blinded(self._given, self._labels)
+        return TorchLearner(self.case, self._rebuild(), batch, self._rebuild, self._labels)
 
     def score(self) -> float | None:
         if self.case.score is None:
@@ -278,13 +277,21 @@ class TorchLearner:
 
     def statistics(self) -> list[RunningStatistics]:
         with self._modes.reading("fit"), self._modes.observed_statistics() as seen:
-            self._quiet_forward()
+            self._forward.quiet()
         return forensics.movement(self.model, self._start_statistics, seen)
 
     def differing_module(self, first: Mode, second: Mode) -> str | None:
         calls = []
         for mode in (first, second):
-            with self._modes.reading(mode, self._quiet_forward), forensics.recorded(self.model) as seen:
-                self._quiet_forward()
+            with self._modes.reading(mode, self._forward.quiet), forensics.recorded(self.model) as seen:
+                self._forward.quiet()
             calls.append(seen)
         return forensics.first_difference(self.model, *calls)
+
+
+def _differs_in_loss_only(first: Any, second: Any) -> bool:
+    if first is None or second is None or torch.equal(first[0], second[0]):
+        return False
+    return len(first[1]) == len(second[1]) and all(
+        a.shape == b.shape and torch.equal(a, b) for a, b in zip(first[1], second[1], strict=True)
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,13 +18,27 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from pytest_overfit.adapters.base import Head, Plain
-from pytest_overfit.data.batch import to_numpy
-
 Tensor = torch.Tensor
 
-#: this many calls of one loss on one shape are steps of a loop (over time, say), not separate heads
-_LOOP = 8
+#: the losses that heads can be read off; `heads` says how
+KNOWN = frozenset(
+    {
+        F.cross_entropy,
+        F.nll_loss,
+        F.kl_div,
+        F.multi_margin_loss,
+        F.binary_cross_entropy,
+        F.binary_cross_entropy_with_logits,
+        F.multilabel_soft_margin_loss,
+        F.soft_margin_loss,
+        F.mse_loss,
+        F.l1_loss,
+        F.smooth_l1_loss,
+        F.huber_loss,
+        F.gaussian_nll_loss,
+        F.poisson_nll_loss,
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +80,7 @@ class LossCalls(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if function not in _KNOWN:
+        if function not in KNOWN:
             return function(*args, **(kwargs or {}))
         bound = inspect.signature(function).bind(*args, **(kwargs or {}))
         bound.apply_defaults()
@@ -81,216 +96,59 @@ class LossCalls(TorchFunctionMode):
 class Scrutiny:
     """What was learnt once about the calls of a loss, from its graph; calls are known by their order."""
 
+    #: how many calls there were
+    count: int = 0
     #: calls whose target the model made itself: they predict nothing
     own_targets: set[int] = dataclasses.field(default_factory=set)
+    #: factors of the calls whose weighted sum is the data term; empty: it is no such sum
+    weights: dict[int, float] = dataclasses.field(default_factory=dict)
     #: for a call inside a larger loss: True where the loss looks at that output at all
     asked: dict[int, Tensor] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, calls: Sequence[LossCall], loss: Tensor) -> Scrutiny:
-        """Look through the graph of a loss; a gradient of exactly zero means hand-masked (padding, weights of 0)."""
+    def of(cls, calls: Sequence[LossCall], loss: Tensor, inside: bool = False) -> Scrutiny:
+        """Look through the graph of a loss. `inside`: the model made it, with terms of its own beside these calls."""
         own = {number for number, call in enumerate(calls) if call.target.requires_grad}
-        if len(calls) == 1 and _is_the_whole_loss(calls[0], loss):
-            return cls(own)
-        open_ = {
-            number: call.input for number, call in enumerate(calls) if call.input.requires_grad and number not in own
-        }
-        if not open_:
-            return cls(own)
-        gradients = torch.autograd.grad(loss, list(open_.values()), retain_graph=True, allow_unused=True)
-        return cls(own, {number: each != 0 for number, each in zip(open_, gradients, strict=True) if each is not None})
+        weights = _weights(calls, loss, own, inside)
+        if weights:
+            return cls(len(calls), own, weights)
+        return cls(len(calls), own, asked=_asked(calls, loss, own))
+
+    def data_term(self, calls: Sequence[LossCall]) -> float | None:
+        """The weighted sum of the calls; None where the loss is no such sum."""
+        if not self.weights or len(calls) != self.count:
+            return None
+        return sum(weight * float(calls[number].result.detach()) for number, weight in self.weights.items())
 
 
-def heads_of(calls: Sequence[LossCall], loss: Tensor, rows: int, scrutiny: Scrutiny) -> tuple[Head, ...]:
-    """Turn recorded calls into heads.
-
-    Left out: calls that cannot be lined up with the batch's rows, and those whose target the model made itself.
-    """
-    usable = {number: call for number, call in enumerate(calls) if number not in scrutiny.own_targets}
-    exact = len(calls) == 1 and _is_the_whole_loss(calls[0], loss)
-    if len(usable) > _LOOP and len({(call.function, call.input.shape) for call in usable.values()}) == 1:
-        head = _looped(list(usable.values()), rows)
-        return () if head is None else (head,)
-    heads = []
-    for number, call in usable.items():
-        head = _KNOWN[call.function](call)
-        head = head and _lined_up(_narrowed(head, scrutiny.asked.get(number)), rows)
-        if head is not None:
-            name = f"{call.name} {number + 1}" if len(usable) > 1 else ""
-            heads.append(dataclasses.replace(head, name=name, plain=head.plain if exact else ""))
-    return tuple(heads)
+def _weights(calls: Sequence[LossCall], loss: Tensor, own: set[int], inside: bool) -> dict[int, float]:
+    """The factor of each call in a loss that is linear in them; {} for any other loss."""
+    if len(calls) == 1 and not own and _is_the_whole_loss(calls[0], loss):
+        return {0: 1.0}
+    results = {n: call.result for n, call in enumerate(calls) if n not in own and call.result.requires_grad}
+    if not results or not loss.requires_grad or any(each.numel() != 1 for each in results.values()):
+        return {}
+    gradients = torch.autograd.grad(loss, list(results.values()), create_graph=True, allow_unused=True)
+    if any(each is not None and each.requires_grad for each in gradients):
+        return {}  # not linear: the factors change with the outputs
+    factors = {n: float(each.detach()) for n, each in zip(results, gradients, strict=True) if each is not None}
+    if not factors or min(factors.values()) < 0:
+        return {}
+    total = sum(factor * float(results[number].detach()) for number, factor in factors.items())
+    whole = math.isclose(total, float(loss.detach()), rel_tol=1e-5, abs_tol=1e-7)
+    return {number: factor for number, factor in factors.items() if factor > 0} if whole or inside else {}
 
 
-def _narrowed(head: Head, asked: Tensor | None) -> Head:
-    """Leave out the targets that the loss does not look at."""
-    if asked is None or head.kind not in ("classes", "binary") or tuple(asked.shape) != head.outputs.shape:
-        return head
-    looked = to_numpy(asked)
-    if head.kind == "classes":
-        looked = to_numpy(asked.any(dim=head.class_axis))
-    return dataclasses.replace(head, mask=looked if head.mask is None else looked & head.mask)
+def _asked(calls: Sequence[LossCall], loss: Tensor, own: set[int]) -> dict[int, Tensor]:
+    """A gradient of exactly zero means hand-masked (padding, weights of 0)."""
+    open_ = {number: call.input for number, call in enumerate(calls) if call.input.requires_grad and number not in own}
+    if not open_ or not loss.requires_grad:
+        return {}
+    gradients = torch.autograd.grad(loss, list(open_.values()), retain_graph=True, allow_unused=True)
+    return {number: each != 0 for number, each in zip(open_, gradients, strict=True) if each is not None}
 
 
 def _is_the_whole_loss(call: LossCall, loss: Tensor) -> bool:
     if call.result.shape != loss.shape:
         return False
     return call.result is loss or bool(torch.equal(call.result, loss))
-
-
-def _looped(calls: Sequence[LossCall], rows: int) -> Head | None:
-    """Many calls on one shape, e.g. one a time step: one head with the calls as positions."""
-    heads = [_KNOWN[call.function](call) for call in calls]
-    found = [head for head in heads if head is not None and head.outputs.shape[0] == rows]
-    if len(found) < len(calls):
-        return None
-    import numpy as np
-
-    first = found[0]
-    axis = first.class_axis % first.outputs.ndim
-    outputs = np.stack([head.outputs for head in found], axis=1)
-    masks = [head.mask for head in found]
-    return dataclasses.replace(
-        first,
-        outputs=outputs,
-        targets=np.stack([head.targets for head in found], axis=1),
-        mask=None if masks[0] is None else np.stack([each for each in masks if each is not None], axis=1),
-        class_axis=axis + 1,
-        plain="",
-    )
-
-
-def _lined_up(head: Head, rows: int) -> Head | None:
-    """Undo a flattening of (rows, positions) that happened inside the loss."""
-    size = head.outputs.shape[0]
-    if size == rows and head.targets.shape[:1] == (rows,):
-        return head
-    if size % rows or head.targets.shape[:1] != (size,):
-        return None
-    fold = (rows, size // rows)
-    axis = head.class_axis % head.outputs.ndim
-    return dataclasses.replace(
-        head,
-        outputs=head.outputs.reshape(fold + head.outputs.shape[1:]),
-        targets=head.targets.reshape(fold + head.targets.shape[1:]),
-        mask=None if head.mask is None else head.mask.reshape(fold + head.mask.shape[1:]),
-        class_axis=axis + 1,
-    )
-
-
-def _scale(call: LossCall, count: int) -> float | None:
-    """Factor between the mean over counted targets and the loss; None for a reduction with no single number."""
-    reduction = call.arguments.get("reduction")
-    if call.arguments.get("size_average") is not None or call.arguments.get("reduce") is not None:
-        return None
-    return {"mean": 1.0, "sum": float(count)}.get(str(reduction))
-
-
-def _classes(call: LossCall, domain: Any) -> Head | None:
-    if call.input.ndim < 2:
-        return None
-    outputs, targets = to_numpy(call.input), to_numpy(call.target)
-    soft = call.target.is_floating_point()
-    ignored = call.arguments.get("ignore_index", -100)
-    mask = None if soft else targets != ignored
-    if mask is not None and targets.ndim == 1 and 0 <= int(ignored or 0) < outputs.shape[1] and not mask.all():
-        # one label a row, and a real class among the ignored: its rows are to be predicted like all others
-        return Head(kind="classes", outputs=outputs, targets=targets, class_axis=1, domain=domain, loss_name=call.name)
-    counted = int(mask.sum()) if mask is not None else call.input.numel() // call.input.shape[1]
-    scale = _scale(call, counted)
-    weighted = call.arguments.get("weight") is not None or bool(call.arguments.get("label_smoothing"))
-    distributions = not soft or bool(abs(targets.sum(axis=1) - 1).max() < 1e-3)
-    plain: Plain = "" if scale is None or weighted or not counted or not distributions else "cross_entropy"
-    return Head(
-        kind="classes",
-        outputs=outputs,
-        targets=targets,
-        class_axis=1,
-        domain=domain,
-        mask=mask,
-        plain=plain,
-        scale=scale or 1.0,
-        minimum=0.0,
-        loss_name=call.name,
-    )
-
-
-def _cross_entropy(call: LossCall) -> Head | None:
-    return _classes(call, "unbounded")
-
-
-def _nll(call: LossCall) -> Head | None:
-    return _classes(call, "log_probabilities")
-
-
-def _divergence(call: LossCall) -> Head | None:
-    targets = call.target.exp() if call.arguments.get("log_target") else call.target
-    return Head(
-        kind="classes",
-        outputs=to_numpy(call.input),
-        targets=to_numpy(targets),
-        class_axis=-1,
-        domain="log_probabilities",
-        loss_name=call.name,
-    )
-
-
-def _margin(call: LossCall) -> Head | None:
-    return Head(
-        kind="classes", outputs=to_numpy(call.input), targets=to_numpy(call.target), class_axis=1, loss_name=call.name
-    )
-
-
-def _elementwise(kind: Any, plain: Plain, domain: Any = "unbounded", minimum: float | None = 0.0) -> Any:
-    def head(call: LossCall) -> Head | None:
-        targets = to_numpy(call.target)
-        scale = _scale(call, targets.size)
-        weights = ("weight", "pos_weight")
-        same_shape = call.input.shape == call.target.shape
-        bare = scale is not None and same_shape and all(call.arguments.get(name) is None for name in weights)
-        outputs = to_numpy(call.input)
-        return Head(
-            kind=kind,
-            outputs=outputs,
-            targets=_shaped(targets, outputs),
-            domain=domain,
-            plain=plain if bare else "",
-            scale=scale or 1.0,
-            minimum=minimum,
-            loss_name=call.name,
-        )
-
-    return head
-
-
-def _shaped(targets: Any, outputs: Any) -> Any:
-    """Targets in the outputs' shape where they are the same numbers, (N,) beside (N, 1)."""
-    return targets.reshape(outputs.shape) if targets.size == outputs.size else targets
-
-
-def _poisson(call: LossCall) -> Head | None:
-    rate = call.input.exp() if call.arguments.get("log_input", True) else call.input
-    return Head(kind="values", outputs=to_numpy(rate), targets=to_numpy(call.target), loss_name=call.name)
-
-
-def _signs(call: LossCall) -> Head | None:
-    """Losses whose labels are -1 and +1."""
-    targets = (to_numpy(call.target) > 0).astype(float)
-    return Head(kind="binary", outputs=to_numpy(call.input), targets=targets, loss_name=call.name)
-
-
-_KNOWN: dict[Callable[..., Any], Callable[[LossCall], Head | None]] = {
-    F.cross_entropy: _cross_entropy,
-    F.nll_loss: _nll,
-    F.kl_div: _divergence,
-    F.multi_margin_loss: _margin,
-    F.binary_cross_entropy: _elementwise("binary", "binary_cross_entropy", "probabilities"),
-    F.binary_cross_entropy_with_logits: _elementwise("binary", "binary_cross_entropy"),
-    F.multilabel_soft_margin_loss: _elementwise("binary", ""),
-    F.soft_margin_loss: _signs,
-    F.mse_loss: _elementwise("values", "squared_error"),
-    F.l1_loss: _elementwise("values", "absolute_error"),
-    F.smooth_l1_loss: _elementwise("values", ""),
-    F.huber_loss: _elementwise("values", ""),
-    F.gaussian_nll_loss: _elementwise("values", "", minimum=None),
-    F.poisson_nll_loss: _poisson,
-}

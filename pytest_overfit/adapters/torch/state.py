@@ -6,8 +6,10 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -51,6 +53,20 @@ def guard() -> Iterator[None]:
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
             torch.set_float32_matmul_precision(precision)
             torch.autograd.set_detect_anomaly(anomaly)
+
+
+def generators() -> tuple[object, ...]:
+    """Where every generator stands: differs before and after something random was drawn."""
+    accelerators = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    accelerators += [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else []
+    states = [torch.get_rng_state(), *accelerators]
+    numpy_state = np.random.get_state(legacy=False)["state"]
+    return (
+        random.getstate(),
+        numpy_state["key"].tobytes(),
+        numpy_state["pos"],
+        *(each.numpy().tobytes() for each in states),
+    )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,108 @@
+"""One pass through the user's model and loss, as the user's own loop makes it.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+# the tree functions are not in the documented API, but the only ones that rebuild a library's own output classes
+from torch.utils import _pytree as pytree
+
+from pytest_overfit.adapters.torch import checks
+from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
+
+if TYPE_CHECKING:
+    from pytest_overfit.core.case import Case
+    from pytest_overfit.data.batch import Batch
+
+
+def tensors(tree: Any) -> list[torch.Tensor]:
+    """The tensors in a model's output, in order."""
+    return [each for each in pytree.tree_leaves(tree) if isinstance(each, torch.Tensor)]
+
+
+class Forward:
+    """Calls the model on the batch, and the loss on what it answers."""
+
+    def __init__(self, case: Case, model: nn.Module, batch: Batch) -> None:
+        self.case, self.model, self.batch = case, model, batch
+        self.device = next((each.device for each in model.parameters()), torch.device("cpu"))
+        self._unpacked = self._unpacking(batch.x)
+        #: the loss inside the user's own step, once it has been seen
+        self.captured: LossCall | None = None
+
+    @property
+    def loss_is_inside(self) -> bool:
+        """The model computes its own loss while it answers."""
+        return self.case.loss is None and self.case.step is None
+
+    @property
+    def has_loss(self) -> bool:
+        """The loss can be computed apart from a step."""
+        return self.case.step is None or self.case.loss is not None or self.captured is not None
+
+    def call(self, x: Any) -> Any:
+        """The model's answer."""
+        with self._autocast():
+            if self._unpacked is dict:
+                return self.model(**x)
+            if self._unpacked is tuple:
+                return self.model(*x)
+            return self.model(x)
+
+    def _unpacking(self, x: Any) -> type | None:
+        """How `forward` takes the inputs: a dict as keywords, a tuple as arguments, or the whole as its one."""
+        if isinstance(x, dict) and self._takes(x):
+            return dict
+        return tuple if isinstance(x, (tuple, list)) and self._takes(len(x)) else None
+
+    def _takes(self, given: Any) -> bool:
+        """True if `forward` takes these names, or this many arguments."""
+        forward = getattr(self.model, "_orig_mod", self.model).forward  # a compiled module wraps the user's
+        try:
+            signature = inspect.signature(forward)
+            signature.bind(*([None] * given)) if isinstance(given, int) else signature.bind(**given)
+        except TypeError:
+            return False
+        return True
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.case.autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.case.autocast))
+
+    def loss(self, outputs: Any, y: Any) -> torch.Tensor:
+        """The user's loss."""
+        with self._autocast():
+            if self.captured is not None:
+                return self.captured.again(outputs, y)  # type: ignore[no-any-return]
+            if self.case.loss is None:
+                return checks.loss_of_outputs(outputs, self.case)
+            return self.case.loss(outputs, y)  # type: ignore[no-any-return]
+
+    def quiet(self) -> Any:
+        """A forward pass without gradients; with them where the model differentiates inside itself."""
+        try:
+            with torch.no_grad():
+                return self.call(self.batch.x)
+        except RuntimeError:
+            with torch.enable_grad():
+                return self.call(self.batch.x)
+
+    def watched(self, quiet: bool, refuse: Any = None) -> tuple[Any, torch.Tensor | None, list[LossCall]]:
+        """Outputs, loss (None: only the user's step knows it) and the loss functions it was made of."""
+        inside = LossCalls(before=refuse)
+        with inside if self.loss_is_inside else contextlib.nullcontext():
+            outputs = self.quiet() if quiet else self.call(self.batch.x)
+        if not self.has_loss:
+            return outputs, None, []
+        with LossCalls(before=refuse) as seen, torch.set_grad_enabled(not quiet):
+            loss = self.loss(outputs, self.batch.y)
+        return outputs, loss, inside.calls if self.loss_is_inside else seen.calls
