@@ -151,6 +151,15 @@ class FakeLearner:
         loss, gradient = self._loss(outputs[0])
         return loss, [gradient]
 
+    def heads_for(self, outputs: Sequence[Array]) -> tuple[Head, ...]:
+        return ()
+
+    def shared_outputs(self) -> Sequence[int]:
+        return (0,)
+
+    def loss_needs_targets(self) -> bool:
+        return True
+
     def blinded(self) -> FakeLearner:
         fresh = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return FakeLearner(**{**fresh, "way": lambda step: 0.0, "modes": {}})

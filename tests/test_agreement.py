@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_overfit.adapters.base import Head
-from pytest_overfit.measures.agreement import agreements, inferred_head, padding
+from pytest_overfit.measures.agreement import agreements, padding
+from pytest_overfit.measures.guess import inferred_heads
 
 ROWS = np.arange(6)
 
@@ -128,26 +129,26 @@ def test_missing_targets_are_left_out() -> None:
 
 class TestGuessing:
     def test_integer_targets_and_one_more_axis_are_classes(self) -> None:
-        head = inferred_head([np.zeros((6, 3))], [np.zeros(6, int)], None)
+        (head,) = inferred_heads([np.zeros((6, 3))], [np.zeros(6, int)], None)
         assert head is not None
         assert head.kind == "classes"
 
     def test_predicted_labels_are_compared_as_they_are(self) -> None:
         y = np.array([3, 1, 4, 1, 5, 9])
-        head = inferred_head([y], [y], None)
+        (head,) = inferred_heads([y], [y], None)
         assert head is not None
         assert agreements([head], ROWS)[0].value == 1.0
 
     def test_floats_of_one_shape_are_values(self) -> None:
-        head = inferred_head([np.zeros((6, 1))], [np.linspace(0, 1, 6)], None)
+        (head,) = inferred_heads([np.zeros((6, 1))], [np.linspace(0, 1, 6)], None)
         assert head is not None
         assert head.kind == "values"
 
     def test_zeros_and_ones_are_binary(self) -> None:
-        head = inferred_head([np.full((6, 1), 0.4)], [np.array([0.0, 1, 0, 1, 1, 1])], None)
+        (head,) = inferred_heads([np.full((6, 1), 0.4)], [np.array([0.0, 1, 0, 1, 1, 1])], None)
         assert head is not None
         assert (head.kind, head.domain) == ("binary", "probabilities")
 
     def test_other_shapes_are_no_guess(self) -> None:
-        assert inferred_head([np.zeros((6, 3))], [np.zeros((6, 2))], None) is None
-        assert inferred_head([np.zeros((6, 3)), np.zeros(6)], [np.zeros(6)], None) is None
+        assert inferred_heads([np.zeros((6, 3))], [np.zeros((6, 2))], None) == []
+        assert inferred_heads([np.zeros((6, 3)), np.zeros(6)], [np.zeros(6)], None) == []

@@ -78,7 +78,6 @@ def test_a_limit_can_be_written_for_one_probe() -> None:
         ({"steps": "300"}, "call: steps='300', but a whole number is wanted"),
         ({"steps": 2.5}, "call: steps=2.5, but a whole number is wanted"),
         ({"steps": True}, "call: steps=True, but a whole number is wanted"),
-        ({"steps": None}, "call: steps=None, but a whole number is wanted"),
         ({"steps": -1}, "call: steps=-1, but a whole number of 0 or more is wanted"),
         ({"steps": 0}, "call: steps=0, but at least 1 step is wanted"),
         ({"max_loss_ratio": "5%"}, "call: max_loss_ratio='5%', but a number is wanted"),

@@ -80,6 +80,8 @@ class ParameterFacts:
     unchanged: tuple[str, ...] = ()
     #: how many trainable parameters (tensors) there are
     tensors: int = 0
+    #: |change since the start| / |start|, over all trainable parameters together; None: not measured
+    moved: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,15 @@ class Learner(Protocol):
 
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         """The data term with `outputs` in place of the model's, and its gradient; None: cannot be substituted."""
+
+    def heads_for(self, outputs: Sequence[Array]) -> tuple[Head, ...]:
+        """The heads of the loss with `outputs` in place of the model's; empty where they cannot be substituted."""
+
+    def shared_outputs(self) -> Sequence[int]:
+        """For each output the first one that is the same function of another input (siamese nets), else itself."""
+
+    def loss_needs_targets(self) -> bool:
+        """False where the loss is made of the inputs alone: there are no targets, or a step does not look at them."""
 
     def blinded(self) -> Learner:
         """A new learner from the same factory and seed whose inputs are row 0 repeated; targets as they are."""

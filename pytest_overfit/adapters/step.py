@@ -9,12 +9,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pytest_overfit.adapters.base import Mode, ParameterFacts, Reading, RunningStatistics
+from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.state import preserved
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import leaves, map_leaves, to_numpy
+from pytest_overfit.data.targets import step_needs_targets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,6 +100,16 @@ class StepLearner:
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         del outputs
         return None
+
+    def heads_for(self, outputs: Sequence[Array]) -> tuple[Head, ...]:
+        del outputs
+        return ()
+
+    def shared_outputs(self) -> Sequence[int]:
+        return range(len(self.read("fit").outputs))
+
+    def loss_needs_targets(self) -> bool:
+        return step_needs_targets(self.case, self.batch, self._rebuild)
 
     def blinded(self) -> StepLearner:
         x = map_leaves(self.batch.x, lambda leaf: leaf[[0] * self.batch.rows])

@@ -10,8 +10,6 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_overfit.measures.links import simplex_axis
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -219,53 +217,3 @@ def _near_rows(error: Array, spread: Array) -> float:
     mean_spread = spread.sum(axis=1).mean()
     allowed = np.maximum(spread.sum(axis=1), 0.05 * mean_spread)
     return float((error.sum(axis=1) <= allowed).mean())
-
-
-def inferred_head(outputs: Sequence[Array], targets: Sequence[Array], task: str | None) -> Head | None:
-    """Guess what an unrecognised loss predicts, from shapes and dtypes, or from the declared task."""
-    import numpy as np
-
-    from pytest_overfit.adapters.base import Head
-
-    if len(outputs) != 1 or len(targets) != 1 or outputs[0].shape[:1] != targets[0].shape[:1]:
-        return None
-    output, target = outputs[0], targets[0]
-    if output.dtype.kind in "iu" and target.dtype.kind in "iu" and output.size == target.size:  # labels already
-        kinds, both = np.unique(np.stack([output.ravel(), target.ravel()]), return_inverse=True)
-        said, true = both.reshape(2, *target.shape)
-        return Head(kind="classes", outputs=np.eye(max(2, len(kinds)))[said], targets=true)
-    inside = bool(((output >= 0) & (output <= 1)).all())
-    axis = _class_axis(output.shape, target.shape)
-    one_hot = (
-        output.shape == target.shape
-        and output.ndim > 1
-        and output.shape[-1] > 1
-        and simplex_axis(target.astype(float)) is not None
-    )
-    labels = task in ("multiclass", "language_model", "segmentation") or (task is None and target.dtype.kind in "iu")
-    if labels and axis is not None:
-        return Head(kind="classes", outputs=output, targets=target, class_axis=axis)
-    if task in (None, "multiclass") and one_hot:
-        return Head(kind="classes", outputs=output, targets=target, class_axis=-1)
-    if output.size != target.size:
-        return None
-    zeros_and_ones = bool(np.isin(target, (0, 1)).all())
-    if task in ("binary", "multilabel") or (task is None and zeros_and_ones):
-        return Head(
-            kind="binary",
-            outputs=output,
-            targets=target.astype(float),
-            domain="probabilities" if inside else "unbounded",
-        )
-    if task == "regression" or (task is None and np.issubdtype(target.dtype, np.floating)):
-        return Head(kind="values", outputs=output, targets=target)
-    return None
-
-
-def _class_axis(output: tuple[int, ...], target: tuple[int, ...]) -> int | None:
-    """Which axis of the outputs holds the classes: the one that the targets lack."""
-    if len(output) == len(target) + 1:
-        for axis in (len(output) - 1, 1):
-            if output[:axis] + output[axis + 1 :] == target and output[axis] > 1:
-                return axis
-    return None

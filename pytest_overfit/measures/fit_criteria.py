@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from pytest_overfit.measures.agreement import Agreement
-from pytest_overfit.measures.reference import Reference
+from pytest_overfit.measures.reference import SCORE_ALONE, Reference
 
 #: reference losses nearer to each other than this share of their size cannot tell anything
 _SAME = 1e-6
@@ -66,7 +66,9 @@ def loss_ratio(loss: float | None, reference: Reference) -> float:
 def allowed(agreement: Agreement, limits: FitLimits) -> float:
     """The limit of one agreement, contradictions in the batch taken off."""
     limit = float(getattr(limits, LIMIT_OF[agreement.measure]))
-    return limit if agreement.measure == "worst_column" else limit * agreement.best
+    if agreement.measure == "worst_column":
+        return agreement.best + limit * (1.0 - agreement.best)
+    return limit * agreement.best
 
 
 def agrees(agreement: Agreement, limits: FitLimits) -> bool:
@@ -93,6 +95,8 @@ def fits(loss: float | None, agreements: Sequence[Agreement], reference: Referen
     """True if loss and predictions are where a model that memorised the batch has them."""
     if loss is None or not math.isfinite(loss) or not all(agrees(each, limits) for each in agreements):
         return False
+    if reference.how == SCORE_ALONE:
+        return bool(agreements)
     if reference.best is None:
         return clears_margin(loss, agreements, reference)
     ratio = loss_ratio(loss, reference)

@@ -12,6 +12,9 @@ from typing import Any
 from pytest_overfit.core.verdict import Finding
 
 _MOST_FACTS = 3
+
+#: training that moves the weights by less than this share of their size cannot have changed what the model says
+_HARDLY = 1e-4
 _MOST_NAMES = 3
 
 
@@ -38,13 +41,17 @@ def references(measured: Mapping[str, Any]) -> list[Finding]:
     return found + [Finding(name="remark", value=None, message=each) for each in measured["remarks"]]
 
 
-def facts(measured: Mapping[str, Any], ratio: float) -> list[Finding]:
-    """What is known about the cause at no extra cost; nothing for a model that fits."""
+def facts(measured: Mapping[str, Any], ratio: float, trains_only: bool = False) -> list[Finding]:
+    """What is known about the cause at no extra cost; nothing for a model that fits.
+
+    `trains_only`: it fits in train mode, so its outputs do depend on the input.
+    """
     if measured["stop"] == "fits":
         return []
     hints = [
         _unmoved(measured["parameters"]),
-        _standing_at_constant(ratio),
+        _hardly_moved(measured),
+        None if trains_only or _hardly_moved(measured) else _standing_at_constant(ratio),
         _rising(measured["losses"]),
         _without_gradient(measured["parameters"]),
         _no_trainable(measured["parameters"]),
@@ -63,6 +70,15 @@ def _unmoved(parameters: Mapping[str, Any]) -> str | None:
     if not names:
         return None
     return f"{len(names)} of {parameters['tensors']} trainable parameters never changed: {_names(names)}"
+
+
+def _hardly_moved(measured: Mapping[str, Any]) -> str | None:
+    moved = measured["parameters"].get("moved")
+    if moved is None or not 0 < moved < _HARDLY:
+        return None
+    return (
+        f"the parameters moved by {moved:.1e} of their size in {measured['steps']} steps: is the learning rate right?"
+    )
 
 
 def _without_gradient(parameters: Mapping[str, Any]) -> str | None:

@@ -19,15 +19,18 @@ from pytest_overfit.measures.fit_criteria import (
     agrees,
     allowed,
     can_tell,
-    clears_margin,
     fits,
     loss_ratio,
     margin,
 )
 from pytest_overfit.measures.fit_evaluation import Evaluation
-from pytest_overfit.measures.fit_words import agreements_of, needs, score_words
-from pytest_overfit.measures.reference import Reference
-from pytest_overfit.measures.trend import NOTHING, TRICKLE, WINDOW, Trend, trend
+from pytest_overfit.measures.fit_progress import Progress, point_of
+from pytest_overfit.measures.fit_words import needs, score_words
+from pytest_overfit.measures.reference import SCORE_ALONE, Reference
+from pytest_overfit.measures.trend import TRICKLE, Trend
+
+#: a ratio beyond this says nothing more
+_FAR = 10.0
 
 
 def judge_fit(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
@@ -42,6 +45,13 @@ def _inconclusive(why: str, findings: Sequence[Finding]) -> Judgement:
     return Judgement(outcome="inconclusive", summary=f"cannot tell: {why}", findings=(batch, *findings))
 
 
+def _telling(refuted: Sequence[Finding]) -> Finding:
+    """The finding that explains the first one, where there is such: it makes the summary."""
+    explains = {"loss_ratio": "train_mode_loss", "loss": "train_mode_loss", "eval_mode_loss": "eval_forwards_agree"}
+    wanted = explains.get(refuted[0].name)
+    return next((each for each in refuted if each.name == wanted), refuted[0])
+
+
 class _Judge:
     """One measured run beside its limits."""
 
@@ -49,31 +59,32 @@ class _Judge:
         self.measured, self.limits, self.values = measured, limits, limits.values
         reference = measured["reference"]
         self.reference = Reference(constant=reference["constant"], best=reference["best"], how=reference["how"])
-        self.points = measured["points"]
+        self.points = [point_of(each) for each in measured["points"]]
         self.last = self.points[-1]
-        self.scores = agreements_of(self.last)
-        self.ratio = loss_ratio(self.last["loss"], self.reference)
+        self.scores = self.last.agreements
+        self.ratio = loss_ratio(self.last.loss, self.reference)
+        self.progress = Progress(self.points, self.reference, self.values)
 
     def judgement(self) -> Judgement:
         evaluation = Evaluation(self.measured, self.reference, self.values).findings()
         findings = (*self._loss_findings(), *self._agreement_findings(), *evaluation)
-        facts = fit_facts.facts(self.measured, self.ratio)
+        trains_only = any(each.name == "train_mode_loss" and each.outcome == "failed" for each in findings)
+        facts = fit_facts.facts(self.measured, self.ratio, trains_only)
         references = fit_facts.references(self.measured)
         everything = (*findings, *references, *facts)
         refuted = [each for each in findings if each.outcome == "failed"]
         if refuted:
-            return Judgement(outcome="failed", summary=refuted[0].message, findings=everything)
+            return Judgement(outcome="failed", summary=_telling(refuted).message, findings=everything)
         open_ = [each for each in findings if each.outcome == "inconclusive"]
         if open_:
             return Judgement(outcome="inconclusive", summary=open_[0].message, findings=everything)
         return Judgement(outcome="passed", summary=self._passed_summary(), findings=everything)
 
     def _passed_summary(self) -> str:
-        shown = [
-            f"{each.name.replace('_', ' ')} {each.value:.3g}" for each in self.scores if each.measure != "near_rows"
-        ]
+        beside = [each for each in self.scores if each.measure != "near_rows"]
+        shown = [f"{each.name.replace('_', ' ')} {each.value:.3g}" for each in beside or self.scores]
         score = ", ".join(shown) or "agreement: not measured"
-        loss = f"loss ratio {self.ratio:.2g}" if math.isfinite(self.ratio) else f"loss {self.last['loss']:.4g}"
+        loss = f"loss ratio {self.ratio:.2g}" if math.isfinite(self.ratio) else f"loss {self.last.loss:.4g}"
         return f"memorised {self.measured['rows']} rows in {self.measured['steps']} steps: {loss}, {score}"
 
     # ------------------------------------------------------------------- loss
@@ -87,9 +98,9 @@ class _Judge:
             return [self._loss_finding("failed", f"no parameter changed in {steps} steps: nothing is trained")]
         if self.measured["stop"] == "non_finite":
             return [self._non_finite()]
-        if not can_tell(self.reference):
+        if not can_tell(self.reference) and not (self.reference.how == SCORE_ALONE and self.scores):
             return [self._cannot_tell()]
-        if fits(self.last["loss"], self.scores, self.reference, self.values):
+        if fits(self.last.loss, self.scores, self.reference, self.values):
             return [self._fitted()]
         return [self._unfitted()]
 
@@ -105,7 +116,7 @@ class _Judge:
         if self.reference.best is None:
             return Finding(
                 name="loss",
-                value=self.last["loss"],
+                value=self.last.loss,
                 limit=self.reference.constant,
                 relation="<=",
                 outcome=outcome,
@@ -126,7 +137,7 @@ class _Judge:
         minimum = self.measured.get("minimum")
         if not minimum:
             return None
-        lowest = min((each["loss"] for each in self.points if math.isfinite(each["loss"])), default=math.inf)
+        lowest = min((each.loss for each in self.points if math.isfinite(each.loss)), default=math.inf)
         constant = self.reference.constant or 0.0
         if lowest >= minimum["value"] - 1e-4 * max(1.0, abs(constant)):
             return None
@@ -151,7 +162,7 @@ class _Judge:
         losses = self.measured["losses"]
         step = next((number for number, each in enumerate(losses, 1) if not math.isfinite(each)), len(losses))
         value = losses[step - 1] if losses else math.nan
-        shown = value if not math.isfinite(value) else self.last["loss"]
+        shown = value if not math.isfinite(value) else self.last.loss
         return Finding(
             name="first_non_finite_step",
             value=step,
@@ -160,8 +171,13 @@ class _Judge:
         )
 
     def _cannot_tell(self) -> Finding:
-        if self.reference.constant is None:
-            why = "even an output that ignores the input makes this loss fall without limit"
+        if self.reference.how == SCORE_ALONE:
+            why = (
+                "the loss is made of the inputs alone, so a model that ignores them has another task, and no score was "
+                "measured; give score=, or loss= on the model's outputs"
+            )
+        elif self.reference.constant is None:
+            why = "even an output that ignores the input makes this loss fall without limit; give score="
         else:
             why = f"the best constant output reaches loss {self.reference.constant:.4g}, as low as any free outputs do"
             why += self._shapes()
@@ -182,7 +198,7 @@ class _Judge:
     def _unfitted(self) -> Finding:
         """The loss or the predictions are not there: is it still on its way?"""
         steps = self.measured["steps"]
-        slow = [self._trend(criterion) for criterion in self._open_criteria()]
+        slow = self.progress.trends()
         where = self._where()
         if self.measured["stop"] == "budget":
             return self._loss_finding("inconclusive", f"the budget was spent at step {steps} ({where})")
@@ -198,13 +214,21 @@ class _Judge:
     def _where(self) -> str:
         wrong = [each for each in self.scores if not agrees(each, self.values)]
         if math.isfinite(self.ratio) and self.ratio > self.values.max_loss_ratio:
-            return f"loss at {self.ratio:.2f} of the constant's"
+            return (
+                f"loss at {self.ratio:.2f} of the constant's" if self.ratio < _FAR else "loss far above the constant's"
+            )
         if wrong:
             return score_words(wrong[0])
-        return f"loss at {self.last['loss']:.4g}"
+        loss, least = self.last.loss, margin(self.scores, self.reference)
+        if self.reference.best is None and math.isfinite(least) and self.reference.constant is not None:
+            wanted = self.reference.constant - least
+            return (
+                f"loss {loss:.4g}, where a constant output has {self.reference.constant:.4g} and {wanted:.4g} is wanted"
+            )
+        return f"loss at {loss:.4g}"
 
     def _standing(self, slow: Sequence[Trend]) -> str:
-        first, last = self.points[0]["loss"], self.last["loss"]
+        first, last = self.points[0].loss, self.last.loss
         if math.isfinite(first) and last > first:
             return "risen"
         return (
@@ -212,44 +236,6 @@ class _Judge:
             if slow and all(each.significant and each.fall > TRICKLE / 10 for each in slow)
             else "standing still"
         )
-
-    def _open_criteria(self) -> list[str]:
-        names = [each.name for each in self.scores if not agrees(each, self.values)]
-        if not math.isfinite(self.ratio) or self.ratio > self.values.max_loss_ratio:
-            names.append("loss_ratio")
-        return names
-
-    def _trend(self, criterion: str) -> Trend:
-        """Trend of one unmet criterion; shares move in jumps, so the loss stands in for them."""
-        steps = [each["step"] for each in self.points]
-        goal = self.values.max_loss_ratio
-        if criterion.startswith("worst_column"):
-            curves = [{score.name: score.value for score in agreements_of(each)} for each in self.points]
-            return trend(steps, [curve.get(criterion, math.nan) for curve in curves], goal)
-        if self.reference.best is None:
-            return self._trend_to_margin(criterion, steps)
-        ratios = [loss_ratio(each["loss"], self.reference) for each in self.points]
-        if criterion != "loss_ratio" and self.ratio <= goal:
-            return self._jumps(criterion)
-        return trend(steps, ratios, goal)
-
-    def _trend_to_margin(self, criterion: str, steps: Sequence[int]) -> Trend:
-        """Where the loss has no lower bound: on a scale on which the constant's is 2 and the margin below it is 1."""
-        unit = margin(self.scores, self.reference)
-        if not unit > 0 or self.reference.constant is None:
-            return NOTHING
-        if criterion != "loss_ratio" and clears_margin(self.last["loss"], self.scores, self.reference):
-            return self._jumps(criterion)
-        return trend(steps, [2.0 + (each["loss"] - self.reference.constant) / unit for each in self.points], 1.0)
-
-    def _jumps(self, criterion: str) -> Trend:
-        """A score that lags behind a loss that is where it should be: it counts as moving if it still improves."""
-        window = [each for each in self.points if each["step"] >= self.last["step"] * (1 - WINDOW)]
-        first, last = (
-            next((score.value for score in agreements_of(each) if score.name == criterion), math.nan)
-            for each in (window[0], window[-1])
-        )
-        return Trend(0.0, True, None, fall=1.0) if last > first else NOTHING
 
     def _floor_is_unknown(self) -> bool:
         return bool(self.measured["control"]) and self.ratio <= UNKNOWN_FLOOR

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
+#: how references are found where outputs cannot be substituted: the same factory, trained on inputs that are all alike
+BLINDED = "blinded run"
+
+#: how where the loss is made of the inputs alone, so that blinding them would change the task: not at all
+SCORE_ALONE = "none: the loss is made of the inputs alone, so the score decides"
+
 #: constant and best loss nearer than this share of what the search gained over its start are the same
 _ALIKE = 1e-9
 
@@ -51,8 +57,13 @@ def optimised(learner: Learner, reading: Reading, groups: Array) -> Reference | 
         return None
     if learner.loss_and_gradient(outputs) is None:
         return None
+    leaders = learner.shared_outputs()
     candidates = candidate_links(outputs, {head.domain for head in reading.heads})
-    found = [reference for links in candidates if (reference := _search(learner, outputs, groups, links)) is not None]
+    found = [
+        reference
+        for links in candidates
+        if (reference := _search(learner, outputs, groups, links, leaders)) is not None
+    ]
     # a loss meant for distributions can be cheated outside of them: it falls below 0, or stops telling rows apart
     sound = [each for each in found if each.best is not None and -1e-6 <= each.best < (each.constant or 0.0) - 1e-6]
     for each in (*sound, *reversed(found)):
@@ -60,14 +71,16 @@ def optimised(learner: Learner, reading: Reading, groups: Array) -> Reference | 
     return Reference(constant=None, best=None, how="optimised outputs under the loss itself")
 
 
-def _search(learner: Learner, outputs: Sequence[Array], groups: Array, links: Sequence[Link]) -> Reference | None:
+def _search(
+    learner: Learner, outputs: Sequence[Array], groups: Array, links: Sequence[Link], leaders: Sequence[int]
+) -> Reference | None:
     import numpy as np
 
     same = np.zeros_like(groups)
-    constant = _minimum(learner, outputs, same, links)
+    constant = _minimum(learner, outputs, same, links, leaders)
     if not (constant.valid and constant.bounded):
         return None
-    best = _minimum(learner, outputs, groups, links)
+    best = _minimum(learner, outputs, groups, links, range(len(outputs)))
     shapes = [each.shape[1:] for each in outputs]
     found = _split(best.point, int(groups.max()) + 1, shapes)
     free = tuple(link.out(z[groups]) for link, z in zip(links, found, strict=True))
@@ -83,7 +96,10 @@ def _search(learner: Learner, outputs: Sequence[Array], groups: Array, links: Se
     return Reference(constant=constant.value + 0.0, best=floor + 0.0, how=how, best_outputs=free)
 
 
-def _minimum(learner: Learner, outputs: Sequence[Array], groups: Array, links: Sequence[Link]) -> Minimum:
+def _minimum(
+    learner: Learner, outputs: Sequence[Array], groups: Array, links: Sequence[Link], leaders: Sequence[int]
+) -> Minimum:
+    """`leaders`: for each output the one whose values it shares, itself if it is free."""
     import numpy as np
 
     count = int(groups.max()) + 1
@@ -98,6 +114,7 @@ def _minimum(learner: Learner, outputs: Sequence[Array], groups: Array, links: S
 
     def function(point: Array) -> tuple[float, Array]:
         free = _split(point, count, shapes)
+        free = [free[leader] for leader in leaders]
         shown = [link.out(z) for link, z in zip(links, free, strict=True)]
         answer = learner.loss_and_gradient([each[groups] for each in shown])
         if answer is None:  # the loss refused these outputs: a wall for the line search
@@ -108,6 +125,10 @@ def _minimum(learner: Learner, outputs: Sequence[Array], groups: Array, links: S
             tied = np.zeros_like(out)
             np.add.at(tied, groups, gradient)
             back.append(link.pull(out, tied).ravel())
+        for number, leader in enumerate(leaders):
+            if leader != number:
+                back[leader] = back[leader] + back[number]
+                back[number] = np.zeros_like(back[number])
         return value, np.concatenate(back)
 
     return minimise(function, np.concatenate([each.ravel() for each in first]))

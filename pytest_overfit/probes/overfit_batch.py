@@ -15,7 +15,8 @@ from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.measures.evaluation import both_at_once, eval_forwards_agree, rows_stand_alone, unsuitable
 from pytest_overfit.measures.fit_criteria import fits
 from pytest_overfit.measures.fit_judgement import judge_fit
-from pytest_overfit.measures.fitting import Fit, Point, Run
+from pytest_overfit.measures.fit_progress import Point, Progress
+from pytest_overfit.measures.fitting import Fit, Run
 from pytest_overfit.measures.reference import Reference
 from pytest_overfit.measures.ties import tied_rows
 from pytest_overfit.probes.base import Bench
@@ -28,12 +29,17 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
+#: optimizer steps where nobody says how many, and how far a run may go on that is projected to fit
+STEPS, MOST_STEPS = 500, 1000
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OverfitBatchLimits:
     """Limits of `overfit_batch`."""
 
-    #: optimizer steps at most. BatchNorm nets need 3 to 30, small MLPs and CNNs 30 to 200, language models 300
-    steps: int = 500
+    #: optimizer steps at most. BatchNorm nets need 3 to 30, small MLPs and CNNs 30 to 200, language models 300.
+    #: None: 500, and up to 1,000 for a run that is projected to fit by then (per-pixel targets often need 550 to 650)
+    steps: int | None = None
     #: (loss - best_loss) / (constant_loss - best_loss). Over 160 faulty and 192 healthy programs, 0.05 together with
     #: the agreement below failed no healthy one; for squared error it is 1 - R2
     max_loss_ratio: float = 0.05
@@ -47,7 +53,7 @@ class OverfitBatchLimits:
     budget: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
+        if self.steps is not None and self.steps < 1:
             raise CaseError(f"steps={self.steps}, but at least 1 step is wanted")
         if not 0 < self.max_loss_ratio < 1:
             raise CaseError(
@@ -89,16 +95,20 @@ class OverfitBatch:
         if why_not is not None:
             return {"framework": learner.framework, "steps": 0, "losses": [], "unsuitable": why_not}
         fit = Fit(learner, bench.case.task, f"Case {bench.case.name!r}:")
-        start = bench.clock()
+        start, steps = bench.clock(), limits.steps or STEPS
 
         def proceed(step: int, loss: float) -> bool:
-            bench.progress(step, limits.steps, loss)
+            bench.progress(step, steps, loss)
             return limits.budget is None or bench.clock() - start < limits.budget
 
         def fitting(point: Point, reference: Reference) -> bool:
             return fits(point.loss, point.agreements, reference, limits)
 
-        run = fit.run(limits.steps, fitting, proceed)
+        def longer(run: Run) -> int:
+            end = Progress(run.points, run.reference, limits).fits_by()
+            return MOST_STEPS - STEPS if limits.steps is None and end is not None and end <= MOST_STEPS else 0
+
+        run = fit.run(steps, fitting, proceed, longer)
         return {**_measured(fit, run), **_evaluation(fit, run, lambda point: fitting(point, run.reference), together)}
 
     def judge(self, measured: Mapping[str, Any], limits: Resolved[OverfitBatchLimits]) -> Judgement:
@@ -160,20 +170,15 @@ def _evaluation(fit: Fit, run: Run, fitted: Callable[[Point], bool], together: b
         modes[mode] = {"loss": point.loss, "agreements": [dataclasses.asdict(each) for each in point.agreements]}
         return fitted(point)
 
-    def fits_in(mode: Mode) -> bool:
-        reading = learner.read(mode)
-        good = fits_at(mode, fit.point(0, reading))
-        modes[mode]["loss"] = reading.loss
-        return good
-
     evaluated = learner.read("eval")
-    well, trained = fits_at("fit", run.points[-1]), fits_in("train")
-    also_evaluated = fits_at("eval", fit.point(0, evaluated))
-    modes["eval"]["loss"] = evaluated.loss
+    well, trained = fits_at("fit", run.points[-1]), fits_at("train", fit.read(0, "train"))
+    also_evaluated = fits_at("eval", fit.read(0, "eval") if learner.samples else fit.point(0, evaluated))
+    if evaluated.loss is None:
+        modes["eval"]["loss"] = None
     found: dict[str, Any] = {"modes": modes, "statistics": []}
     if well and not also_evaluated and evaluated.loss is not None:
         found["statistics"] = [dataclasses.asdict(each) for each in learner.statistics()]
-        if not fits_in("reestimated"):
+        if not fits_at("reestimated", fit.read(0, "reestimated")):
             modes["eval_parts_at"] = differ("fit", "reestimated") or differ("fit", "eval")
     elif trained and not well:
         modes["train_parts_at"] = differ("fit", "train")

@@ -90,8 +90,13 @@ def step_scheduler(scheduler: Any, loss: torch.Tensor) -> None:
 
 
 def loss_of_outputs(outputs: Any, case: Case) -> torch.Tensor:
-    """The loss that a model computes itself, `outputs.loss` or `outputs["loss"]`."""
+    """The loss that a model computes itself: `outputs.loss`, `outputs["loss"]`, or the one number among its outputs."""
     loss = outputs.get("loss") if hasattr(outputs, "get") else getattr(outputs, "loss", None)
+    if not isinstance(loss, torch.Tensor) and isinstance(outputs, (torch.Tensor, tuple, list)):
+        parts = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+        numbers = [each for each in parts if isinstance(each, torch.Tensor) and each.numel() == 1]
+        numbers = [each for each in numbers if each.is_floating_point()]
+        loss = numbers[0] if len(numbers) == 1 else None
     if not isinstance(loss, torch.Tensor):
         raise CaseError(
             f"Case {case.name!r}: it has no loss, and the model's output ({describe(outputs)}) carries none; write "

@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -34,7 +35,14 @@ def parameter_facts(model: nn.Module, start: Mapping[str, Tensor]) -> ParameterF
             name for name, each in trainable if each.grad is None or not bool(_dense(each.grad).any())
         ),
         unchanged=tuple(name for name, each in trainable if name in start and torch.equal(each.detach(), start[name])),
+        moved=_relative_change([(each.detach(), start[name]) for name, each in trainable if name in start]),
     )
+
+
+def _relative_change(pairs: list[tuple[Tensor, Tensor]]) -> float | None:
+    change = sum(float((now - then).double().abs().pow(2).sum()) for now, then in pairs)
+    size = sum(float(then.double().abs().pow(2).sum()) for _, then in pairs)
+    return math.sqrt(change / size) if size > 0 and math.isfinite(change) else None
 
 
 def _dense(gradient: Tensor) -> Tensor:

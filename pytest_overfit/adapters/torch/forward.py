@@ -37,6 +37,8 @@ class Forward:
         self._unpacked = self._unpacking(batch.x)
         #: the loss inside the user's own step, once it has been seen
         self.captured: LossCall | None = None
+        #: False where only the user's step knows how to call the model
+        self.can_be_called = True
 
     @property
     def loss_is_inside(self) -> bool:
@@ -50,6 +52,8 @@ class Forward:
 
     def call(self, x: Any) -> Any:
         """The model's answer."""
+        if not self.can_be_called:
+            return ()
         with self._autocast():
             if self._unpacked is dict:
                 return self.model(**x)
@@ -79,13 +83,15 @@ class Forward:
         return torch.autocast(self.device.type, dtype=getattr(torch, self.case.autocast))
 
     def loss(self, outputs: Any, y: Any) -> torch.Tensor:
-        """The user's loss."""
+        """The user's loss, as a tensor without axes where it is one number."""
         with self._autocast():
             if self.captured is not None:
-                return self.captured.again(outputs, y)  # type: ignore[no-any-return]
-            if self.case.loss is None:
-                return checks.loss_of_outputs(outputs, self.case)
-            return self.case.loss(outputs, y)  # type: ignore[no-any-return]
+                loss = self.captured.again(outputs, y)
+            elif self.case.loss is None:
+                loss = checks.loss_of_outputs(outputs, self.case)
+            else:
+                loss = self.case.loss(outputs, y)
+        return loss.reshape(()) if isinstance(loss, torch.Tensor) and loss.ndim and loss.numel() == 1 else loss
 
     def quiet(self) -> Any:
         """A forward pass without gradients; with them where the model differentiates inside itself."""

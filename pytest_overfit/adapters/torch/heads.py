@@ -39,7 +39,9 @@ def heads_of(calls: Sequence[LossCall], rows: int, scrutiny: Scrutiny) -> tuple[
         return () if head is None else (head,)
     found = {number: _aligned(call, scrutiny.asked.get(number), rows) for number, call in usable.items()}
     heads = {number: head for number, head in found.items() if head is not None}
-    plain = bool(weights) and set(heads) == set(weights) and all(head.plain for head in heads.values())
+    plain = (
+        bool(weights) and scrutiny.direct and set(heads) == set(weights) and all(head.plain for head in heads.values())
+    )
     return tuple(
         dataclasses.replace(
             head,

@@ -13,16 +13,20 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from pytest_overfit.adapters.base import Mode, ParameterFacts, Reading, RunningStatistics
+from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.adapters.torch import checks, feed, forensics
 from pytest_overfit.adapters.torch.forward import Forward, tensors
 from pytest_overfit.adapters.torch.heads import heads_of
+from pytest_overfit.adapters.torch.labels import labels_among_inputs
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls, Scrutiny
-from pytest_overfit.adapters.torch.modes import Modes
+from pytest_overfit.adapters.torch.modes import Modes, materialise
 from pytest_overfit.adapters.torch.noise import LatentNoise
+from pytest_overfit.adapters.torch.siamese import shared_outputs
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
+from pytest_overfit.core.errors import ProgramError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import map_leaves, to_numpy
+from pytest_overfit.data.targets import step_needs_targets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,12 +59,16 @@ class TorchLearner:
         self.samples = False
         self._last_pass: Reading | None = None
         self._scrutiny = Scrutiny()
-        self._modes = Modes(model)
+        #: which tensors among the outputs carry a gradient; the others (a teacher's) are held when outputs are freed
+        self._carries: list[bool] = []
         self._where = f"Case {case.name!r}:"
         self._forward = Forward(case, model, self.batch)
+        with self._steps_may_call_it_otherwise(), self._explained("the model"):
+            materialise(model, self._forward.quiet)
+        self._modes = Modes(model)
         #: a training pass of this model is a reading of its fit: it draws nothing and does nothing else than "fit"
         self._steady = self._first_forward() and case.step is None
-        self._labels = self._labels_among_inputs() if labels is None else labels
+        self._labels = labels_among_inputs(self._forward, self._modes) if labels is None else labels
         self.inputs, self.targets = feed.sides(self.batch, self._labels)
         self._modes.find_updating_modules(self._forward.quiet)
         self._optimizer = checks.make_optimizer(case, model)
@@ -73,19 +81,21 @@ class TorchLearner:
     # --------------------------------------------------------------- beginning
 
     def _first_forward(self) -> bool:
-        """Materialise lazy layers, see what the loss is made of, and refuse what cannot be trained.
+        """See what the loss is made of, and refuse what cannot be trained.
 
         True if training and "fit" give the same answer and nothing random was drawn.
         """
         forward, noise = self._forward, LatentNoise()
         refuse = lambda call: checks.labels_fit_the_loss(self.case, call)  # noqa: E731
-        with self._modes.reading("train"), self._explained("the model"):
+        with self._modes.reading("train"), self._steps_may_call_it_otherwise(), self._explained("the model"):
             before = generators()
             with noise, LossCalls(before=refuse) as inside:
                 outputs = forward.call(self.batch.x)
             drawn = generators() != before
+        if not forward.can_be_called:
+            return False
         self.samples = noise.found
-        self._modes = Modes(self.model)
+        self._carries = [each.requires_grad for each in tensors(outputs)]
         with self._modes.reading("fit"), self._explained("the model in evaluation"):
             evaluated = forward.quiet()
         self._modes.evaluates_differently = pytree.tree_structure(outputs) != pytree.tree_structure(evaluated)
@@ -99,31 +109,18 @@ class TorchLearner:
         checks.is_scalar_loss(loss, self.case)
         checks.can_be_trained(loss, self.model, self.case)
         own = self._forward.loss_is_inside
-        self._scrutiny = Scrutiny.of(inside if own else seen.calls, loss, inside=own)
+        self._scrutiny = Scrutiny.of(inside if own else seen.calls, loss, tensors(outputs), inside=own)
 
-    def _labels_among_inputs(self) -> frozenset[str]:
-        """Which of a dict of inputs are targets, where the model computes its own loss.
-
-        Those whose name says so; and those that, moved to other rows, change the loss and nothing else.
-        """
-        x = self.batch.x
-        if not self._forward.loss_is_inside or not isinstance(x, dict):
-            return frozenset()
-        named = frozenset(key for key in x if "label" in str(key) or "target" in str(key))
-        base = self._answer(x)
-        moved = {
-            key: self._answer({**x, key: each.roll(1, 0)})
-            for key, each in x.items()
-            if base is not None and key not in named and isinstance(each, torch.Tensor)
-        }
-        return named | {key for key, answer in moved.items() if _differs_in_loss_only(base, answer)}
-
-    def _answer(self, x: Any) -> tuple[torch.Tensor, list[torch.Tensor]] | None:
-        with self._modes.reading("eval"), torch.no_grad(), contextlib.suppress(Exception):
-            outputs = self._forward.call(x)
-            loss = self._forward.loss(outputs, None)
-            return loss, [each for each in tensors(outputs) if each.numel() != 1]
-        return None
+    @contextlib.contextmanager
+    def _steps_may_call_it_otherwise(self) -> Iterator[None]:
+        """A step of the user's may give its model more than the batch's inputs; nothing can then be read apart."""
+        try:
+            yield
+        except ProgramError:
+            if self._forward.has_loss:
+                raise
+            self._forward.can_be_called = False
+            self.remarks = ("step: the model cannot be called with the batch's inputs alone, so only the losses count",)
 
     @contextlib.contextmanager
     def _explained(self, what: str) -> Iterator[None]:
@@ -191,17 +188,22 @@ class TorchLearner:
         step = self.case.step
         with LossCalls() as seen:
             loss = step(self.model, self.batch.x, self.batch.y) if step is not None else None
-        if len(seen.calls) == 1 and isinstance(self.batch.y, torch.Tensor):
-            call = seen.calls[0]
-            same_target = call.target.shape == self.batch.y.shape and torch.equal(call.target, self.batch.y)
-            same_value = checks.step_loss(loss, self.case) == float(call.result.detach().mean())
-            with self._modes.reading("eval"):
-                outputs = self._forward.quiet()
-            if same_target and same_value and isinstance(outputs, torch.Tensor) and outputs.shape == call.input.shape:
-                self._forward.captured = call
-                self._scrutiny = Scrutiny(count=1, weights={0: 1.0})
-                self.remarks = (f"step: its loss is {call.name}, read apart from the steps",)
+        with self._modes.reading("eval"):
+            outputs = self._forward.quiet()
+        value = checks.step_loss(loss, self.case)
+        call = next((each for each in seen.calls if self._is_loss_of_step(each, value)), None)
+        if call is not None and isinstance(outputs, torch.Tensor) and outputs.numel() == call.input.numel():
+            self._forward.captured = call
+            self._scrutiny = Scrutiny(count=1, weights={0: 1.0})
+            self.remarks = (f"step: its loss is {call.name}, read apart from the steps",)
         return loss
+
+    def _is_loss_of_step(self, call: LossCall, value: float) -> bool:
+        """The whole target went into the call, flattened perhaps, and its result is what the step returned."""
+        y = self.batch.y
+        if not isinstance(y, torch.Tensor) or call.target.numel() != y.numel() or call.result.numel() != 1:
+            return False
+        return torch.equal(call.target.flatten(), y.flatten()) and value == float(call.result.detach())
 
     # --------------------------------------------------------------- readings
 
@@ -256,11 +258,29 @@ class TorchLearner:
         for number, each in enumerate(flat):
             if isinstance(each, torch.Tensor):
                 new = torch.as_tensor(next(given)).to(each.device, each.dtype)
-                flat[number] = new.requires_grad_(new.is_floating_point())
+                held = not self._carries[len(free)] or not new.is_floating_point()
+                flat[number] = each if held else new.requires_grad_()
                 free.append(flat[number])
         return free, pytree.tree_unflatten(flat, spec)
 
+    def heads_for(self, outputs: Sequence[Array]) -> tuple[Head, ...]:
+        with preserved_generators(), torch.no_grad(), contextlib.suppress(Exception):
+            _, whole = self._substituted(outputs)
+            with LossCalls() as seen:
+                self._forward.loss(whole, self.batch.y)
+            return heads_of(seen.calls, self.batch.rows, self._scrutiny)
+        return ()
+
     # ------------------------------------------------------------------ facts
+
+    def shared_outputs(self) -> Sequence[int]:
+        return shared_outputs(self._forward, self._modes)
+
+    def loss_needs_targets(self) -> bool:
+        if self.case.step is None:
+            return bool(self.targets)
+        with preserved_generators():
+            return step_needs_targets(self.case, self.batch, self._rebuild)
 
     def blinded(self) -> TorchLearner:
         batch = feed.blinded(self._given, self._labels)
@@ -287,11 +307,3 @@ class TorchLearner:
                 self._forward.quiet()
             calls.append(seen)
         return forensics.first_difference(self.model, *calls)
-
-
-def _differs_in_loss_only(first: Any, second: Any) -> bool:
-    if first is None or second is None or torch.equal(first[0], second[0]):
-        return False
-    return len(first[1]) == len(second[1]) and all(
-        a.shape == b.shape and torch.equal(a, b) for a, b in zip(first[1], second[1], strict=True)
-    )

@@ -64,7 +64,8 @@ class LossCall:
         return found
 
     def again(self, outputs: Tensor, target: Tensor) -> Any:
-        """The same loss with the same settings on other tensors."""
+        """The same loss with the same settings on other tensors, flattened as they were."""
+        outputs, target = outputs.reshape(self.input.shape), target.reshape(self.target.shape)
         return self.function(**{**self.arguments, "input": outputs, "target": target})
 
 
@@ -105,14 +106,16 @@ class Scrutiny:
     #: for a call inside a larger loss: True where the loss looks at that output at all
     asked: dict[int, Tensor] = dataclasses.field(default_factory=dict)
 
+    #: the calls were given outputs as they are, so that any value can reach them; logits made of a cosine cannot
+    direct: bool = True
+
     @classmethod
-    def of(cls, calls: Sequence[LossCall], loss: Tensor, inside: bool = False) -> Scrutiny:
+    def of(cls, calls: Sequence[LossCall], loss: Tensor, outputs: Sequence[Tensor], inside: bool = False) -> Scrutiny:
         """Look through the graph of a loss. `inside`: the model made it, with terms of its own beside these calls."""
         own = {number for number, call in enumerate(calls) if call.target.requires_grad}
         weights = _weights(calls, loss, own, inside)
-        if weights:
-            return cls(len(calls), own, weights)
-        return cls(len(calls), own, asked=_asked(calls, loss, own))
+        direct = all(_selects(calls[number].input, outputs) for number in weights)
+        return cls(len(calls), own, weights, {} if weights else _asked(calls, loss, own), direct)
 
     def data_term(self, calls: Sequence[LossCall]) -> float | None:
         """The weighted sum of the calls; None where the loss is no such sum."""
@@ -137,6 +140,29 @@ def _weights(calls: Sequence[LossCall], loss: Tensor, own: set[int], inside: boo
     total = sum(factor * float(results[number].detach()) for number, factor in factors.items())
     whole = math.isclose(total, float(loss.detach()), rel_tol=1e-5, abs_tol=1e-7)
     return {number: factor for number, factor in factors.items() if factor > 0} if whole or inside else {}
+
+
+def _selects(given: Tensor, outputs: Sequence[Tensor]) -> bool:
+    """True if `given` holds numbers of the outputs unchanged, in whatever order and shape: sliced, flattened, turned.
+
+    Each number's gradient by the outputs is then 1 at one place; seen for all at once with a different weight each.
+    """
+    if any(given is each for each in outputs):
+        return True
+    leaves = [each for each in outputs if each.requires_grad]
+    if not given.requires_grad or not leaves:
+        return False
+    counting = torch.arange(1, given.numel() + 1, device=given.device, dtype=torch.float32) / given.numel()
+    weights = counting.to(leaves[0].dtype).to(given.dtype)  # rounded as the gradients will be
+    found = torch.autograd.grad(given, leaves, weights.reshape(given.shape), retain_graph=True, allow_unused=True)
+    gradients = [each.flatten() for each in found if each is not None]
+    return bool(gradients) and torch.allclose(_moments(torch.cat(gradients)), _moments(weights), rtol=1e-9)
+
+
+def _moments(numbers: Tensor) -> Tensor:
+    """How many are not zero, their sum and the sum of their squares: the same for numbers in another order."""
+    numbers = numbers.double()
+    return torch.stack([(numbers != 0).sum(), numbers.sum(), (numbers * numbers).sum()])
 
 
 def _asked(calls: Sequence[LossCall], loss: Tensor, own: set[int]) -> dict[int, Tensor]:

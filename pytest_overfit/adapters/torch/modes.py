@@ -162,6 +162,19 @@ class Modes:
                 handle.remove()
 
 
+def materialise(model: nn.Module, forward: Callable[[], Any]) -> None:
+    """Let lazy layers make their parameters, from the seed the factory was given, and nothing else change."""
+    lazy = [module for module in model.modules() if isinstance(module, nn.modules.lazy.LazyModuleMixin)]
+    if not any(module.has_uninitialized_params() for module in lazy):
+        return
+    model.train()
+    with state.preserved_generators(), preserved_generators():
+        forward()
+    for module in lazy:
+        if isinstance(module, _NORMS):
+            module.reset_running_stats()
+
+
 def _is_random(module: nn.Module) -> bool:
     """Dropout and its kin; stochastic depth goes by many names, all with "drop" or "stochastic" in them."""
     name = type(module).__name__.lower()

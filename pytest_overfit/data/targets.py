@@ -1,0 +1,37 @@
+"""Does a user's own step look at its targets?
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.core.state import preserved
+from pytest_overfit.core.usercode import user_code
+from pytest_overfit.data.batch import map_leaves
+
+if TYPE_CHECKING:
+    from pytest_overfit.core.case import Case
+    from pytest_overfit.data.batch import Batch
+
+
+#: at its very start a model that answers nothing yet may have the same loss for any targets
+_STEPS = 3
+
+
+def step_needs_targets(case: Case, batch: Batch, rebuild: Callable[[], Any]) -> bool:
+    """True if the first losses change with targets moved to other rows; two new models make a few steps each."""
+    step = case.step
+    if batch.y is None or step is None:
+        return False
+    order = [*range(1, batch.rows), 0]
+    moved = map_leaves(batch.y, lambda leaf: leaf[order])
+    losses = []
+    for targets in (batch.y, moved):
+        with preserved(), user_code(f"Case {case.name!r}: step"):
+            model = rebuild()
+            found = [step(model, batch.x, targets) for _ in range(_STEPS)]
+        losses.append([each.item() if hasattr(each, "item") else each for each in found])
+    return losses[0] != losses[1]
