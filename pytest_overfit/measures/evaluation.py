@@ -64,10 +64,11 @@ def rows_stand_alone(learner: Learner, rows: int) -> bool | None:
 
 
 def _permuted(plain: Array, mixed: Array, order: Array) -> bool:
-    if _close(plain[order], mixed):
+    """True if `mixed` is `plain` with its rows in this order, along whichever axis of that size holds the rows."""
+    axes = [axis for axis, size in enumerate(plain.shape) if size == len(order)]
+    if any(_close(plain.take(order, axis=axis), mixed) for axis in axes):
         return True
-    square = plain.ndim > 1 and plain.shape[1] == len(order)
-    return square and _close(plain[order][:, order], mixed)
+    return axes[:2] == [0, 1] and _close(plain[order][:, order], mixed)
 
 
 def _close(first: Array, second: Array) -> bool:

@@ -49,15 +49,15 @@ class Predictions:
     def compare_with(self, reference: Reference) -> None:
         """Learn from the outputs that memorise under the loss: is the guess right, and what can a score reach?
 
-        A task guessed from shapes must be one that memorising this loss solves; embeddings are no classes. An
-        auxiliary head (on a coarser grid, say) may not get everything right even then.
+        A task guessed from shapes must be one that memorising this loss solves; embeddings are no classes. Of several
+        heads one (on a coarser grid, say) may not get everything right even then; a single one has no such excuse.
         """
         if not reference.best_outputs:
             return
-        if self.first.heads:
+        if len(self.first.heads) > 1:
             best = agreements(self.learner.heads_for(reference.best_outputs), self.groups, self.cells)
             self._reachable = {each.name: each.value for each in best}
-        elif self.task is None:
+        elif not self.first.heads and self.task is None:
             self._guess_is_believed = self._believe(reference.best_outputs)
 
     def _believe(self, best_outputs: Sequence[Array]) -> bool:

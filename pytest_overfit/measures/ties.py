@@ -35,16 +35,17 @@ def prefix_cells(head: Head, inputs: Sequence[Array], groups: Array) -> Array | 
     import numpy as np
 
     rows = len(groups)
-    sequences = [each.reshape(rows, each.shape[1], -1) for each in inputs if each.ndim > 1]
-    if head.kind != "classes" or head.targets.ndim != 2 or head.outputs.ndim != 3 or not sequences:
+    if head.kind != "classes" or head.targets.ndim != 2 or head.outputs.ndim != 3:
         return None
     positions = head.targets.shape[1]
-    sequences = [each for each in sequences if positions <= each.shape[1] <= positions + 1]
+    sequences, others = _split(inputs, head.targets)
     if not sequences:
         return None
     outputs = np.moveaxis(head.outputs, head.class_axis, -1)
     slack = 1e-3 * (float(outputs.std()) or 1.0)
-    known, cells, shared = np.zeros(rows, np.int64), np.zeros((rows, positions), np.int64), False
+    # rows that differ in what is read as a whole (the source of a translation, a picture) are never tied
+    known = tied_rows(others, rows) if others else np.zeros(rows, np.int64)
+    cells, shared = np.zeros((rows, positions), np.int64), False
     for position in range(positions):
         keys = [(int(known[row]), *(each[row, position].tobytes() for each in sequences)) for row in range(rows)]
         numbers: dict[Any, int] = {}
@@ -57,3 +58,41 @@ def prefix_cells(head: Head, inputs: Sequence[Array], groups: Array) -> Array | 
                     return None
         cells[:, position] = known * positions + position
     return cells if shared else None
+
+
+def _split(inputs: Sequence[Array], targets: Array) -> tuple[list[Array], list[Array]]:
+    """The inputs that may be read from left to right beside the targets, and all others.
+
+    Of several that hold tokens the one most like the targets, shifted or not, is read so; masks and positions go with
+    it. The others are sources.
+    """
+    rows, positions = targets.shape
+    long = [each for each in inputs if each.ndim > 1 and positions <= each.shape[1] <= positions + 1]
+    tokens = [each for each in long if _varied(each)]
+    if len(tokens) > 1:
+        causal = max(tokens, key=lambda each: _likeness(each, targets))
+        long = [each for each in long if each is causal or not _varied(each)]
+    known = {id(each) for each in long}
+    others = [each for each in inputs if id(each) not in known and each.shape[:1] == (rows,)]
+    return [each.reshape(rows, each.shape[1], -1) for each in long], others
+
+
+def _varied(sequence: Array) -> bool:
+    """More than two values, and rows that differ: neither a mask nor positions."""
+    import numpy as np
+
+    return bool((sequence != sequence[:1]).any()) and len(np.unique(sequence)) > 2
+
+
+def _likeness(sequence: Array, targets: Array) -> float:
+    """The best share of equal tokens, at the same place or one further on."""
+    if sequence.ndim != 2:
+        return 0.0
+    length = targets.shape[1]
+    shown, shifted = sequence[:, :length], sequence[:, 1 : length + 1]
+    later = targets[:, : shifted.shape[1]]
+    return max(
+        float((shown == targets).mean()),
+        float((shifted == later).mean()),
+        float((shown[:, 1:] == targets[:, :-1]).mean()),
+    )

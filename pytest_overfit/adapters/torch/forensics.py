@@ -40,9 +40,9 @@ def parameter_facts(model: nn.Module, start: Mapping[str, Tensor]) -> ParameterF
 
 
 def _relative_change(pairs: list[tuple[Tensor, Tensor]]) -> float | None:
-    change = sum(float((now - then).double().abs().pow(2).sum()) for now, then in pairs)
-    size = sum(float(then.double().abs().pow(2).sum()) for _, then in pairs)
-    return math.sqrt(change / size) if size > 0 and math.isfinite(change) else None
+    change = math.hypot(*(float((now - then).norm()) for now, then in pairs))
+    size = math.hypot(*(float(then.norm()) for _, then in pairs))
+    return change / size if size > 0 and math.isfinite(change) else None
 
 
 def _dense(gradient: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,6 +36,15 @@ class Forward:
         self.case, self.model, self.batch = case, model, batch
         self.device = next((each.device for each in model.parameters()), torch.device("cpu"))
         self._unpacked = self._unpacking(batch.x)
+        self._compiled = (
+            any(
+                isinstance(each, torch._dynamo.OptimizedModule)
+                or getattr(each, "_compiled_call_impl", None) is not None
+                for each in model.modules()
+            )
+            if "torch._dynamo" in sys.modules
+            else False
+        )
         #: the loss inside the user's own step, once it has been seen
         self.captured: LossCall | None = None
         #: False where only the user's step knows how to call the model
@@ -102,10 +112,22 @@ class Forward:
             with torch.enable_grad():
                 return self.call(self.batch.x)
 
+    @property
+    def watching_is_free(self) -> bool:
+        """A pass can be watched without changing what it computes: a compiled model runs as written while it is."""
+        return not (self._compiled and self.loss_is_inside)
+
+    def as_written(self) -> contextlib.AbstractContextManager[Any]:
+        """A compiled model runs uncompiled inside: its compiler would trace into whatever watches the pass."""
+        return torch.compiler.set_stance("force_eager") if self._compiled else contextlib.nullcontext()
+
     def watched(self, quiet: bool, refuse: Any = None) -> tuple[Any, torch.Tensor | None, list[LossCall]]:
         """Outputs, loss (None: only the user's step knows it) and the loss functions it was made of."""
         inside = LossCalls(before=refuse)
-        with inside if self.loss_is_inside else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            if self.loss_is_inside:
+                stack.enter_context(self.as_written())
+                stack.enter_context(inside)
             outputs = self.quiet() if quiet else self.call(self.batch.x)
         if not self.has_loss:
             return outputs, None, []

@@ -67,7 +67,7 @@ class TorchLearner:
             materialise(model, self._forward.quiet)
         self._modes = Modes(model)
         #: a training pass of this model is a reading of its fit: it draws nothing and does nothing else than "fit"
-        self._steady = self._first_forward() and case.step is None
+        self._steady = self._first_forward() and case.step is None and self._forward.watching_is_free
         self._labels = labels_among_inputs(self._forward, self._modes) if labels is None else labels
         self.inputs, self.targets = feed.sides(self.batch, self._labels)
         self._modes.find_updating_modules(self._forward.quiet)
@@ -89,7 +89,7 @@ class TorchLearner:
         refuse = lambda call: checks.labels_fit_the_loss(self.case, call)  # noqa: E731
         with self._modes.reading("train"), self._steps_may_call_it_otherwise(), self._explained("the model"):
             before = generators()
-            with noise, LossCalls(before=refuse) as inside:
+            with forward.as_written(), noise, LossCalls(before=refuse) as inside:
                 outputs = forward.call(self.batch.x)
             drawn = generators() != before
         if not forward.can_be_called:
