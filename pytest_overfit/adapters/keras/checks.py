@@ -15,9 +15,12 @@ from pytest_overfit.adapters.keras.losses import Pair
 from pytest_overfit.adapters.keras.stepping import own
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError, ProgramError
+from pytest_overfit.data.batch import leaves
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from pytest_overfit.adapters.keras.feed import Feed
 
     Array = NDArray[Any]
 
@@ -34,6 +37,17 @@ def check_compiled(model: Any, where: str) -> None:
         raise CaseError(
             f"{where} the model is compiled without an optimizer, but one is wanted; write "
             "model.compile(optimizer='adam', loss=...)"
+        )
+
+
+def check_batched(model: Any, feed: Feed, where: str) -> None:
+    """The inputs are a batch, and not one sample of a dataset that nobody batched."""
+    wanted = [tuple(each.shape) for each in getattr(model, "inputs", None) or ()]
+    given = [tuple(each.shape) for each in leaves(feed.arrays.x)]
+    if len(given) == 1 == len(wanted) and len(wanted[0]) > 1 and wanted[0][-1] != 1 and given[0] == wanted[0][1:]:
+        raise CaseError(
+            f"{where} the batch's inputs have the shape {given[0]}, which is that of one sample, but a batch of shape "
+            f"{('rows', *given[0])} is wanted; write train=dataset.batch(32)".replace("'rows'", "rows")
         )
 
 

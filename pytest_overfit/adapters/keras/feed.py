@@ -33,11 +33,18 @@ class Feed:
     #: weight of each sample, or one array an output; None where there are none
     weights: Any
     rows: int
+    #: the weights as arrays
+    row_weights: Any = None
 
     @property
     def data(self) -> Any:
         """What `train_step` receives."""
         return keras.utils.pack_x_y_sample_weight(self.x, self.y, self.weights)
+
+    @property
+    def arrays_as_data(self) -> Any:
+        """What `train_step` receives, as arrays."""
+        return keras.utils.pack_x_y_sample_weight(self.arrays.x, self.arrays.y, self.row_weights)
 
     def gathered(self, rows: Sequence[int]) -> Any:
         """The inputs of these rows."""
@@ -55,7 +62,7 @@ def feed_of(case: Case, batch: Batch) -> Feed:
     arrays = batch.map(lambda leaf: _cast(to_numpy(leaf)))
     arrays = Batch(_tuples(arrays.x), _tuples(arrays.y), arrays.rows, _tuples(arrays.weights))
     weights = _weights(case, arrays)
-    return Feed(arrays, tensors(arrays.x), tensors(arrays.y), tensors(weights), arrays.rows)
+    return Feed(arrays, tensors(arrays.x), tensors(arrays.y), tensors(weights), arrays.rows, weights)
 
 
 def tensors(value: Any) -> Any:

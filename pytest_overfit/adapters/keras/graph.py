@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from pytest_overfit.adapters.keras.noise import scales_noise
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -35,11 +37,13 @@ class GraphStepper:
             def body(step: Any, losses: Any) -> Any:
                 model.reset_metrics()
                 loss = tf.reduce_mean(tf.cast(loss_of(model.train_step(data)), tf.float32))
+                self._graph = loss.graph
                 return step + 1, losses.write(step, loss)
 
             start = (0, tf.TensorArray(tf.float32, size=steps, element_shape=()))
             return tf.while_loop(lambda step, _: step < steps, body, start)[1].stack()
 
+        self._model, self._graph = model, None
         # Keras keeps autograph out of train_step too
         function = tf.function(many, autograph=False)
         self._many = function.get_concrete_function(tf.TensorSpec([], tf.int32))
@@ -47,9 +51,17 @@ class GraphStepper:
     def train(self, steps: int) -> list[float]:
         return [float(loss) for loss in self._many(tf.constant(steps, tf.int32)).numpy()]
 
+    @property
+    def samples(self) -> bool:
+        """The model draws noise and scales it itself."""
+        return scales_noise(self._graph, self._model.trainable_variables)
+
 
 class EagerStepper:
     """Steps one by one without compiling, for models that were compiled with `run_eagerly=True`."""
+
+    #: unknown: there is no graph to look at
+    samples = False
 
     def __init__(self, model: Any, feed: Feed, loss_of: Callable[[Any], Any]) -> None:
         self._model, self._data, self._loss_of = model, feed.data, loss_of

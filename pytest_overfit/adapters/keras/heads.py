@@ -59,14 +59,34 @@ def _head(pair: Pair, outputs: Array, mask: Any, alone: bool, trusted: bool) -> 
     if loss.family not in maker:
         return None
     head = maker[loss.family](pair, outputs)
-    if mask is not None and mask.shape == _unit_shape(head):
-        both = mask.astype(bool) if head.mask is None else head.mask & mask.astype(bool)
-        head = dataclasses.replace(head, mask=both)
-    exact = alone and mask is None and head.mask is None and not loss.smoothing and _fits(head)
+    head = _masked(head, mask)
+    head = _masked(head, _asked_for(pair, _unit_shape(head)))
+    exact = alone and mask is None and head.mask is None and not loss.smoothing and _fits(head, loss)
     form = _PLAIN.get(loss.name, "") if exact and loss.reduction in _SCALED else ""
     scale = _summed(head) if form and loss.reduction == "sum" else 1.0
     minimum = 0.0 if trusted and not loss.smoothing and _never_negative(head, loss) else None
     return dataclasses.replace(head, name=pair.name, loss_name=loss.name, plain=form, scale=scale, minimum=minimum)
+
+
+def _masked(head: Head, mask: Any) -> Head:
+    if mask is None or mask.shape != _unit_shape(head):
+        return head
+    both = mask.astype(bool) if head.mask is None else head.mask & mask.astype(bool)
+    return dataclasses.replace(head, mask=both)
+
+
+def _asked_for(pair: Pair, shape: tuple[int, ...]) -> Array | None:
+    """False where the weight is 0, as padding is left out in Keras; None: everything counts."""
+    import numpy as np
+
+    if pair.weights is None or bool(np.all(pair.weights)):
+        return None
+    weights = np.asarray(pair.weights)
+    if weights.ndim > len(shape) and weights.shape[-1] == 1:
+        weights = weights[..., 0]
+    if weights.ndim > len(shape) or weights.shape != shape[: weights.ndim]:
+        return None
+    return np.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)) != 0, shape)
 
 
 #: reductions that leave an average, or a sum, of all losses
@@ -80,14 +100,14 @@ def _unit_shape(head: Head) -> tuple[int, ...]:
     return head.targets.shape
 
 
-def _fits(head: Head) -> bool:
+def _fits(head: Head, loss: LossFacts) -> bool:
     """Shapes and values are those the closed forms are for."""
     import numpy as np
 
     targets = head.targets
-    if head.kind == "values":
+    if head.kind == "values" and loss.family != "binary":
         return targets.shape == head.outputs.shape
-    if head.kind == "binary":
+    if loss.family == "binary":
         return targets.shape == head.outputs.shape and bool(((targets >= 0) & (targets <= 1)).all())
     if head.class_axis not in (-1, head.outputs.ndim - 1):
         return False
@@ -145,9 +165,13 @@ def _one_hot(pair: Pair, outputs: Array) -> Head:
 
 
 def _binary(pair: Pair, outputs: Array) -> Head:
+    """Targets between 0 and 1, such as grey pixels, are quantities: the side of 0.5 they lie on says little."""
     import numpy as np
 
     targets = _as_outputs(pair.targets, outputs).astype(np.float64)
+    if not np.isin(targets, (0, 1)).all():
+        shown = 1.0 / (1.0 + np.exp(-outputs.astype(np.float64))) if pair.loss.from_logits else outputs
+        return Head(kind="values", outputs=shown, targets=targets, domain=_domain(pair.loss))
     return Head(kind="binary", outputs=outputs, targets=targets, domain=_domain(pair.loss))
 
 
@@ -166,3 +190,20 @@ def _values(pair: Pair, outputs: Array) -> Head:
 def _as_outputs(targets: Array, outputs: Array) -> Array:
     """Targets in the outputs' shape where they differ by axes of length one, which Keras adds or takes away."""
     return targets.reshape(outputs.shape) if targets.size == outputs.size else targets
+
+
+def head_of_array(outputs: Array, targets: Array) -> Head | None:
+    """A head of an output and the array that the loss compares it with, where the loss itself is unknown."""
+    import numpy as np
+
+    if targets.dtype.kind in "iu" and outputs.shape[:-1] == targets.shape and outputs.shape[-1] > 1:
+        return Head(kind="classes", outputs=outputs, targets=targets.astype(np.int64))
+    if outputs.size != targets.size:
+        return None
+    inside: Literal["probabilities", "unbounded"] = "probabilities" if _inside(outputs) else "unbounded"
+    kind: Literal["binary", "values"] = "binary" if np.isin(targets, (0, 1)).all() else "values"
+    return Head(kind=kind, outputs=outputs, targets=_as_outputs(targets, outputs).astype(np.float64), domain=inside)
+
+
+def _inside(outputs: Array) -> bool:
+    return bool(((outputs >= 0) & (outputs <= 1)).all())

@@ -40,7 +40,7 @@ def called_through(layers: Iterable[Any], wrapper: Wrapper) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         for layer in layers:
-            stack.callback(_substitute(layer, "call", _through(layer, layer.call, wrapper)))
+            stack.callback(substitute(layer, "call", _through(layer, layer.call, wrapper)))
         yield
 
 
@@ -51,7 +51,7 @@ def _through(layer: Any, own: Callable[..., Any], wrapper: Wrapper) -> Callable[
     return call
 
 
-def _substitute(target: Any, name: str, value: Any) -> Callable[[], None]:
+def substitute(target: Any, name: str, value: Any) -> Callable[[], None]:
     """Set an attribute of the instance and return what undoes it."""
     attributes = target.__dict__
     missing = object()
@@ -95,7 +95,7 @@ def taking_statistics(layers: list[Any]) -> Iterator[dict[int, list[tuple[Any, A
         for layer in layers:
             for name in ("momentum", "renorm_momentum"):
                 if hasattr(layer, name):
-                    stack.callback(_substitute(layer, name, 0.0))
+                    stack.callback(substitute(layer, name, 0.0))
         stack.enter_context(called_through(layers, wrapper))
         yield taken
 

@@ -14,10 +14,11 @@ from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, Ru
 from pytest_overfit.adapters.keras import checks, facts, layers, stepping
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import feed_of
-from pytest_overfit.adapters.keras.heads import heads_of
+from pytest_overfit.adapters.keras.heads import head_of_array, heads_of
 from pytest_overfit.adapters.keras.losses import Pair, pairs_of
 from pytest_overfit.adapters.keras.reading import Reader, numbers
 from pytest_overfit.adapters.keras.state import held
+from pytest_overfit.core.errors import NotApplicable
 from pytest_overfit.data.batch import leaves
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 #: how near the loss read must come to the one a custom step reports, to be taken for the same
 _SAME = 1e-3
 
+#: the same where both were read with noise of their own
+_ROUGHLY = 0.5
+
 
 def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any]) -> KerasLearner:
     """Check the model against the batch and build what is still unbuilt. Costs one uncompiled forward pass.
@@ -40,6 +44,7 @@ def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any
     where = f"Case {case.name!r}:"
     checks.check_compiled(model, where)
     feed = feed_of(case, batch)
+    checks.check_batched(model, feed, where)
     reader = Reader(model, feed, f"Case {case.name!r}")
     outputs = _first_outputs(reader)
     checks.check_loss(model, where)
@@ -48,7 +53,7 @@ def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any
     pairs: list[Pair] = []
     if outputs is not None:
         reader.structure = outputs
-        pairs = pairs_of(model, outputs, feed.arrays.y)
+        pairs = pairs_of(model, outputs, feed.arrays.y, feed.row_weights)
         checks.check_targets(pairs, outputs, where)
         _build_rest(reader, outputs)
     return KerasLearner(case, batch, rebuild, reader, pairs)
@@ -100,6 +105,8 @@ class KerasLearner:
         self.targets: tuple[Array, ...] = tuple(leaves(self._feed.arrays.y))
         self.has_schedule = facts.has_schedule(self._model) or bool(case.fit_kwargs.get("callbacks"))
         self.remarks: tuple[str, ...] = ()
+        #: what the loss compares each output with, where there are no targets but the inputs
+        self._compared: list[Array | None] = []
         self._stepper: stepping.Stepper | None = None
         self._loss_of = stepping.StepLoss(case)
         self._last: float | None = None
@@ -120,6 +127,11 @@ class KerasLearner:
         if self._stepper is None:
             self._stepper, remark = stepping.make_stepper(self._case, self._model, self._feed, self._loss_of)
             self._say(remark)
+            if len(self._loss_of.values) > 1 and facts.other_optimizers(self._model):
+                raise NotApplicable(
+                    f"the custom train_step has several optimizers and no one loss (it returns "
+                    f"{', '.join(self._loss_of.values)}): models that train against each other memorise no batch"
+                )
             if self._loss_of.other_name:
                 self._say(f"custom train_step returned no 'loss': its value {self._loss_of.other_name!r} was taken")
         return self._stepper
@@ -128,28 +140,46 @@ class KerasLearner:
         if remark and remark not in self.remarks:
             self.remarks = (*self.remarks, remark)
 
+    @property
+    def samples(self) -> bool:
+        """Known once the step is compiled, which is done here if it was not yet."""
+        self._verify()
+        with user_call(f"{self._where}: the training step"):
+            return self._steps().samples
+
     # reading
+
+    def last_pass(self) -> Reading | None:
+        return None
 
     def read(self, mode: Mode) -> Reading:
         self._verify()
-        if self._reader.structure is None:
+        if self._reader.structure is None and self._reader.objective is None:
             return Reading(loss=self._last)
-        loss, outputs = self._reader.read(mode)
+        with user_call(f"{self._where}: the training step"):
+            loss, outputs = self._reader.read(mode)
         return Reading(loss=self._last if loss is None else loss, outputs=outputs, heads=self._heads(outputs))
 
     def _heads(self, outputs: tuple[Array, ...]) -> tuple[Head, ...]:
+        if self._reader.objective is not None:
+            found = [head_of_array(o, y) for o, y in zip(outputs, self._compared, strict=False) if y is not None]
+            return tuple(each for each in found if each is not None)
         plain = self._reader.readable and not stepping.own(self._model, "compute_loss")
         weighted = self._feed.weights is not None
         return heads_of(self._pairs, outputs, self._reader.masks, plain=plain, weighted=weighted)
 
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
-        return None if self._reader.structure is None else self._reader.outputs_for(rows)
+        self._verify()
+        unknown = self._reader.structure is None and self._reader.objective is None
+        return None if unknown else self._reader.outputs_for(rows)
 
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         self._verify()
-        if not self._reader.readable:
+        if not self._reader.readable and self._reader.objective is None:
             return None
-        if not self._reader.masks:  # a mask belongs to the inputs: one reading finds it
+        if (
+            not self._reader.masks and self._reader.objective is None
+        ):  # a mask belongs to the inputs: one reading finds it
             self._reader.read("eval")
         return self._reader.substituted(outputs)
 
@@ -158,6 +188,16 @@ class KerasLearner:
             return None
         with held(self._model), user_call(f"{self._where}: the score function"):
             return float(self._case.score(self._model, self._batch.x, self._batch.y))
+
+    def heads_for(self, outputs: Sequence[Array]) -> tuple[Head, ...]:
+        del outputs
+        return ()
+
+    def shared_outputs(self) -> Sequence[int]:
+        return range(len(self.read("fit").outputs))
+
+    def loss_needs_targets(self) -> bool:
+        return bool(self.targets)
 
     def blinded(self) -> KerasLearner:
         return make_learner(self._case, self._rebuild(), self._feed.blinded(), self._rebuild)
@@ -172,13 +212,37 @@ class KerasLearner:
         reader = self._reader
         if reader.structure is None or not self._has_data_term():
             reader.readable = False
-        if stepping.own(self._model, "train_step"):
-            if reader.readable and not self._step_reports_it():
-                reader.readable = False
-            if not reader.readable:
-                self._say("custom train_step: its loss cannot be read apart from a step")
-        elif not reader.readable:
-            self._say("there is no compiled loss: the loss is that of the last step")
+        own_step = stepping.own(self._model, "train_step")
+        if own_step and reader.readable and not self._step_reports_it():
+            reader.readable = False
+        if not reader.readable and not self._taken_apart(own_step):
+            self._say(
+                "custom train_step: its loss cannot be read apart from a step"
+                if own_step
+                else "there is no compiled loss: the loss is that of the last step"
+            )
+
+    def _taken_apart(self, own_step: bool) -> bool:
+        """Read the loss from inside the step, where it is the one that the step reports."""
+        reader = self._reader
+        if stepping.why_fit(self._case, self._model):
+            return False
+        from pytest_overfit.adapters.keras import objective
+
+        reader.objective = found = objective.found_in(self._model, self._feed)
+        if found is None or not self._step_reports_it():
+            reader.objective = None
+            return False
+        with held(self._model):
+            compared = objective.compared(found, self._feed)
+            found.count_from(compared)
+        if not self.targets:
+            self._compared = compared
+            self.targets = tuple(each for each in compared if each is not None)
+        what = "the loss that custom train_step differentiates" if own_step else "the loss of add_loss"
+        less = ", without terms that compare nothing with the batch" if found.has_penalties else ""
+        self._say(f"judged by {what}, by the outputs of {', '.join(found.names)}{less}")
+        return True
 
     def _has_data_term(self) -> bool:
         return self._model.loss is not None or stepping.own(self._model, "compute_loss")
@@ -198,10 +262,14 @@ class KerasLearner:
                 reported = stepper.train(1)[0]
             if isinstance(stepper, stepping.FitStepper):
                 stepper.epochs = 0
-        return any(_close(reported, each) for each in (data or 0.0, with_penalties))
+        # a model that samples reports the loss of other samples than those that were read
+        near = _ROUGHLY if stepper.samples else _SAME
+        return any(_close(reported, each, near) for each in (data or 0.0, with_penalties))
 
     def _penalties(self) -> float:
         with held(self._model):
+            if self._reader.objective is not None:
+                return self._reader.objective.left_out()
             self._reader.forward(training=True)
             return sum(float(keras.ops.sum(each)) for each in self._model.losses)
 
@@ -214,14 +282,14 @@ class KerasLearner:
         return facts.running_statistics(self._reader, self._moving)
 
     def differing_module(self, first: Mode, second: Mode) -> str | None:
-        if self._reader.structure is None:
+        if self._reader.structure is None and self._reader.objective is None:
             return None
         return layers.first_differing(self._reader.calls(first), self._reader.calls(second))
 
 
-def _close(one: float, other: float) -> bool:
+def _close(one: float, other: float, near: float = _SAME) -> bool:
     import math
 
     if not (math.isfinite(one) and math.isfinite(other)):
         return math.isfinite(one) == math.isfinite(other)
-    return abs(one - other) <= _SAME * max(abs(one), abs(other), 1e-6)
+    return abs(one - other) <= near * max(abs(one), abs(other), 1e-6)

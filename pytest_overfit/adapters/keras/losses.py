@@ -61,6 +61,8 @@ class Pair:
     targets: Array
     loss: LossFacts
     weighted: bool
+    #: weight of each row (or place) of the targets; None: there are none
+    weights: Array | None = None
 
 
 def facts_of(identifier: Any) -> LossFacts:
@@ -88,7 +90,7 @@ def facts_of(identifier: Any) -> LossFacts:
     )
 
 
-def pairs_of(model: Any, outputs: Any, targets: Any) -> list[Pair]:
+def pairs_of(model: Any, outputs: Any, targets: Any, weights: Any = None) -> list[Pair]:
     """Line outputs, targets and losses up by name or position; an empty list where they do not line up."""
     import numpy as np
 
@@ -98,17 +100,20 @@ def pairs_of(model: Any, outputs: Any, targets: Any) -> list[Pair]:
     if names is None:
         return []
     count = len(names)
-    sides = [_by_output(each, names, outputs) for each in (targets, model.loss, _loss_weights(model))]
-    their_targets, losses, weights = sides
-    if their_targets is None or losses is None or weights is None:
+    sides = [_by_output(each, names, outputs) for each in (targets, model.loss, _loss_weights(model), weights)]
+    their_targets, losses, factors, of_rows = sides
+    if their_targets is None or losses is None or factors is None:
         return []
     order = [0] if count == 1 and not _nested(outputs) else _positions(outputs, names)
     found = []
-    for name, position, target, loss, weight in zip(names, order, their_targets, losses, weights, strict=True):
+    of_rows = of_rows or [None] * count
+    for name, position, target, loss, factor, rows in zip(
+        names, order, their_targets, losses, factors, of_rows, strict=True
+    ):
         if loss is None or target is None or _nested(target) or _nested(loss):
             continue
-        weighted = weight is not None and weight != 1
-        found.append(Pair(name if count > 1 else "", position, np.asarray(target), facts_of(loss), weighted))
+        weighted = factor is not None and factor != 1
+        found.append(Pair(name if count > 1 else "", position, np.asarray(target), facts_of(loss), weighted, rows))
     return found
 
 
@@ -143,7 +148,8 @@ def _by_output(value: Any, names: list[str], outputs: Any) -> list[Any] | None:
             return None
         # positions of a list beside outputs in a dict are a matter of Keras' flattening: not guessed
         return None if isinstance(outputs, dict) else list(value)
-    if value is None or isinstance(value, (str, float, int)) or callable(value) or len(names) == 1 or _is_config(value):
+    plain = value is None or isinstance(value, (str, float, int)) or hasattr(value, "shape")
+    if plain or callable(value) or len(names) == 1 or _is_config(value):
         return [value] * len(names)
     return None
 

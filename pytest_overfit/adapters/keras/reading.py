@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from pytest_overfit.adapters.keras import layers
+from pytest_overfit.adapters.keras import layers, slopes
 from pytest_overfit.adapters.keras.errors import user_call
-from pytest_overfit.adapters.keras.state import held
-from pytest_overfit.data.batch import to_numpy
+from pytest_overfit.adapters.keras.feed import tensors
+from pytest_overfit.adapters.keras.state import forget, held
+from pytest_overfit.data.batch import map_leaves, to_numpy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pytest_overfit.adapters.base import Mode
     from pytest_overfit.adapters.keras.feed import Feed
+    from pytest_overfit.adapters.keras.objective import Objective
 
     Array = NDArray[Any]
 
@@ -42,6 +44,8 @@ class Reader:
         self.structure: Any = None
         #: the loss can be had from the outputs
         self.readable = True
+        #: how to read a loss that is made inside the step; None: it is the compiled one, or cannot be read
+        self.objective: Objective | None = None
         #: Keras masks of the outputs at the last reading: they depend on the inputs alone
         self.masks: list[Any] = []
         self._readings = 0
@@ -71,7 +75,7 @@ class Reader:
             noted: set[int] = set()
             if candidates:
                 with held(self.model), layers.noting_training(candidates) as noted:
-                    self.forward(training=True)
+                    self._whole_pass(training=True)
             self._normalising = [each for each in candidates if id(each) in noted]
         return self._normalising
 
@@ -108,7 +112,16 @@ class Reader:
         except Exception:  # not every forward pass can be traced; it was read without before
             return None
 
+    def _whole_pass(self, training: bool) -> None:
+        if self.objective is not None:
+            self.objective.read("train" if training else "eval", ())
+        else:
+            self.forward(training=training)
+
     def _pass(self, mode: Mode, normalising: list[Any]) -> Pass:
+        if self.objective is not None:
+            loss, flat = self.objective.read(mode, normalising if mode == "fit" else ())
+            return loss, flat, []
         with layers.on_batch_statistics(normalising if mode == "fit" else ()):
             outputs = self.forward(training=mode == "train")
         loss = self.data_term(outputs, training=mode in ("fit", "train")) if self.readable else None
@@ -121,6 +134,9 @@ class Reader:
         normalising = self.normalising() if mode in ("fit", "reestimated") else []
 
         def forward() -> None:
+            if self.objective is not None:
+                self.objective.read(mode, normalising if mode == "fit" else ())
+                return
             with layers.on_batch_statistics(normalising if mode == "fit" else ()):
                 self.forward(training=mode == "train")
 
@@ -135,7 +151,7 @@ class Reader:
         if not normalising:
             return {}
         with held(self.model), layers.taking_statistics(normalising) as taken:
-            self.forward(training=False)
+            self._whole_pass(training=False)
             return {name: _averaged(pairs) for name, pairs in taken.items() if pairs}
 
     def _reestimate(self, normalising: list[Any]) -> None:
@@ -143,7 +159,7 @@ class Reader:
         if not normalising:
             return
         with layers.taking_statistics(normalising) as taken:
-            self.forward(training=False)
+            self._whole_pass(training=False)
         for layer in normalising:
             if taken[id(layer)]:
                 mean, variance = _averaged(taken[id(layer)])
@@ -151,9 +167,14 @@ class Reader:
                 layer.moving_variance.assign(variance)
 
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
+        """Eval-mode outputs of these rows. Recurrent layers start from zero: a kept state belongs to its row."""
         self._readings += 1
         try:
             with held(self.model, other_noise=self._readings):
+                forget(self.model)
+                if self.objective is not None:
+                    data = map_leaves(self.feed.arrays_as_data, lambda leaf: leaf[list(rows)])
+                    return tuple(numbers(each) for each in self.objective.outputs(tensors(data)))
                 outputs = self.forward(training=False, x=self.feed.gathered(rows))
                 return tuple(numbers(each) for each in keras.tree.flatten(outputs))
         except Exception:  # e.g. a fixed batch size: the model cannot be asked
@@ -161,19 +182,27 @@ class Reader:
 
     def substituted(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         """The data term with these outputs, and its gradient. Masks that the model gave its outputs stay on them."""
-        if not self.readable or self.structure is None or keras.backend.backend() != "tensorflow":
+        if self.objective is None and (not self.readable or self.structure is None):
             return None
-        from pytest_overfit.adapters.keras import graph
-
         try:
             if self._substituted is None:
-                self._substituted = graph.SubstitutedLoss(self._loss_of_flat, keras.tree.flatten(self.structure))
+                self._substituted = self._substitute()
             found: tuple[float, list[Array]] | None = self._substituted(outputs)
         except Exception:  # a loss that refuses these outputs has nothing to say about them
             return None
         return found
 
+    def _substitute(self) -> Callable[[Sequence[Array]], tuple[float, list[Array]] | None]:
+        given = keras.tree.flatten(self.structure) if self.objective is None else self.objective.base
+        if keras.backend.backend() != "tensorflow":
+            return slopes.substituted_loss(self._loss_of_flat, given) or (lambda _: None)
+        from pytest_overfit.adapters.keras import graph
+
+        return graph.SubstitutedLoss(self._loss_of_flat, given)
+
     def _loss_of_flat(self, outputs: Sequence[Any]) -> Any:
+        if self.objective is not None:
+            return self.objective.substituted(outputs)
         masked = [keras.ops.copy(each) for each in outputs]
         for each, mask in zip(masked, self.masks, strict=False):
             if mask is not None:

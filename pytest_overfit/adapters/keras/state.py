@@ -137,6 +137,15 @@ def _tensorflow_generators() -> Restore:
     return restore
 
 
+def _torch_generator() -> Restore:
+    """The generator that layers written with torch draw from, where torch is the backend."""
+    if keras.backend.backend() != "torch":
+        return lambda: None
+    torch = sys.modules["torch"]
+    position = torch.get_rng_state()
+    return lambda: torch.set_rng_state(position)
+
+
 def _python_generators() -> Restore:
     import numpy as np
 
@@ -160,7 +169,7 @@ def held(model: Any, *, weights: bool = False, other_noise: int | None = None) -
     if weights:
         variables += [*model.trainable_variables, *getattr(model.optimizer, "variables", ())]
     with contextlib.ExitStack() as stack:
-        for restore in (_python_generators(), _keras_generator(), _tensorflow_generators()):
+        for restore in (_python_generators(), _keras_generator(), _tensorflow_generators(), _torch_generator()):
             stack.callback(restore)
         stack.callback(_restorer(variables))
         stack.callback(_recurrent(model))
@@ -181,7 +190,7 @@ def _restorer(variables: Iterable[Any]) -> Restore:
 
 def _recurrent(model: Any) -> Restore:
     """States of recurrent layers that keep them from batch to batch, which Keras does not list as variables."""
-    stateful = [each for each in layers_of(model) if getattr(each, "stateful", False) and hasattr(each, "states")]
+    stateful = _stateful(model)
     restore = _restorer([state for each in stateful for state in _states(each)])
     unborn = [each for each in stateful if not _states(each)]
 
@@ -191,6 +200,17 @@ def _recurrent(model: Any) -> Restore:
             state.assign(keras.ops.zeros_like(state))  # made inside, and zero is what they start from
 
     return back
+
+
+def forget(model: Any) -> None:
+    """Start recurrent layers that keep their state from zero, as at the start of training."""
+    for layer in _stateful(model):
+        for state in _states(layer):
+            state.assign(keras.ops.zeros_like(state))
+
+
+def _stateful(model: Any) -> list[Any]:
+    return [each for each in layers_of(model) if getattr(each, "stateful", False) and hasattr(each, "states")]
 
 
 def _states(layer: Any) -> list[Any]:
@@ -228,6 +248,8 @@ def _draw_others(variables: Iterable[Any], noise: int) -> None:
             each.assign(keras.ops.add(each, keras.ops.cast(noise * 7919, each.dtype)))
     random.seed(noise)
     np.random.seed(noise & _MASK)
+    if keras.backend.backend() == "torch":
+        sys.modules["torch"].manual_seed(noise)
     module = sys.modules.get("tensorflow.python.eager.context")
     if module is not None and hasattr(module.context(), "_rng"):
         module.context()._rng.seed(noise)

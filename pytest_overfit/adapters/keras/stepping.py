@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 
 class Stepper(Protocol):
+    @property
+    def samples(self) -> bool: ...
+
     def train(self, steps: int) -> list[float]: ...
 
 
@@ -35,15 +38,17 @@ class StepLoss:
         self._case = case
         #: under which name it was found, where that is not "loss"
         self.other_name = ""
+        #: names of all values that a step without a "loss" returned
+        self.values: tuple[str, ...] = ()
 
     def __call__(self, logs: Any) -> Any:
         if isinstance(logs, dict) and logs.get("loss") is not None:
             return logs["loss"]
         if isinstance(logs, dict):
-            for name, value in logs.items():
-                if _is_number(value):
-                    self.other_name = str(name)
-                    return value
+            numbers = {str(name): value for name, value in logs.items() if _is_number(value)}
+            self.values = tuple(numbers)
+            for self.other_name, value in numbers.items():
+                return value
         elif logs is not None and _is_number(logs):
             return logs
         raise CaseError(
@@ -64,8 +69,13 @@ def _shown(logs: Any) -> str:
 class FitStepper:
     """Steps by `model.fit`, one epoch a step: slow, but whatever the user's model does, it does here."""
 
+    #: unknown: there is no graph to look at
+    samples = False
+
     def __init__(self, case: Case, model: Any, feed: Feed, loss_of: StepLoss) -> None:
         self._model, self._feed, self._loss_of = model, feed, loss_of
+        if keras.backend.backend() == "torch":
+            model.jit_compile = False  # it changes no result, and compiling takes a minute
         self._callbacks = _as_list(case.fit_kwargs.get("callbacks"))
         #: epochs so far, so that a schedule by epoch goes on where it was
         self.epochs = 0
@@ -87,10 +97,8 @@ class FitStepper:
         recorder = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda _, logs: losses.append(float(keras.ops.mean(self._loss_of(logs))))
         )
-        arrays, weights = self._feed.arrays, self._feed.weights
-        extra = (
-            {} if weights is None else {"sample_weight": keras.tree.map_structure(keras.ops.convert_to_numpy, weights)}
-        )
+        arrays, weights = self._feed.arrays, self._feed.row_weights
+        extra = {} if weights is None else {"sample_weight": weights}
         self._model.fit(
             arrays.x,
             arrays.y,
@@ -113,7 +121,7 @@ def _as_list(callbacks: Any) -> list[Any]:
 
 def make_stepper(case: Case, model: Any, feed: Feed, loss_of: StepLoss) -> tuple[Stepper, str]:
     """Choose how to step, and say so where it is not the usual way."""
-    by_fit = _why_fit(case, model)
+    by_fit = why_fit(case, model)
     if by_fit:
         return FitStepper(case, model, feed, loss_of), f"stepped through fit, because {by_fit}"
     from pytest_overfit.adapters.keras import graph
@@ -136,7 +144,8 @@ def _first_line(error: Exception) -> str:
     return (useful or lines or ["no message"])[0][:160]
 
 
-def _why_fit(case: Case, model: Any) -> str:
+def why_fit(case: Case, model: Any) -> str:
+    """Why only `fit` can step this model; an empty string where it need not."""
     if keras.backend.backend() != "tensorflow":
         return f"Keras runs on {keras.backend.backend()}"
     if case.fit_kwargs.get("callbacks"):
