@@ -183,7 +183,10 @@ def _values(head: Head, groups: Array) -> list[Agreement]:
     missing = np.isnan(target)
     centre = np.where(missing, 0.0, target).sum(axis=0, keepdims=True) / np.maximum(1, (~missing).sum(axis=0))
     target, output = np.where(missing, centre, target), np.where(missing, centre, output)
-    within = np.stack([target[groups == g].mean(axis=0) for g in groups])
+    if len(np.unique(groups)) == len(groups):
+        within = target
+    else:
+        within = np.stack([target[groups == g].mean(axis=0) for g in groups])
     error, spread, floor = ((output - target) ** 2, (target - centre) ** 2, (target - within) ** 2)
     variance = (spread - floor).sum(axis=0)
     if not np.isfinite(error).all():

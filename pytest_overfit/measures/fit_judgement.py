@@ -26,7 +26,7 @@ from pytest_overfit.measures.fit_criteria import (
 from pytest_overfit.measures.fit_evaluation import Evaluation
 from pytest_overfit.measures.fit_progress import Progress, point_of
 from pytest_overfit.measures.fit_words import needs, score_words
-from pytest_overfit.measures.reference import SCORE_ALONE, Reference
+from pytest_overfit.measures.reference import PROPORTIONAL, SCORE_ALONE, Reference
 from pytest_overfit.measures.trend import TRICKLE, Trend
 
 #: a ratio beyond this says nothing more
@@ -175,6 +175,11 @@ class _Judge:
             why = (
                 "the loss is made of the inputs alone, so a model that ignores them has another task, and no score was "
                 "measured; give score=, or loss= on the model's outputs"
+            )
+        elif self.reference.how == PROPORTIONAL:
+            why = (
+                "the loss falls without limit, in proportion to the outputs: is its sign right? If it is meant so (a "
+                "critic's loss), give score="
             )
         elif self.reference.constant is None:
             why = "even an output that ignores the input makes this loss fall without limit; give score="

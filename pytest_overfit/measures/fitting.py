@@ -87,7 +87,7 @@ class Fit:
         found = optimised(self.learner, self.first, self.groups)
         if self.learner.samples and found is not None and found.constant is not None:
             # latent samples have a price in the loss, which free outputs would not pay
-            return Reference(constant=found.constant, best=None, how=f"{found.how}; the model samples")
+            return dataclasses.replace(found, best=None, how=f"{found.how}; the model samples")
         if found is None or self.learner.samples:
             how = BLINDED if self.learner.loss_needs_targets() else SCORE_ALONE
             return Reference(constant=None, best=None, how=how)

@@ -36,6 +36,8 @@ class Predictions:
         self.learner, self.first, self.groups, self.task = learner, first, groups, task
         self.cells = tuple(prefix_cells(head, learner.inputs, groups) for head in first.heads)
         self._guess_is_believed = True
+        #: of several outputs for one target (a mean, its variance, a code) the one that memorising makes the target
+        self._mean_of: int | None = None
         self._reachable: dict[str, float] = {}
         self._gradients = self._first_gradients()
 
@@ -58,7 +60,17 @@ class Predictions:
             best = agreements(self.learner.heads_for(reference.best_outputs), self.groups, self.cells)
             self._reachable = {each.name: each.value for each in best}
         elif not self.first.heads and self.task is None:
+            self._mean_of = self._prediction_among(reference.best_outputs)
             self._guess_is_believed = self._believe(reference.best_outputs)
+
+    def _prediction_among(self, best_outputs: Sequence[Array]) -> int | None:
+        if len(self.learner.targets) != 1 or len(best_outputs) < 2:
+            return None
+        for number, output in enumerate(best_outputs):
+            scores = agreements(inferred_heads([output], self.learner.targets, None), self.groups)
+            if scores and _is_memorised(scores):
+                return number
+        return None
 
     def _believe(self, best_outputs: Sequence[Array]) -> bool:
         heads = self._guessed(best_outputs)
@@ -67,10 +79,7 @@ class Predictions:
         scores = agreements(heads, self.groups)
         if len(heads) == 1 and heads[0].kind == "binary" and scores and scores[0].value <= 1 - _BELIEVED:
             return True  # memorising turns every single answer round: the task is right, the loss is not
-        return all(
-            each.value <= 1 - _BELIEVED if each.measure == "worst_column" else each.value >= _BELIEVED * each.best
-            for each in scores
-        )
+        return _is_memorised(scores)
 
     def heads(self, reading: Reading) -> Sequence[Head]:
         """The heads the loss showed, else a guess from shapes and the declared task."""
@@ -79,6 +88,7 @@ class Predictions:
         return self._guessed(reading.outputs) if self._guess_is_believed else ()
 
     def _guessed(self, outputs: Sequence[Array]) -> Sequence[Head]:
+        outputs = [outputs[self._mean_of]] if self._mean_of is not None else outputs
         heads = inferred_heads(outputs, self.learner.targets, self.task)
         gradients = self._gradients if len(self._gradients) == len(heads) else [None] * len(heads)
         return [
@@ -101,6 +111,13 @@ class Predictions:
         if score.measure == "worst_column":
             return dataclasses.replace(score, best=reached) if reached <= 1 - _REACHED else score
         return dataclasses.replace(score, best=min(score.best, reached)) if reached >= _REACHED else score
+
+
+def _is_memorised(scores: Sequence[Agreement]) -> bool:
+    return all(
+        each.value <= 1 - _BELIEVED if each.measure == "worst_column" else each.value >= _BELIEVED * each.best
+        for each in scores
+    )
 
 
 def _asked_for(head: Head, gradient: Array | None) -> Array | None:

@@ -26,6 +26,12 @@ BLINDED = "blinded run"
 #: how where the loss is made of the inputs alone, so that blinding them would change the task: not at all
 SCORE_ALONE = "none: the loss is made of the inputs alone, so the score decides"
 
+#: how where a loss of one number a row falls with the size of the numbers, for ever
+PROPORTIONAL = "none: the loss falls without limit, in proportion to the outputs"
+
+#: growth of the gain when the outputs double
+_PROPORTION = 1.5
+
 #: constant and best loss nearer than this share of what the search gained over its start are the same
 _ALIKE = 1e-9
 
@@ -89,11 +95,26 @@ def _search(
         return Reference(constant=constant.value, best=None, how=f"{how}; memorising outputs not found")
     # a search that ends on a slope below zero was ended by rounding: a likelihood falls as its variance shrinks
     if not best.bounded or (best.value < -1e-6 and not best.stationary):
+        if _falls_in_proportion(learner, free, constant.value):
+            return Reference(constant=None, best=None, how=PROPORTIONAL)
         return Reference(constant=constant.value, best=None, how=f"{how}; no lower bound", best_outputs=free)
     floor = min(best.value, constant.value)
     if constant.value - floor <= _ALIKE * (constant.start - floor):  # zero, but for rounding and the search's patience
         floor = constant.value
     return Reference(constant=constant.value + 0.0, best=floor + 0.0, how=how, best_outputs=free)
+
+
+def _falls_in_proportion(learner: Learner, outputs: Sequence[Array], constant: float) -> bool:
+    """Twice the outputs, twice the gain, where each row has one number only: no likelihood with a learnt spread.
+
+    That is what a sign the wrong way round does to a loss of scores, and what a critic's loss is by design.
+    """
+    if len(outputs) != 1 or outputs[0].size != len(outputs[0]):
+        return False
+    once, twice = learner.loss_and_gradient(outputs), learner.loss_and_gradient([2.0 * outputs[0]])
+    if once is None or twice is None or not once[0] < constant:
+        return False
+    return (twice[0] - constant) / (once[0] - constant) > _PROPORTION
 
 
 def _minimum(

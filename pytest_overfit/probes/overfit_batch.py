@@ -105,8 +105,10 @@ class OverfitBatch:
             return fits(point.loss, point.agreements, reference, limits)
 
         def longer(run: Run) -> int:
+            if limits.steps is not None or learner.has_schedule:  # a schedule ends where its owner said
+                return 0
             end = Progress(run.points, run.reference, limits).fits_by()
-            return MOST_STEPS - STEPS if limits.steps is None and end is not None and end <= MOST_STEPS else 0
+            return MOST_STEPS - STEPS if end is not None and end <= MOST_STEPS else 0
 
         run = fit.run(steps, fitting, proceed, longer)
         return {**_measured(fit, run), **_evaluation(fit, run, lambda point: fitting(point, run.reference), together)}

@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 from collections.abc import Callable, Iterator
 
@@ -16,8 +17,16 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 
 def seed(value: int) -> None:
-    """Seed every generator of torch."""
-    torch.manual_seed(value)
+    """Seed every generator of torch, also those of devices that are there and have not started."""
+    if _device_is_there():
+        torch.manual_seed(value)
+    else:
+        reseed(value)
+
+
+@functools.cache
+def _device_is_there() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def reseed(value: int) -> None:
