@@ -170,12 +170,14 @@ class Fit:
         return "no_update" if len(run.chunks) == 1 and self._nothing_moved() else None
 
     def _unless_beaten(self, reference: Reference, loss: float) -> Reference:
-        """A model below the best outputs that a search found shows that there is no such floor."""
+        """A model below the best outputs that a search found shows a better start for it, or that there is no floor."""
         if reference.best is None or reference.constant is None or not reference.best_outputs:
             return reference
-        between = reference.constant - reference.best
-        if between <= 0 or loss >= reference.best - _BEATEN * between:
+        if not _beats(loss, reference):
             return reference
+        again = optimised(self.learner, self.learner.read("fit"), self.groups)
+        if again is not None and (again.constant is None or not _beats(loss, again)):
+            return again
         return dataclasses.replace(
             reference, best=None, how=f"{reference.how}; the model went below the best that was found"
         )
@@ -183,6 +185,13 @@ class Fit:
     def _nothing_moved(self) -> bool:
         facts = self.learner.parameters()
         return not self.learner.has_schedule and facts.tensors > 0 and len(facts.unchanged) == facts.tensors
+
+
+def _beats(loss: float, reference: Reference) -> bool:
+    if reference.best is None or reference.constant is None:
+        return False
+    between = reference.constant - reference.best
+    return between > 0 and loss < reference.best - _BEATEN * between
 
 
 def _mean(draws: Sequence[Reading]) -> Reading:

@@ -67,6 +67,17 @@ def _log_softmax(axis: int) -> Link:
     return Link(lambda o: np.asarray(o, np.float64), out, lambda o, g: g - np.exp(o) * g.sum(axis=axis, keepdims=True))
 
 
+def _softplus() -> Link:
+    import numpy as np
+
+    def into(o: Array) -> Array:
+        value = np.maximum(np.asarray(o, np.float64), 1e-6)
+        free: Array = value + np.log(-np.expm1(-value))
+        return free
+
+    return Link(into, lambda z: np.logaddexp(0.0, z), lambda o, g: g * -np.expm1(-o))
+
+
 def candidate_links(outputs: Sequence[Array], declared: set[str]) -> list[list[Link]]:
     """Which domains to try, in order: what recognised losses declare, else all numbers and then what the outputs are.
 
@@ -83,14 +94,19 @@ def candidate_links(outputs: Sequence[Array], declared: set[str]) -> list[list[L
 
 
 def _special_link(outputs: Array) -> Link | None:
-    """The link of a distribution, its logarithm, or a probability; None for outputs that are just numbers."""
+    """The link of a distribution, its logarithm, a probability or a distance; None for outputs that are just numbers.
+
+    A loss made for distances may fall without limit below zero, where none can be.
+    """
     import numpy as np
 
     if (axis := simplex_axis(outputs)) is not None:
         return _softmax(axis)
     if (axis := simplex_axis(np.exp(outputs.clip(max=1)))) is not None:
         return _log_softmax(axis)
-    return _sigmoid() if bool(((outputs > 0) & (outputs < 1)).all()) and outputs.std() > 0 else None
+    if outputs.std() == 0 or not bool((outputs >= 0).all()):
+        return None
+    return _sigmoid() if bool(((outputs > 0) & (outputs < 1)).all()) else _softplus()
 
 
 def simplex_axis(values: Array) -> int | None:
