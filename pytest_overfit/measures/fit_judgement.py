@@ -85,7 +85,10 @@ class _Judge:
         shown = [f"{each.name.replace('_', ' ')} {each.value:.3g}" for each in beside or self.scores]
         score = ", ".join(shown) or "agreement: not measured"
         loss = f"loss ratio {self.ratio:.2g}" if math.isfinite(self.ratio) else f"loss {self.last.loss:.4g}"
-        return f"memorised {self.measured['rows']} rows in {self.measured['steps']} steps: {loss}, {score}"
+        if self.reference.best is None and self.reference.constant is not None:
+            loss += f" (a constant output has {self.reference.constant:.4g})"
+        verb = "reconstructs" if self.measured.get("samples") else "memorised"
+        return f"{verb} {self.measured['rows']} rows in {self.measured['steps']} steps: {loss}, {score}"
 
     # ------------------------------------------------------------------- loss
 
@@ -173,8 +176,9 @@ class _Judge:
     def _cannot_tell(self) -> Finding:
         if self.reference.how == SCORE_ALONE:
             why = (
-                "the loss is made of the inputs alone, so a model that ignores them has another task, and no score was "
-                "measured; give score=, or loss= on the model's outputs"
+                "no part of the batch is a target that the loss looks at, so a model that ignores its inputs would "
+                "have another task, and no score was measured; give score=, loss= on the model's outputs, or name the "
+                "target 'labels'"
             )
         elif self.reference.how == PROPORTIONAL:
             why = (

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def inferred_heads(outputs: Sequence[Array], targets: Sequence[Array], task: str | None) -> list[Head]:
     """A head for each pair of output and target, in their order; an empty list where one pair cannot be told."""
-    if len(outputs) != len(targets) or (task is not None and len(targets) > 1):
+    if not targets or len(outputs) != len(targets) or (task is not None and len(targets) > 1):
         return []
     heads = [_inferred(*pair, task) for pair in zip(outputs, targets, strict=True)]
     found = [each for each in heads if each is not None]

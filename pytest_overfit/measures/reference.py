@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 #: how references are found where outputs cannot be substituted: the same factory, trained on inputs that are all alike
 BLINDED = "blinded run"
 
-#: how where the loss is made of the inputs alone, so that blinding them would change the task: not at all
-SCORE_ALONE = "none: the loss is made of the inputs alone, so the score decides"
+#: how where the loss looks at no target, so that blinding the inputs would change the task: not at all
+SCORE_ALONE = "none: the loss looks at no target beside the inputs, so the score decides"
 
 #: how where a loss of one number a row falls with the size of the numbers, for ever
 PROPORTIONAL = "none: the loss falls without limit, in proportion to the outputs"

@@ -60,16 +60,23 @@ def _tensor(case: Case, leaf: Any) -> torch.Tensor:
         ) from error
 
 
-def sides(batch: Batch, labels: AbstractSet[str]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """Inputs and targets as numpy arrays; `labels`: keys of a dict of inputs that are targets."""
-    inputs = {key: each for key, each in batch.x.items() if key not in labels} if labels else batch.x
-    targets = [batch.x[key] for key in sorted(labels)] + [batch.y]
+def sides(batch: Batch, labels: AbstractSet[str | int]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Inputs and targets as numpy arrays; `labels`: keys or places of the inputs that are targets."""
+    parts = _parts(batch.x) if labels else {}
+    inputs = [each for key, each in parts.items() if key not in labels] if labels else batch.x
+    targets = [each for key, each in parts.items() if key in labels] + [batch.y]
     return tuple(map(to_numpy, leaves(inputs))), tuple(map(to_numpy, leaves(targets)))
 
 
-def blinded(batch: Batch, labels: AbstractSet[str]) -> Batch:
+def _parts(x: Any) -> dict[str | int, Any]:
+    return dict(x) if isinstance(x, dict) else dict(enumerate(x))
+
+
+def blinded(batch: Batch, labels: AbstractSet[str | int]) -> Batch:
     """Row 0 of the inputs in every row; targets as they are."""
     first = [0] * batch.rows
     blind = map_leaves(batch.x, lambda leaf: leaf[first])
-    kept = {key: batch.x[key] for key in labels}
-    return dataclasses.replace(batch, x={**blind, **kept} if kept else blind)
+    if labels:
+        kept = {key: batch.x[key] if key in labels else each for key, each in _parts(blind).items()}
+        blind = kept if isinstance(batch.x, dict) else tuple(kept.values())
+    return dataclasses.replace(batch, x=blind)

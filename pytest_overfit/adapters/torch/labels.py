@@ -17,25 +17,32 @@ from pytest_overfit.adapters.torch.modes import Modes
 _Answer = tuple[torch.Tensor, list[torch.Tensor]]
 
 
-def labels_among_inputs(forward: Forward, modes: Modes) -> frozenset[str]:
-    """Keys of the inputs that are targets.
+def labels_among_inputs(forward: Forward, modes: Modes) -> frozenset[str | int]:
+    """Keys or places of the inputs that are targets, where there is no target beside them.
 
-    Those whose name says so; and those that, moved to other rows, change the loss and nothing else. Costs a forward
-    pass for each part of the input, where there is no target beside it.
+    Those whose name says so; and those that, with row 0 in every row, change the loss and nothing else (moved to other
+    rows they would not change the mean loss of a model that ignores its input). Costs a forward pass for each part.
     """
     x = forward.batch.x
-    if forward.case.step is not None or forward.batch.y is not None or not isinstance(x, dict):
+    if forward.case.step is not None or forward.batch.y is not None or not isinstance(x, (dict, tuple)):
         return frozenset()
-    named = frozenset(key for key in x if "label" in str(key) or "target" in str(key))
+    parts: dict[str | int, Any] = dict(x) if isinstance(x, dict) else dict(enumerate(x))
+    named = frozenset(key for key in parts if "label" in str(key) or "target" in str(key))
     base = _answer(forward, modes, x)
-    if base is None:
+    if base is None or not base[1]:  # without any other output nothing tells targets from inputs
         return named
-    moved = {
-        key: _answer(forward, modes, {**x, key: each.roll(1, 0)})
-        for key, each in x.items()
-        if key not in named and isinstance(each, torch.Tensor)
+    alike = {
+        key: _answer(forward, modes, _with(x, key, each[:1].expand_as(each)))
+        for key, each in parts.items()
+        if key not in named and isinstance(each, torch.Tensor) and each.ndim
     }
-    return named | {key for key, answer in moved.items() if answer is not None and _differs_in_loss_only(base, answer)}
+    return named | {key for key, answer in alike.items() if answer is not None and _differs_in_loss_only(base, answer)}
+
+
+def _with(x: Any, key: Any, part: torch.Tensor) -> Any:
+    if isinstance(x, dict):
+        return {**x, key: part}
+    return tuple(part if place == key else each for place, each in enumerate(x))
 
 
 def _answer(forward: Forward, modes: Modes, x: Any) -> _Answer | None:

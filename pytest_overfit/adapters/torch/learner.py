@@ -50,7 +50,7 @@ class TorchLearner:
     framework = "torch"
 
     def __init__(
-        self, case: Case, model: nn.Module, batch: Batch, rebuild: Rebuild, labels: frozenset[str] | None = None
+        self, case: Case, model: nn.Module, batch: Batch, rebuild: Rebuild, labels: frozenset[str | int] | None = None
     ) -> None:
         self.case, self.model, self._rebuild, self._given = case, model, rebuild, batch
         checks.needs_loss_and_optimizer(case)
