@@ -119,7 +119,9 @@ def pytest_runtest_makereport(
         report.longrepr = call.excinfo.getrepr(style="value")
     forms = item.stash.get(_FORMS, [])
     if forms:
-        vars(report)["overfit"] = list(forms)  # rides on the report, through xdist as well
+        from pytest_overfit.report.attach import attach
+
+        attach(report, forms)
         forms.clear()
     return report
 

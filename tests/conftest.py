@@ -22,7 +22,7 @@ torch.set_num_threads(1)  # on tensors this small a second thread only waits, an
 
 INI = """
 [pytest]
-addopts = --strict-markers -p no:cacheprovider
+addopts = --strict-markers -p no:cacheprovider -p no:randomly
 xfail_strict = true
 filterwarnings =
     error

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pytest_overfit import Case, CaseError, ProgramError, run_probes
-from pytest_overfit.core.state import derived_seed, preserved
+from pytest_overfit.core.state import derived_seed, fair_threads, preserved
 
 torch = pytest.importorskip("torch")
 
@@ -247,3 +247,23 @@ def test_after():
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert '"verdicts": []' in (project.path / "out.json").read_text()
     assert "went on" not in str(result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, 8),
+        ({"PYTEST_XDIST_WORKER_COUNT": "1"}, 8),
+        ({"PYTEST_XDIST_WORKER_COUNT": "2"}, 4),
+        ({"PYTEST_XDIST_WORKER_COUNT": "64"}, 1),
+        ({"PYTEST_XDIST_WORKER_COUNT": "2", "OMP_NUM_THREADS": "6"}, 8),
+        ({"PYTEST_XDIST_WORKER_COUNT": "odd"}, 8),
+    ],
+)
+def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: int) -> None:
+    for name in ("PYTEST_XDIST_WORKER_COUNT", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert fair_threads(8) == expected

@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from pytest_overfit.core.state import fair_threads
+
 
 def seed(value: int) -> None:
     """Seed every generator of torch, also those of devices that are there and have not started."""
@@ -46,6 +48,7 @@ def reseed(value: int) -> None:
 def guard() -> Iterator[None]:
     """Restore generators, default dtype, threads and switches on the way out."""
     dtype, threads, grad = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
+    share = fair_threads(threads)
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     precision = torch.get_float32_matmul_precision()
@@ -53,6 +56,8 @@ def guard() -> Iterator[None]:
     # switches gradients on: a test that left them off must not make a model look frozen
     with preserved_generators(), torch.inference_mode(False):
         try:
+            if share < threads:
+                torch.set_num_threads(share)
             yield
         finally:
             torch.set_default_dtype(dtype)
