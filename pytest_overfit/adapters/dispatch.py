@@ -88,7 +88,7 @@ def learner_for(case: Case, batch: Batch, seed: int) -> Learner:
         _check_keras_case(case)
     elif batch.weights is not None:
         raise CaseError(
-            f"Case {case.name!r}: it has three parts as a batch, but only Keras takes weights; give batch=(x, y) "
+            f"Case {case.name!r}: its batch has three parts, but only Keras takes weights; give batch=(x, y) "
             "and put the weights into the loss, or ((x1, x2), y) for two inputs"
         )
     if not known_new:

@@ -5,7 +5,6 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.state import preserved
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.data.batch import leaves, map_leaves, to_numpy
+from pytest_overfit.data.batch import to_numpy
 from pytest_overfit.data.targets import step_needs_targets
 
 if TYPE_CHECKING:
@@ -48,9 +47,10 @@ class StepLearner:
     has_schedule = True  # nobody can tell what a user's loop still has in store
 
     def __init__(self, case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any]) -> None:
-        self.case, self.model, self.batch, self._rebuild = case, model, batch, rebuild
-        self.inputs = tuple(to_numpy(each) for each in leaves(batch.x))
-        self.targets = tuple(to_numpy(each) for each in leaves(batch.y))
+        self.case, self.model, self._rebuild = case, model, rebuild
+        #: the batch with its lists of rows marked; `self.batch` is the same as the user's code gets it
+        self._by_row, self.batch = batch, batch.plain()
+        self.inputs, self.targets = batch.sides()
         self.remarks: tuple[str, ...] = ()
         self.samples = False
         self._where = f"Case {case.name!r}:"
@@ -94,7 +94,8 @@ class StepLearner:
         return outputs if outputs.dtype.kind in "fiub" and outputs.ndim else None
 
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
-        outputs = self._predict(map_leaves(self.batch.x, lambda leaf: leaf[list(rows)]))
+        x = self._by_row.inputs_of(rows)
+        outputs = None if x is None else self._predict(x)
         return None if outputs is None else (outputs,)
 
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
@@ -109,11 +110,10 @@ class StepLearner:
         return range(len(self.read("fit").outputs))
 
     def loss_needs_targets(self) -> bool:
-        return step_needs_targets(self.case, self.batch, self._rebuild)
+        return step_needs_targets(self.case, self._by_row, self._rebuild)
 
     def blinded(self) -> StepLearner:
-        x = map_leaves(self.batch.x, lambda leaf: leaf[[0] * self.batch.rows])
-        return StepLearner(self.case, self._rebuild(), dataclasses.replace(self.batch, x=x), self._rebuild)
+        return StepLearner(self.case, self._rebuild(), self._by_row.blinded(), self._rebuild)
 
     def score(self) -> float | None:
         if self.case.score is None:

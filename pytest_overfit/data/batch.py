@@ -5,14 +5,34 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
+from pytest_overfit.data.arrays import check_leaf, copied, first_rows, is_text, settled, with_shape
+from pytest_overfit.data.first_batch import ROWS, are_samples, collated, first_batch, first_item
+from pytest_overfit.data.layout import is_plain, laid_out, likely_rows, marked
+from pytest_overfit.data.parts import names_targets, split
+from pytest_overfit.data.tree import (
+    Rows,
+    by_place,
+    is_array,
+    is_leaf,
+    leaves,
+    length,
+    map_leaves,
+    parts_of,
+    plain,
+    rank,
+    rebuilt,
+    row_values,
+    take,
+    to_numpy,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,8 +41,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-#: rows taken from arrays and datasets, which have no batch size of their own
-ROWS = 32
+__all__ = ["ROWS", "Batch", "Rows", "batch_of", "leaves", "map_leaves", "missing_values", "take", "to_numpy"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,49 +53,92 @@ class Batch:
     rows: int
     #: a weight a row, the third part of a Keras batch; None: there are none
     weights: Any = None
+    #: parts of `x` that are targets by their name, where a step is given the whole batch as `x`
+    labels: frozenset[Any] = frozenset()
 
     def map(self, change: Callable[[Any], Any]) -> Batch:
         """The same batch with every leaf changed."""
         x, y, weights = (map_leaves(each, change) for each in (self.x, self.y, self.weights))
-        return Batch(x, y, self.rows, weights)
+        return dataclasses.replace(self, x=x, y=y, weights=weights)
+
+    def plain(self) -> Batch:
+        """The same batch as the user's code gets it: lists with one entry a row are lists of Python's."""
+        return dataclasses.replace(self, x=plain(self.x), y=plain(self.y))
+
+    def sides(self, labels: AbstractSet[Any] = frozenset()) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """Inputs and targets as arrays that show which rows are equal; `labels`: keys or places of `x` that are.
+
+        Where inputs have other lengths than the batch has rows (the edges of a graph), no row is known to equal
+        another: row numbers come first, and stand for what cannot be told.
+        """
+        import numpy as np
+
+        inputs, targets = self._parted(labels)
+        arrays = tuple(row_values(leaf) for leaf in leaves(inputs))
+        if not arrays or any(array.shape[:1] != (self.rows,) for array in arrays):
+            arrays = (np.arange(self.rows), *arrays)
+        return arrays, tuple(row_values(leaf) for leaf in leaves([targets, self.y]))
+
+    def _parted(self, labels: AbstractSet[Any]) -> tuple[Any, dict[Any, Any]]:
+        """`x` without its targets, and these, by key or place."""
+        labels = {*labels, *self.labels}
+        parts = by_place(self.x) if labels else {}
+        targets = {key: each for key, each in parts.items() if key in labels}
+        return {key: each for key, each in parts.items() if key not in labels} if targets else self.x, targets
+
+    def _joined(self, inputs: Any, targets: dict[Any, Any]) -> Any:
+        """`x` again, of what `_parted` gave."""
+        if not targets:
+            return inputs
+        parts = {**inputs, **targets}
+        return rebuilt(self.x, {key: parts[key] for key in by_place(self.x)})
+
+    def inputs_of(self, rows: Sequence[int]) -> Any | None:
+        """The inputs of these rows, plain; None where inputs have other lengths, and no part of them is one row's."""
+        if list(rows) == list(range(self.rows)):
+            return plain(self.x)
+        if any(length(leaf) != self.rows for leaf in leaves(self.x)):
+            return None
+        return plain(map_leaves(self.x, lambda leaf: take(leaf, rows)))
+
+    def blinded(self, labels: AbstractSet[Any] = frozenset()) -> Batch:
+        """Row 0 of the inputs in every row; targets as they are, `labels` among the inputs too.
+
+        Whole numbers of other lengths (edges, offsets) only say which rows belong together, so they stay.
+        """
+
+        def blind(leaf: Any) -> Any:
+            size = length(leaf)
+            if size != self.rows and (isinstance(leaf, Rows) or to_numpy(leaf).dtype.kind not in "fc"):
+                return leaf
+            return take(leaf, [0] * size)
+
+        inputs, targets = self._parted(labels)
+        return dataclasses.replace(self, x=self._joined(map_leaves(inputs, blind), targets))
+
+    def with_moved_targets(self) -> Batch | None:
+        """Targets moved on by one row, inputs as they are; None: there are no targets."""
+
+        def moved(leaf: Any) -> Any:
+            size = length(leaf)
+            return take(leaf, [(row + 1) % size for row in range(size)])
+
+        inputs, targets = self._parted(frozenset())
+        if not targets and self.y is None:
+            return None
+        return dataclasses.replace(
+            self, x=self._joined(inputs, map_leaves(targets, moved)), y=map_leaves(self.y, moved)
+        )
 
 
-def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Rebuild tuples, lists and dicts around changed leaves; None stays None."""
-    if isinstance(value, Mapping):
-        return {key: map_leaves(each, change) for key, each in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_leaves(each, change) for each in value))
-    if isinstance(value, (tuple, list)):
-        return type(value)(map_leaves(each, change) for each in value)
-    return None if value is None else change(value)
+def _parts(x: Any) -> dict[Any, Any] | None:
+    """The parts of several inputs by key, or by place."""
+    return dict(enumerate(x)) if isinstance(x, tuple) else parts_of(x)
 
 
-def leaves(value: Any) -> Iterator[Any]:
-    """The arrays and tensors inside tuples, lists and dicts, in order."""
-    if isinstance(value, Mapping):
-        for each in value.values():
-            yield from leaves(each)
-    elif isinstance(value, (tuple, list)):
-        for each in value:
-            yield from leaves(each)
-    elif value is not None:
-        yield value
-
-
-def to_numpy(leaf: Any) -> Array:
-    """A leaf as a numpy array on the host; tensors of half precision become float32."""
-    import numpy as np
-
-    if foreign.is_torch_tensor(leaf):
-        leaf = leaf.detach()
-        if str(leaf.dtype) in ("torch.bfloat16", "torch.float16"):
-            leaf = leaf.float()
-        return np.asarray(leaf.cpu())
-    array = np.asarray(leaf)
-    if array.dtype == object and not isinstance(leaf, np.ndarray):  # a tensor of strings
-        return array.astype("S")
-    return array.astype(np.float32) if str(array.dtype) == "bfloat16" else array
+def _around(x: Any, parts: dict[Any, Any]) -> Any:
+    """Inputs of the same kind made of other parts."""
+    return tuple(parts[place] for place in range(len(x))) if isinstance(x, tuple) else rebuilt(x, parts)
 
 
 def batch_of(case: Case) -> Batch:
@@ -84,11 +146,25 @@ def batch_of(case: Case) -> Batch:
 
     Raises `CaseError` for a batch that no model could be judged on: empty, of unequal lengths, not numeric.
     """
-    given = _called(case.batch, "the batch function") if case.batch is not None else None
-    if given is None:
-        given = first_batch(_called(case.train, "the function given as train"), case)
-    x, y, weights = _parts(given, case)
-    return checked(_listless(x), _listless(y), _listless(weights), case)
+    given, whole = _given(case)
+    if isinstance(given, list) and len(given) > 3 and case.step is None and not is_plain(given) and are_samples(given):
+        given = collated(given, case)
+    x, y, weights = (with_shape(each) for each in split(given, case))
+    most = int(case.fit_kwargs.get("batch_size") or ROWS) if whole else None
+    return checked(x, y, weights, case, most)
+
+
+def _given(case: Case) -> tuple[Any, bool]:
+    """What the user gave, and whether it is rather all the data."""
+    if case.batch is None:
+        return first_batch(_called(case.train, "the function given as train"), case)
+    given = _called(case.batch, "the batch function")
+    if hasattr(given, "__next__"):
+        with user_code("the batch function"):
+            return first_item(given), False
+    if foreign.is_instance(given, "torch.utils.data", "DataLoader", "Dataset") or hasattr(given, "column_names"):
+        return first_batch(given, case)
+    return given, False
 
 
 def _called(source: Any, what: str) -> Any:
@@ -98,118 +174,89 @@ def _called(source: Any, what: str) -> Any:
     return source
 
 
-def first_batch(train: Any, case: Case) -> Any:
-    """The first batch of a loader, or the first rows of arrays and datasets."""
-    if (isinstance(train, tuple) and len(train) in (2, 3)) or (isinstance(train, list) and len(train) == 2):
-        rows = int(case.fit_kwargs.get("batch_size") or ROWS)
-        return tuple(map_leaves(each, lambda leaf: leaf[:rows]) for each in train)
-    if foreign.is_instance(train, "torch.utils.data", "Dataset") and not foreign.is_instance(
-        train, "torch.utils.data", "IterableDataset"
-    ):
-        if not len(train):
-            raise CaseError(f"Case {case.name!r}: train= gave no batch: it is empty")
-        with user_code("reading the dataset given as train"):
-            return _collated([train[index] for index in range(min(ROWS, len(train)))])
-    if hasattr(train, "__getitem__") and hasattr(train, "num_batches"):  # a Keras PyDataset yields whole batches
-        with user_code("reading the dataset given as train"):
-            return train[0]
-    if hasattr(train, "__iter__"):
-        with user_code("reading the loader given as train"):
-            for batch in train:
-                return batch
-        raise CaseError(f"Case {case.name!r}: train= gave no batch: it is empty")
-    raise CaseError(
-        f"Case {case.name!r}: train= is {foreign.describe(train)}, but (x, y), a dataset, a loader, or a function "
-        "that returns one of these is wanted"
-    )
+def checked(x: Any, y: Any, weights: Any, case: Case, most: int | None = None) -> Batch:
+    """Find the rows, check lengths and dtypes and copy, so that nothing a step does can reach the user's data.
+
+    `most`: rows to be taken of what may be all the data.
+    """
+    x, y, rows = _laid_out(x, y, case)
+    weights = marked(weights, rows)
+    if most is not None and all(length(leaf) == rows for leaf in leaves([x, y])):
+        x, y, weights = (map_leaves(each, lambda leaf: first_rows(leaf, most)) for each in (x, y, weights))
+        rows = min(rows, most)
+    x, y, weights = (_texts(map_leaves(each, settled)) for each in (x, y, weights))
+    for side, value in (("inputs", x), ("targets", y)):
+        for leaf in leaves(value):
+            check_leaf(leaf, f"Case {case.name!r}: the batch's {side}", ragged=case.step is not None)
+    if rows == 0:
+        raise CaseError(
+            f"Case {case.name!r}: the batch is empty: inputs and targets have {_sizes(x)} and {_sizes(y)} rows"
+        )
+    named = parts_of(x) if y is None and case.step is not None else None
+    labels = frozenset(key for key, each in (named or {}).items() if names_targets(key) and is_leaf(each))
+    x, y, weights = (map_leaves(each, copied) for each in (x, y, weights))
+    return Batch(x, map_leaves(y, _without_gradient), rows, weights, labels)
 
 
-def _collated(samples: list[Any]) -> Any:
-    """Stack the samples of a dataset, as a loader's default does."""
-    import sys
-
-    return sys.modules["torch.utils.data"].default_collate(samples)
+def _without_gradient(leaf: Any) -> Any:
+    return leaf.detach() if foreign.is_torch_tensor(leaf) else leaf
 
 
-def _parts(given: Any, case: Case) -> tuple[Any, Any, Any]:
-    if isinstance(given, (tuple, list)) and len(given) == 2:
-        return given[0], given[1], None
-    if isinstance(given, tuple) and len(given) == 3:
-        return given
-    raise CaseError(
-        f"Case {case.name!r}: a batch is {foreign.describe(given)}, but a pair (inputs, targets) is wanted "
-        "(for Keras also (inputs, targets, weights)); write batch=lambda: (x, y), or ((x1, x2), y) for two inputs"
-    )
+def _laid_out(x: Any, y: Any, case: Case) -> tuple[Any, Any, int]:
+    if next(_pieces(x), None) is None:
+        raise CaseError(f"Case {case.name!r}: the batch has no inputs; give batch=(x, y) with at least two rows")
+    read = laid_out(x, y)
+    if read is not None:
+        return read
+    together = case.step is not None or bool(case.options.get("overfit_batch", {}).get("rows_interact", False))
+    if case.step is None or next(leaves(x), None) is None:
+        _check_pieces(x, y, case)
+    named = {key: each for key, each in (parts_of(x) or {}).items() if names_targets(key)} if y is None else None
+    rows = next((found for each in (y, named, x) if (found := likely_rows(each)) is not None), None)
+    if rows is None or not together:
+        raise CaseError(
+            f"Case {case.name!r}: inputs and targets are of different length: {_sizes(x)} rows of x, {_sizes(y)} of y; "
+            "rows come first on both sides (a model that wants another axis first transposes inside; rows that belong "
+            "together, as in a graph or in bags with offsets, are declared with options={'overfit_batch': "
+            "{'rows_interact': True}}; with step= any lengths are taken)"
+        )
+    return marked(x, rows), marked(y, rows), rows
 
 
-def _listless(value: Any) -> Any:
-    """Make arrays of plain lists of numbers, which no framework batches by itself."""
+def _check_pieces(x: Any, y: Any, case: Case) -> None:
+    """Say which part of a batch is no array, if one is."""
+    for side, value in (("inputs", x), ("targets", y)):
+        for piece in _pieces(value):
+            leaf = settled(piece) if isinstance(piece, Rows) or (is_array(piece) and rank(piece)) else piece
+            check_leaf(leaf, f"Case {case.name!r}: the batch's {side}", ragged=False)
+
+
+def _pieces(value: Any) -> Iterator[Any]:
+    """Everything inside the containers, whether it is an array or not."""
+    if is_leaf(value):
+        yield value
+    elif is_plain(value):
+        yield Rows(value)
+    elif value is not None:
+        parts = parts_of(value)
+        if parts is None and not isinstance(value, (list, tuple)):
+            yield value
+            return
+        for each in value if parts is None else parts.values():
+            yield from _pieces(each)
+
+
+def _texts(value: Any) -> Any:
+    """Texts that are all of the inputs or targets are an array, as tables and string layers have them."""
     import numpy as np
 
-    if isinstance(value, list) and value and not any(hasattr(each, "shape") for each in value):
-        try:
-            return np.asarray(value)
-        except ValueError:
-            return value
-    return map_leaves(value, _stringed)
+    return np.asarray(list(value)) if is_text(value) else value
 
 
-def _stringed(leaf: Any) -> Any:
-    """An object array of nothing but strings, as tables give it, becomes an array of strings."""
-    import numpy as np
-
-    if isinstance(leaf, np.ndarray) and leaf.dtype == object and all(isinstance(each, str) for each in leaf.flat):
-        return leaf.astype(str)
-    return leaf
-
-
-def checked(x: Any, y: Any, weights: Any, case: Case) -> Batch:
-    """Check lengths and dtypes and copy, so that nothing a step does can reach the user's data."""
-    where = f"Case {case.name!r}:"
-    inputs, targets = list(leaves(x)), list(leaves(y))
-    if not inputs:
-        raise CaseError(f"{where} the batch has no inputs; give batch=(x, y) with at least two rows")
-    for side, found in (("inputs", inputs), ("targets", targets)):
-        for leaf in found:
-            _check_leaf(leaf, f"{where} the batch's {side}")
-    sizes = [len(leaf) for leaf in (*inputs, *targets)]
-    if min(sizes) == 0:
-        raise CaseError(
-            f"{where} the batch is empty: inputs and targets have {_sizes(inputs)} and {_sizes(targets)} rows"
-        )
-    if len(set(sizes)) > 1:
-        raise CaseError(
-            f"{where} inputs and targets are of different length: {_sizes(inputs)} rows of x, {_sizes(targets)} of y; "
-            "rows come first on both sides (a model that wants another axis first transposes inside)"
-        )
-    return Batch(x, y, sizes[0], weights).map(_copied)
-
-
-def _sizes(found: list[Any]) -> str:
-    return " and ".join(str(len(leaf)) for leaf in found) or "no"
-
-
-def _copied(leaf: Any) -> Any:
-    if foreign.is_torch_tensor(leaf):
-        return leaf.detach().clone()
-    return leaf.copy() if hasattr(leaf, "copy") else copy.deepcopy(leaf)
-
-
-def _check_leaf(leaf: Any, where: str) -> None:
-    import numpy as np
-
-    shape = getattr(leaf, "shape", None)
-    if shape is None:
-        raise CaseError(
-            f"{where}: {foreign.describe(leaf)}, but numpy arrays or tensors are wanted; write numpy.asarray(...)"
-        )
-    if len(shape) == 0:
-        raise CaseError(f"{where}: a single number without rows, but an array with one row a sample is wanted")
-    if isinstance(leaf, np.ndarray) and leaf.dtype == object:  # strings have become an array of strings before
-        raise CaseError(
-            f"{where}: {foreign.describe(leaf)}; an array of Python objects cannot be fed to a model; write "
-            "x.astype('float32'), or pad rows of unequal length to one length"
-        )
+def _sizes(value: Any) -> str:
+    found = [str(length(each)) for each in _pieces(value) if is_leaf(each) and (isinstance(each, Rows) or rank(each))]
+    shown = found if len(found) < 7 else [*found[:5], f"so on ({len(found)} in all)"]
+    return " and ".join(shown) or "no"
 
 
 def missing_values(inputs: Sequence[Array], targets: Sequence[Array]) -> str | None:

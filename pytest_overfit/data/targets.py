@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.state import preserved
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.data.batch import map_leaves
 
 if TYPE_CHECKING:
     from pytest_overfit.core.case import Case
@@ -24,14 +23,13 @@ _STEPS = 3
 def step_needs_targets(case: Case, batch: Batch, rebuild: Callable[[], Any]) -> bool:
     """True if the first losses change with targets moved to other rows; two new models make a few steps each."""
     step = case.step
-    if batch.y is None or step is None:
+    moved = batch.with_moved_targets()
+    if moved is None or step is None:
         return False
-    order = [*range(1, batch.rows), 0]
-    moved = map_leaves(batch.y, lambda leaf: leaf[order])
     losses = []
-    for targets in (batch.y, moved):
+    for given in (batch.plain(), moved.plain()):
         with preserved(), user_code(f"Case {case.name!r}: step"):
             model = rebuild()
-            found = [step(model, batch.x, targets) for _ in range(_STEPS)]
+            found = [step(model, given.x, given.y) for _ in range(_STEPS)]
         losses.append([each.item() if hasattr(each, "item") else each for each in found])
     return losses[0] != losses[1]

@@ -67,7 +67,8 @@ def _split(inputs: Sequence[Array], targets: Array) -> tuple[list[Array], list[A
     it. The others are sources.
     """
     rows, positions = targets.shape
-    long = [each for each in inputs if each.ndim > 1 and positions <= each.shape[1] <= positions + 1]
+    by_row = [each for each in inputs if each.ndim > 1 and len(each) == rows]
+    long = [each for each in by_row if positions <= each.shape[1] <= positions + 1]
     tokens = [each for each in long if _varied(each)]
     if len(tokens) > 1:
         causal = max(tokens, key=lambda each: _likeness(each, targets))

@@ -96,7 +96,7 @@ class Forward:
         """The user's loss, as a tensor without axes where it is one number."""
         with self._autocast():
             if self.captured is not None:
-                loss = self.captured.again(outputs, y)
+                loss = self.captured.again(outputs, self.captured.target)
             elif self.case.loss is None:
                 loss = checks.loss_of_outputs(outputs, self.case)
             else:

@@ -25,7 +25,7 @@ from pytest_overfit.adapters.torch.siamese import shared_outputs
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
 from pytest_overfit.core.errors import ProgramError
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.data.batch import map_leaves, to_numpy
+from pytest_overfit.data.batch import to_numpy
 from pytest_overfit.data.targets import step_needs_targets
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ class TorchLearner:
     ) -> None:
         self.case, self.model, self._rebuild, self._given = case, model, rebuild, batch
         checks.needs_loss_and_optimizer(case)
-        self.batch = feed.on_device(case, model, batch)
+        #: the batch with its lists of rows marked; `self.batch` is the same as the user's code gets it
+        self._by_row = feed.on_device(case, model, batch)
+        self.batch = self._by_row.plain()
         self.remarks: tuple[str, ...] = ()
         self.samples = False
         self._last_pass: Reading | None = None
@@ -69,7 +71,7 @@ class TorchLearner:
         #: a training pass of this model is a reading of its fit: it draws nothing and does nothing else than "fit"
         self._steady = self._first_forward() and case.step is None and self._forward.watching_is_free
         self._labels = labels_among_inputs(self._forward, self._modes) if labels is None else labels
-        self.inputs, self.targets = feed.sides(self.batch, self._labels)
+        self.inputs, self.targets = self._by_row.sides(self._labels)
         self._modes.find_updating_modules(self._forward.quiet)
         self._optimizer = checks.make_optimizer(case, model)
         self._scheduler = checks.make_scheduler(case, self._optimizer)
@@ -200,10 +202,10 @@ class TorchLearner:
 
     def _is_loss_of_step(self, call: LossCall, value: float) -> bool:
         """The whole target went into the call, flattened perhaps, and its result is what the step returned."""
-        y = self.batch.y
-        if not isinstance(y, torch.Tensor) or call.target.numel() != y.numel() or call.result.numel() != 1:
+        y = self.targets[0] if len(self.targets) == 1 else None
+        if y is None or call.target.numel() != y.size or call.result.numel() != 1:
             return False
-        return torch.equal(call.target.flatten(), y.flatten()) and value == float(call.result.detach())
+        return bool((to_numpy(call.target).ravel() == y.ravel()).all()) and value == float(call.result.detach())
 
     # --------------------------------------------------------------- readings
 
@@ -222,8 +224,9 @@ class TorchLearner:
         return Reading(loss=float(loss.detach()) if data_term is None else data_term, outputs=shown, heads=heads)
 
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
-        index = torch.as_tensor(rows, device=self._forward.device)
-        x = map_leaves(self.batch.x, lambda leaf: leaf[index])
+        x = self._by_row.inputs_of(rows)
+        if x is None:
+            return None
         with self._modes.reading("eval"), torch.no_grad():
             try:
                 return tuple(to_numpy(each) for each in tensors(self._forward.call(x)))
@@ -280,10 +283,10 @@ class TorchLearner:
         if self.case.step is None:
             return bool(self.targets)
         with preserved_generators():
-            return step_needs_targets(self.case, self.batch, self._rebuild)
+            return step_needs_targets(self.case, self._by_row, self._rebuild)
 
     def blinded(self) -> TorchLearner:
-        batch = feed.blinded(self._given, self._labels)
+        batch = self._given.blinded(self._labels)
         return TorchLearner(self.case, self._rebuild(), batch, self._rebuild, self._labels)
 
     def score(self) -> float | None:

@@ -1,0 +1,150 @@
+"""One leaf of a batch: what can be fed to a model, what is converted, what is refused and why.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from typing import Any
+
+from pytest_overfit.core import foreign
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.data.layout import is_plain
+from pytest_overfit.data.tree import Rows, is_array, length, map_entries, rank, to_numpy
+
+#: a text longer than this is cut in a message
+_LONGEST = 60
+
+
+def with_shape(value: Any) -> Any:
+    """Arrays that only offer `__array__` (columns of pyarrow) as numpy arrays, anywhere inside the value."""
+    import numpy as np
+
+    if not is_array(value) and hasattr(value, "__array__") and not isinstance(value, type):
+        return np.asarray(value)
+    if type(value) is dict:
+        return {key: with_shape(each) for key, each in value.items()}
+    if type(value) in (tuple, list) and not is_plain(value):
+        return type(value)(with_shape(each) for each in value)
+    return value
+
+
+def first_rows(leaf: Any, count: int) -> Any:
+    """The first rows of a leaf, without a copy of the rest."""
+    if length(leaf) <= count:
+        return leaf
+    if isinstance(leaf, Rows):
+        return Rows(leaf[:count])
+    if hasattr(leaf, "tocsr"):
+        return leaf.tocsr()[:count]
+    return leaf.iloc[:count] if hasattr(leaf, "iloc") else leaf[:count]
+
+
+def settled(leaf: Any) -> Any:
+    """Arrays made of what is an array in all but name: lists of numbers, of arrays of one shape, sparse matrices."""
+    import numpy as np
+
+    if isinstance(leaf, Rows):
+        return _stacked(leaf)
+    if hasattr(leaf, "toarray"):
+        return leaf.toarray()
+    if isinstance(leaf, np.ma.MaskedArray) and not np.ma.is_masked(leaf):
+        return leaf.data
+    if isinstance(leaf, np.ndarray) and leaf.dtype == object and all(isinstance(each, str) for each in leaf.flat):
+        return leaf.astype(str)  # as tables give it
+    if isinstance(leaf, np.ndarray) and not leaf.dtype.isnative:
+        return leaf.astype(leaf.dtype.newbyteorder("="))
+    return leaf
+
+
+def _stacked(rows: Rows) -> Any:
+    import numpy as np
+
+    if all(foreign.is_torch_tensor(each) and rank(each) == 0 for each in rows):
+        return sys.modules["torch"].stack(list(rows))
+    arrays = all(isinstance(each, np.ndarray) for each in rows) and len({each.shape for each in rows}) == 1
+    if arrays or (is_plain(rows) and not is_text(rows)):
+        try:
+            return settled(np.asarray(rows))
+        except ValueError:  # rows of unequal length
+            return rows
+    return rows
+
+
+def is_text(leaf: Any) -> bool:
+    return isinstance(leaf, Rows) and all(isinstance(each, str) for each in leaf)
+
+
+def copied(leaf: Any) -> Any:
+    """A copy that nothing a step does to it can bring back to the user's data; it lies in memory, in order."""
+    import numpy as np
+
+    if isinstance(leaf, Rows):
+        return map_entries(leaf, copied)
+    if foreign.is_torch_tensor(leaf):
+        return leaf.detach().clone().requires_grad_(leaf.requires_grad)
+    if isinstance(leaf, np.ndarray):
+        return np.array(leaf, order="C")
+    return leaf.copy() if hasattr(leaf, "copy") else copy.deepcopy(leaf)
+
+
+def check_leaf(leaf: Any, where: str, ragged: bool) -> None:
+    """Refuse what cannot be fed to a model. `ragged`: lists of unequal rows are the user's own affair."""
+    import numpy as np
+
+    if isinstance(leaf, Rows):
+        if is_plain(leaf) and not is_text(leaf) and not ragged:
+            raise CaseError(
+                f"{where}: a list of rows of unequal length, which is no array; pad them to one length (a tokenizer's "
+                "padding=True, a loader's collate_fn), or train with step=, which takes them as they are"
+            )
+        return
+    if not is_array(leaf):
+        given = foreign.describe(leaf)
+        shown = given if len(given) < _LONGEST else f"{given[:_LONGEST]}..."
+        raise CaseError(
+            f"{where}: {shown}, but numpy arrays or tensors are wanted; write numpy.asarray(...), or "
+            "tuples, dicts and dataclasses of arrays"
+        )
+    _check_tensor(leaf, where)
+    if rank(leaf) == 0:
+        raise CaseError(f"{where}: a single number without rows, but an array with one row a sample is wanted")
+    if isinstance(leaf, np.ma.MaskedArray) and np.ma.is_masked(leaf):
+        raise CaseError(
+            f"{where}: a masked array with {int(np.ma.getmaskarray(leaf).sum())} masked numbers, of which a model "
+            "would see what lies under the mask; write x.filled(value), and give the mask as an input of its own"
+        )
+    if isinstance(leaf, np.ndarray) and leaf.dtype.names:
+        first = leaf.dtype.names[0]
+        raise CaseError(
+            f"{where}: a structured array with the fields {', '.join(leaf.dtype.names)}; write a dict of plain arrays, "
+            f"e.g. {{{first!r}: x[{first!r}], ...}}, or numpy.lib.recfunctions.structured_to_unstructured(x)"
+        )
+    if isinstance(leaf, np.ndarray) and leaf.dtype == object:  # texts have become an array of texts before
+        raise CaseError(
+            f"{where}: {foreign.describe(leaf)}; an array of Python objects cannot be fed to a model; write "
+            "x.astype('float32'), or pad rows of unequal length to one length"
+        )
+
+
+def _check_tensor(leaf: Any, where: str) -> None:
+    if not foreign.is_torch_tensor(leaf):
+        return
+    if leaf.is_nested:
+        raise CaseError(
+            f"{where}: a nested tensor, whose rows cannot be counted; write torch.nested.to_padded_tensor(x, 0.0), or "
+            "a list of tensors, one a row"
+        )
+    if leaf.is_meta:
+        raise CaseError(f"{where}: {foreign.describe(leaf)} on the meta device, which holds no numbers")
+
+
+def table_trouble(leaf: Any) -> str | None:
+    """Which columns of a table are no numbers, in words; None: it is no such table."""
+    names = getattr(leaf, "columns", None)
+    if names is None or to_numpy(leaf).dtype.kind in "biufc":
+        return None
+    bad = [str(name) for name in names if to_numpy(leaf[name]).dtype.kind not in "biufc"]
+    return f"a table with columns that are no numbers ({', '.join(bad[:5]) or 'all'})"

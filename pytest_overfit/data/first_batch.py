@@ -1,0 +1,189 @@
+"""The first batch of whatever holds the training data: arrays, tables, datasets, loaders, generators.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import itertools
+import numbers
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pytest_overfit.core import foreign
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.usercode import user_code
+from pytest_overfit.data.layout import is_plain, laid_out
+from pytest_overfit.data.tree import Rows, is_array, leaves, parts_of, rank, rebuilt
+
+if TYPE_CHECKING:
+    from pytest_overfit.core.case import Case
+
+#: rows taken from arrays and datasets, which have no batch size of their own
+ROWS = 32
+
+#: what an iterator without items gives
+_NOTHING = object()
+
+
+def first_batch(train: Any, case: Case) -> tuple[Any, bool]:
+    """The first batch, and whether it is rather all the data, of which the first rows are to be taken."""
+    if train is None or isinstance(train, (str, bytes, numbers.Number)):
+        _refuse(train, case)
+    if _is_table(train):
+        raise CaseError(
+            f"Case {case.name!r}: train= is {foreign.describe(train)}, one table; say which of its columns are the "
+            "targets: train=(table[inputs], table[target])"
+        )
+    if hasattr(train, "column_names") and hasattr(train, "__len__"):  # a Hugging Face dataset: columns
+        return _columns(train, case), False
+    if is_array(train) or is_plain(train) or _is_pair(train):
+        return train, True
+    with user_code("reading the dataset given as train"):
+        samples = _samples(train)
+    if samples is not None:
+        if not samples:
+            _empty(case)
+        return collated(samples, case), False
+    return _batch_of_container(train, case)
+
+
+def _columns(train: Any, case: Case) -> dict[Any, Any]:
+    if isinstance(train, Mapping):
+        _check_splits(train, case)
+    with user_code("reading the dataset given as train"):
+        return dict(train[:ROWS])
+
+
+def _batch_of_container(train: Any, case: Case) -> tuple[Any, bool]:
+    if hasattr(train, "__getitem__") and hasattr(train, "num_batches"):  # a Keras PyDataset yields whole batches
+        with user_code("reading the dataset given as train"):
+            return train[0], False
+    parts = parts_of(train)
+    if parts is not None:
+        _check_splits(parts, case)
+        return train, True
+    if not hasattr(train, "__iter__"):
+        _refuse(train, case)
+    with user_code("reading the loader given as train"):
+        found = first_item(train)
+    if found is _NOTHING:
+        _empty(case)
+    return found, False
+
+
+def first_item(source: Any) -> Any:
+    """The first item of an iterable. What was opened for it (workers, files) is closed again."""
+    iterator = iter(source)
+    try:
+        return next(iterator, _NOTHING)
+    finally:
+        if iterator is not source and hasattr(iterator, "close"):
+            iterator.close()
+        del iterator  # a loader's workers end with it
+
+
+def _samples(train: Any) -> list[Any] | None:
+    """The first samples of a dataset; None: it holds batches, or whole columns."""
+    if foreign.is_instance(train, "torch.utils.data", "IterableDataset") or foreign.is_instance(
+        train, "datasets", "IterableDataset"
+    ):
+        return list(itertools.islice(train, ROWS))
+    by_number = hasattr(train, "__getitem__") and hasattr(train, "__len__")
+    if foreign.is_instance(train, "torch.utils.data", "Dataset") or (
+        by_number
+        and not any(hasattr(train, name) for name in ("__iter__", "num_batches", "column_names"))
+        and parts_of(train) is None
+    ):
+        return [train[index] for index in range(min(ROWS, len(train)))]
+    if isinstance(train, list) and (not train or are_samples(train)):
+        return train[:ROWS]
+    return None
+
+
+def are_samples(entries: list[Any]) -> bool:
+    """True for a list of samples (`(x, y)` or dicts of one row); False for one of batches, or of anything else.
+
+    A pair with as many rows of x as of y is a batch, unless it would have one row or its inputs one number a row.
+    """
+    first = entries[0]
+    parts = parts_of(first)
+    if parts is not None:
+        read = laid_out(parts, None)
+        return read is None or read[2] == 1
+    if not isinstance(first, (tuple, list)) or len(first) not in (2, 3):
+        return False
+    if isinstance(first, list) and is_plain(first):  # a row of numbers
+        return False
+    read = laid_out(first[0], dict(enumerate(first[1:])))
+    one_number = is_array(first[0]) and rank(first[0]) == 1
+    return read is None or read[2] == 1 or one_number
+
+
+def _is_pair(train: Any) -> bool:
+    if isinstance(train, tuple):
+        return len(train) in (1, 2, 3) and not hasattr(train, "_fields")
+    if not isinstance(train, list) or len(train) != 2:
+        return False
+    read = laid_out(*train)
+    doubtful = read is None or any(isinstance(each, Rows) and not is_plain(each) for each in leaves(read[:2]))
+    return not (doubtful and all(isinstance(each, tuple) for each in train) and are_samples(train))
+
+
+def collated(samples: list[Any], case: Case) -> Any:
+    """Samples as one batch: arrays stacked, containers kept, as a loader's default does."""
+    try:
+        return _collated(samples)
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise CaseError(
+            f"Case {case.name!r}: the samples of train= cannot be stacked to one batch ({error}); give the loader that "
+            "you train with, train=lambda: DataLoader(dataset, batch_size=16, collate_fn=...)"
+        ) from None
+
+
+def _collated(samples: list[Any]) -> Any:
+    import sys
+
+    import numpy as np
+
+    first = samples[0]
+    if is_array(first):
+        if not foreign.is_torch_tensor(first):
+            return np.stack([np.asarray(each) for each in samples])
+        return sys.modules["torch"].stack(samples)
+    parts = parts_of(first)
+    if parts is not None:
+        columns = [parts_of(each) or {} for each in samples]
+        return {key: _collated([each[key] for each in columns]) for key in parts}
+    if isinstance(first, (tuple, list)) and not is_plain(first):
+        several = [_collated(list(column)) for column in zip(*samples, strict=True)]
+        return rebuilt(first, dict(enumerate(several)))
+    if isinstance(first, numbers.Number) or is_plain(first):
+        stacked = np.asarray(samples)
+        return samples if stacked.dtype.kind in "US" else stacked
+    return None if first is None else samples
+
+
+def _is_table(value: Any) -> bool:
+    return is_array(value) and hasattr(value, "columns")
+
+
+def _check_splits(parts: Mapping[Any, Any], case: Case) -> None:
+    """A dict of datasets is one of splits."""
+    for key, each in parts.items():
+        if hasattr(each, "column_names") or foreign.is_instance(each, "torch.utils.data", "Dataset", "DataLoader"):
+            raise CaseError(
+                f"Case {case.name!r}: train= is a dict of datasets ({', '.join(map(repr, parts))}), but one is wanted; "
+                f"write train=datasets[{key!r}]"
+            )
+
+
+def _empty(case: Case) -> NoReturn:
+    raise CaseError(f"Case {case.name!r}: train= gave no batch: it is empty")
+
+
+def _refuse(train: Any, case: Case) -> NoReturn:
+    raise CaseError(
+        f"Case {case.name!r}: train= is {foreign.describe(train)}, but (x, y), a dataset, a loader, or a function "
+        "that returns one of these is wanted"
+    )
