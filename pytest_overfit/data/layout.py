@@ -89,9 +89,10 @@ def _read(value: Any, rows: int, doubtful: bool = False) -> Any:
         return Rows(value) if len(value) == rows else _NO
     parts = parts_of(value)
     if parts is not None:
-        noted = not isinstance(value, Mapping)  # fields of a batch object that are no data
+        # flags among the arguments of a model are no data, nor are fields of a batch object that describe it
+        notes = bool if isinstance(value, Mapping) else (str, numbers.Number)
         read = {
-            key: each if noted and isinstance(each, (str, numbers.Number)) else _read(each, rows, doubtful)
+            key: each if isinstance(each, notes) else _read(each, rows, doubtful)
             for key, each in parts.items()
         }
         return _NO if any(each is _NO for each in read.values()) else rebuilt(value, read)
