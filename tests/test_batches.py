@@ -390,9 +390,10 @@ def test_targets_inside_a_whole_batch_are_targets_for_a_step(given: Any) -> None
     blind = found.blinded()
     assert np.array_equal(blind.sides()[1][0], Y)
     assert (blind.sides()[0][0] == X[:1]).all()
-    moved = found.with_moved_targets()
-    assert moved is not None
-    assert np.array_equal(moved.sides()[1][0], np.roll(Y, -1))
+    equal = found.with_equal_targets()
+    assert equal is not None
+    assert (equal.sides()[1][0] == Y[0]).all()
+    assert np.array_equal(equal.sides()[0][0], X)
     right = verdict(model=Net, batch=given, step=stepping(loss), optimizer=None)
     assert right.passed, right.summary
     wrong = verdict(model=lambda: Net(blind=True), batch=given, step=stepping(loss), optimizer=None)
@@ -471,6 +472,34 @@ def test_detection_with_a_step() -> None:
     right = {"optimizer": None, "step": step, "batch": lambda: (pictures(), boxes())}
     assert verdict(model=Detector, **right).passed
     assert verdict(model=lambda: Detector(blind=True), **right).outcome == "failed"
+
+
+class HandWritten(Detector):
+    """Its loss is none of those that are recognised, so the task of a model that ignores its input has to be made."""
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> Any:
+        logits = super().forward(images, targets)["logits"]
+        labels = torch.stack([each["labels"][0] for each in targets])
+        return {"loss": -logits.log_softmax(-1).gather(1, labels[:, None]).mean(), "logits": logits}
+
+
+HAND_WRITTEN: dict[str, dict[str, Any]] = {
+    "tuple": {"batch": lambda: ((pictures(), boxes()), None)},
+    "dict": {"batch": lambda: {"images": pictures(), "targets": boxes()}},
+    "step": {
+        "batch": lambda: tuple(zip(*zip(pictures(), boxes(), strict=True), strict=True)),
+        "step": stepping(lambda model, images, targets: model(list(images), targets)["loss"]),
+        "optimizer": None,
+    },
+}
+
+
+@pytest.mark.parametrize("what", HAND_WRITTEN)
+def test_lists_of_targets_are_kept_when_the_inputs_are_blinded(what: str) -> None:
+    good = verdict(model=HandWritten, **HAND_WRITTEN[what])
+    assert good.passed, good.summary
+    blind = verdict(model=lambda: HandWritten(blind=True), **HAND_WRITTEN[what])
+    assert blind.outcome == "failed", blind.summary
 
 
 def test_what_is_several_inputs_and_what_is_a_list_of_rows() -> None:

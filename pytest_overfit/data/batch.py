@@ -116,29 +116,16 @@ class Batch:
         inputs, targets = self._parted(labels)
         return dataclasses.replace(self, x=self._joined(map_leaves(inputs, blind), targets))
 
-    def with_moved_targets(self) -> Batch | None:
-        """Targets moved on by one row, inputs as they are; None: there are no targets."""
+    def with_equal_targets(self) -> Batch | None:
+        """The first row's targets in every row, inputs as they are; None: there are no targets.
 
-        def moved(leaf: Any) -> Any:
-            size = length(leaf)
-            return take(leaf, [(row + 1) % size for row in range(size)])
-
+        The loss of a model that ignores its input changes with them too, which it would not with rows permuted.
+        """
         inputs, targets = self._parted(frozenset())
         if not targets and self.y is None:
             return None
-        return dataclasses.replace(
-            self, x=self._joined(inputs, map_leaves(targets, moved)), y=map_leaves(self.y, moved)
-        )
-
-
-def _parts(x: Any) -> dict[Any, Any] | None:
-    """The parts of several inputs by key, or by place."""
-    return dict(enumerate(x)) if isinstance(x, tuple) else parts_of(x)
-
-
-def _around(x: Any, parts: dict[Any, Any]) -> Any:
-    """Inputs of the same kind made of other parts."""
-    return tuple(parts[place] for place in range(len(x))) if isinstance(x, tuple) else rebuilt(x, parts)
+        y, targets = map_leaves((self.y, targets), lambda leaf: take(leaf, [0] * length(leaf)))
+        return dataclasses.replace(self, x=self._joined(inputs, targets), y=y)
 
 
 def batch_of(case: Case) -> Batch:

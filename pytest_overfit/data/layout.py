@@ -91,10 +91,7 @@ def _read(value: Any, rows: int, doubtful: bool = False) -> Any:
     if parts is not None:
         # flags among the arguments of a model are no data, nor are fields of a batch object that describe it
         notes = bool if isinstance(value, Mapping) else (str, numbers.Number)
-        read = {
-            key: each if isinstance(each, notes) else _read(each, rows, doubtful)
-            for key, each in parts.items()
-        }
+        read = {key: each if isinstance(each, notes) else _read(each, rows, doubtful) for key, each in parts.items()}
         return _NO if any(each is _NO for each in read.values()) else rebuilt(value, read)
     if not isinstance(value, (list, tuple)):
         return _NO

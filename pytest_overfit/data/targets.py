@@ -21,13 +21,13 @@ _STEPS = 3
 
 
 def step_needs_targets(case: Case, batch: Batch, rebuild: Callable[[], Any]) -> bool:
-    """True if the first losses change with targets moved to other rows; two new models make a few steps each."""
+    """True if the first losses change with one target for all rows; two new models make a few steps each."""
     step = case.step
-    moved = batch.with_moved_targets()
-    if moved is None or step is None:
+    equal = batch.with_equal_targets()
+    if equal is None or step is None:
         return False
     losses = []
-    for given in (batch.plain(), moved.plain()):
+    for given in (batch.plain(), equal.plain()):
         with preserved(), user_code(f"Case {case.name!r}: step"):
             model = rebuild()
             found = [step(model, given.x, given.y) for _ in range(_STEPS)]

@@ -14,6 +14,7 @@ from pytest_overfit.adapters.base import Reading
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.batch import missing_values
 from pytest_overfit.measures.closed_form import closed_form, summed
+from pytest_overfit.measures.fit_criteria import loss_ratio
 from pytest_overfit.measures.fit_progress import Point
 from pytest_overfit.measures.predictions import Predictions
 from pytest_overfit.measures.reference import BLINDED, SCORE_ALONE, Reference, optimised
@@ -28,6 +29,9 @@ _CHUNK = 25
 
 #: a run that goes to its end is read at least this often
 _FEWEST_READINGS = 20
+
+#: the loss ratio that the spacing of readings aims at; only when to look depends on it
+_AIM = 0.05
 
 #: after a chunk end at which the batch fits, the confirmation needs no long chunk
 _CONFIRM = 5
@@ -121,7 +125,7 @@ class Fit:
             run.points.append(self.point(0, self.first))
         confirmed = False
         while len(run.losses) < steps:
-            size = chunk_size(len(run.chunks), steps, len(run.losses), confirmed)
+            size = chunk_size(len(run.chunks), steps, len(run.losses), confirmed, steps_to_go(run))
             self._chunk(run, size, control)
             run.stop = self._broken(run) or "steps"
             if run.stop != "steps":
@@ -206,11 +210,27 @@ def _mean(draws: Sequence[Reading]) -> Reading:
     return Reading(loss=loss, outputs=tuple(outputs), heads=tuple(heads))
 
 
-def chunk_size(number: int, steps: int, done: int, confirming: bool) -> int:
-    """Steps until the next reading: a few steps in all would leave too few readings to tell a trend by."""
+def chunk_size(number: int, steps: int, done: int, confirming: bool, to_go: int | None = None) -> int:
+    """Steps until the next reading: a few steps in all would leave too few readings to tell a trend by.
+
+    `to_go`: after so many steps the loss is expected to be where it should, so a reading is due there.
+    """
     size = _FIRST_CHUNKS[number] if number < len(_FIRST_CHUNKS) else _CHUNK
+    if to_go is not None:
+        size = max(_CONFIRM, min(size, to_go))
     longest = max(1, min(_CHUNK, steps // _FEWEST_READINGS))
     return min(_CONFIRM if confirming else size, longest, steps - done)
+
+
+def steps_to_go(run: Run) -> int | None:
+    """How many steps the loss ratio needs at its last rate; None: it does not fall, or there is no ratio."""
+    if len(run.points) < 2 or run.reference.best is None:
+        return None
+    before, now = (loss_ratio(each.loss, run.reference) for each in run.points[-2:])
+    if not 0 < now < before:
+        return None
+    rate = math.log(before / now) / (run.points[-1].step - run.points[-2].step)
+    return math.ceil(math.log(now / _AIM) / rate) if now > _AIM else None
 
 
 def blinded_reference(control: Sequence[float], losses: Sequence[float]) -> Reference:

@@ -32,14 +32,18 @@ def labels_among_inputs(forward: Forward, modes: Modes) -> frozenset[str | int]:
     if base is None or not base[1]:  # without any other output nothing tells targets from inputs
         return named
     alike = {
-        key: _answer(forward, modes, _with(x, key, each[:1].expand_as(each)))
+        key: _answer(forward, modes, _with(x, key, _first_row_everywhere(each)))
         for key, each in parts.items()
-        if key not in named and isinstance(each, torch.Tensor) and each.ndim
+        if key not in named and (isinstance(each, list) or (isinstance(each, torch.Tensor) and each.ndim))
     }
     return named | {key for key, answer in alike.items() if answer is not None and _differs_in_loss_only(base, answer)}
 
 
-def _with(x: Any, key: Any, part: torch.Tensor) -> Any:
+def _first_row_everywhere(part: Any) -> Any:
+    return [part[0]] * len(part) if isinstance(part, list) and part else part[:1].expand_as(part)
+
+
+def _with(x: Any, key: Any, part: Any) -> Any:
     if isinstance(x, dict):
         return {**x, key: part}
     return tuple(part if place == key else each for place, each in enumerate(x))
