@@ -9,6 +9,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -69,6 +70,11 @@ class LossCall:
         return self.function(**{**self.arguments, "input": outputs, "target": target})
 
 
+@functools.cache
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(function)
+
+
 class LossCalls(TorchFunctionMode):
     """Records the calls of known loss functions made inside the context."""
 
@@ -83,7 +89,7 @@ class LossCalls(TorchFunctionMode):
     ) -> Any:
         if function not in KNOWN:
             return function(*args, **(kwargs or {}))
-        bound = inspect.signature(function).bind(*args, **(kwargs or {}))
+        bound = _signature(function).bind(*args, **(kwargs or {}))
         bound.apply_defaults()
         if self._before is not None:
             self._before(LossCall(function, dict(bound.arguments), None))
