@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed, ProgramError
     from pytest_overfit.core.run import run_probes
     from pytest_overfit.core.verdict import Diagnosis, Finding, Verdict
+    from pytest_overfit.data.duplicates import Duplicates, find_duplicates
     from pytest_overfit.fixture import Overfit, parametrize_with_probes
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __all__ = [
     "Case",
     "CaseError",
     "Diagnosis",
+    "Duplicates",
     "Finding",
     "NotApplicable",
     "Overfit",
@@ -29,6 +31,7 @@ __all__ = [
     "ProbeFailed",
     "ProgramError",
     "Verdict",
+    "find_duplicates",
     "parametrize_with_probes",
     "run_probes",
 ]
@@ -38,6 +41,7 @@ _HOMES = {
     "core.errors": ("CaseError", "NotApplicable", "OverfitError", "ProbeFailed", "ProgramError"),
     "core.run": ("run_probes",),
     "core.verdict": ("Diagnosis", "Finding", "Verdict"),
+    "data.duplicates": ("Duplicates", "find_duplicates"),
     "fixture": ("Overfit", "parametrize_with_probes"),
 }
 

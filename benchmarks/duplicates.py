@@ -1,0 +1,271 @@
+"""Exact copies between splits, beside a plain read of the data and other tools: `python benchmarks/duplicates.py`.
+
+Every tool gets the same arrays and runs in a process of its own, where it is timed beside a read (`sum`) of both
+arrays; `x read` is the ratio, the minimum of some rounds each. Memory is the growth of the highest resident size.
+`find_duplicates` is the whole answer (copies across and within, labels, checks), `overlap` the search across alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def images(order: str = "C") -> tuple[Any, Any]:
+    """60,000 x 784 float32, 84 % zeros, 500 copies among 10,000."""
+    random = np.random.default_rng(0)
+    train = np.empty((60_000, 784), "f4")
+    test = np.empty((10_000, 784), "f4")
+    for part in (train, test):
+        for start in range(0, len(part), 10_000):
+            block = random.random((10_000, 784), "f4")
+            block[random.random((10_000, 784), "f4") > 0.16] = 0
+            part[start : start + 10_000] = block
+    test[:500] = train[1_000:1_500]
+    return (train, test) if order == "C" else (np.asfortranarray(train), np.asfortranarray(test))
+
+
+def table() -> tuple[Any, Any]:
+    """5,000,000 x 20 float64 (5 category, 5 rounded, 10 continuous columns), 5,000 copies among 500,000."""
+    random = np.random.default_rng(0)
+
+    def made(rows: int) -> Any:
+        x = np.empty((rows, 20))
+        x[:, :5] = random.integers(0, 10, (rows, 5))
+        x[:, 5:10] = np.round(random.random((rows, 5)), 2)
+        x[:, 10:] = random.random((rows, 10))
+        return x
+
+    train, test = made(5_000_000), made(500_000)
+    test[:5_000] = train[10_000:15_000]
+    return train, test
+
+
+def ours(train: Any, test: Any) -> int:
+    from pytest_overfit import find_duplicates
+
+    return int(find_duplicates(train=train, test=test, near=False, windows=False).measured["across"][0]["rows"])
+
+
+def ours_across(train: Any, test: Any) -> int:
+    from pytest_overfit.data.columns import Rows, all_keys, choose_columns
+    from pytest_overfit.data.comparing import compared
+    from pytest_overfit.data.exact import overlap
+
+    how = compared({"train": train[:256], "test": test[:256]})
+    left, right = Rows("train", (train,), (how,)), Rows("test", (test,), (how,))
+    columns = choose_columns(left)
+    return len(overlap(left, all_keys(left, columns), right, all_keys(right, columns)).rows_b)
+
+
+def numpy_unique(train: Any, test: Any) -> int:
+    _, first, inverse = np.unique(np.concatenate([train, test]), axis=0, return_index=True, return_inverse=True)
+    return int((first[inverse.ravel()[len(train) :]] < len(train)).sum())
+
+
+def pandas_merge(train: Any, test: Any) -> int:
+    import pandas
+
+    left, right = pandas.DataFrame(train), pandas.DataFrame(test)
+    return len(right.merge(left.drop_duplicates(), how="inner"))
+
+
+def polars_join(train: Any, test: Any) -> int:
+    import polars
+
+    left, right = polars.from_numpy(train), polars.from_numpy(test)
+    return right.join(left, on=right.columns, how="semi").height
+
+
+def duckdb_join(train: Any, test: Any) -> int:
+    import duckdb
+    import pyarrow
+
+    def blobs(x: Any) -> Any:
+        width = x.shape[1] * x.itemsize
+        flat = np.ascontiguousarray(x)
+        data = pyarrow.py_buffer(flat)
+        kind = pyarrow.binary(width)
+        return pyarrow.table({"row": pyarrow.Array.from_buffers(kind, len(x), [None, data])})
+
+    connection = duckdb.connect()
+    connection.register("earlier", blobs(train))
+    connection.register("later", blobs(test))
+    found = connection.execute("select count(*) from later semi join earlier using (row)").fetchone()
+    return int(found[0])
+
+
+def deepchecks_mix(train: Any, test: Any) -> int:
+    import pandas
+    from deepchecks.tabular import Dataset
+    from deepchecks.tabular.checks import TrainTestSamplesMix
+
+    left, right = (
+        Dataset(pandas.DataFrame(each, columns=[f"f{n}" for n in range(each.shape[1])]), cat_features=[])
+        for each in (train, test)
+    )
+    return round(TrainTestSamplesMix().run(left, right).value["ratio"] * len(test))
+
+
+def cleanlab_near(train: Any, test: Any) -> int:
+    """Its near-duplicate check knows no splits: both are given as one, and its sets are looked through."""
+    from cleanlab import Datalab
+
+    both = np.concatenate([train, test])
+    lab = Datalab(data={"row": list(range(len(both)))}, verbosity=0)
+    lab.find_issues(features=both, issue_types={"near_duplicate": {}})
+    issues = lab.get_issues("near_duplicate")
+    sets = issues["near_duplicate_sets"].tolist()
+    return sum(any(each < len(train) for each in found) for found in sets[len(train) :])
+
+
+DATA: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "images": images,
+    "images F": lambda: images("F"),
+    "table": table,
+}
+TOOLS: dict[str, Callable[[Any, Any], int]] = {
+    "find_duplicates": ours,
+    "overlap": ours_across,
+    "numpy.unique": numpy_unique,
+    "pandas.merge": pandas_merge,
+    "polars semi join": polars_join,
+    "duckdb semi join, rows as blobs": duckdb_join,
+    "deepchecks TrainTestSamplesMix": deepchecks_mix,
+    "cleanlab near_duplicate": cleanlab_near,
+}
+#: minutes or gigabytes on these data: measured on a tenth of them, if at all
+SLOW = {"numpy.unique", "pandas.merge", "deepchecks TrainTestSamplesMix", "cleanlab near_duplicate"}
+
+
+def highest() -> int:
+    """The highest resident size of this process in KB (Linux)."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
+
+def one(data: str, tool: str, rounds: int, part: int) -> None:
+    """Measure one tool on one data set, in this process; writes a line of JSON."""
+    train, test = (each[: len(each) // part] for each in DATA[data]())
+    reads, times, found = [], [], -1
+    Path("/proc/self/clear_refs").write_text("5")  # the highest resident size starts anew, after the data were made
+    before = highest()
+    for _ in range(rounds):
+        start = time.perf_counter()
+        train.sum(), test.sum()
+        middle = time.perf_counter()
+        found = TOOLS[tool](train, test)
+        times.append(time.perf_counter() - middle)
+        reads.append(middle - start)
+    peak = (highest() - before) / 1024
+    print(json.dumps({"s": min(times), "read": min(reads), "mb": peak, "found": found}))
+
+
+def table_of_tools(data: str, rounds: int, part: int, tools: list[str]) -> None:
+    print(f"\n### {data}{f', a {part}th of the rows' if part > 1 else ''}\n")
+    print("| tool | s | x read | + MB | copies found |\n|---|---|---|---|---|")
+    for tool in tools:
+        command = [
+            sys.executable,
+            __file__,
+            "--one",
+            data,
+            tool,
+            "--rounds",
+            str(1 if tool in SLOW else rounds),
+            "--part",
+            str(part),
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
+        except subprocess.TimeoutExpired:
+            print(f"| {tool} | over 150 | | | |", flush=True)
+            continue
+        if done.returncode:
+            print(f"| {tool} | not measured: {done.stderr.strip().splitlines()[-1][:90]} | | | |", flush=True)
+            continue
+        got = json.loads(done.stdout.splitlines()[-1])
+        print(
+            f"| {tool} | {got['s']:.3f} | {got['s'] / got['read']:.1f} | {got['mb']:.0f} | {got['found']} |", flush=True
+        )
+
+
+def streams() -> None:
+    """Samples a second of a generic iterable of short arrays, with xxhash and with the standard library alone."""
+    from pytest_overfit import find_duplicates
+
+    rows = [np.random.default_rng(0).random(16) + number for number in range(300_000)]
+    test = rows[:1_000]
+    print("\n### a generic iterable of 300,000 arrays of 16 float64\n\n| hash | samples a second |\n|---|---|")
+    for name in ("xxhash", "hashlib.blake2b"):
+        if name != "xxhash":
+            sys.modules["xxhash"] = None  # type: ignore[assignment]
+        best = 0.0
+        for _ in range(3):
+            start = time.perf_counter()
+            found = find_duplicates(train=lambda: iter(rows), test=test, near=False, windows=False)
+            best = max(best, len(rows) / (time.perf_counter() - start))
+        assert found.measured["across"][0]["rows"] == 1_000
+        print(f"| {name} | {best:,.0f} |", flush=True)
+    sys.modules.pop("xxhash")
+    assert hashlib.blake2b
+
+
+def texts() -> None:
+    """Exact text copies; SemHash, which finds near ones too, where its model is at hand."""
+    from pytest_overfit import find_duplicates
+
+    random = np.random.default_rng(0)
+    lines = [" ".join(map(str, each)) for each in random.integers(0, 5_000, (110_000, 8))]
+    train, test = lines[:100_000], [*lines[100_000:], *lines[:500]]
+    start = time.perf_counter()
+    found = find_duplicates(train=train, test=test, near=False)
+    print(
+        f"\n### 100,000 texts against 10,500\n\nfind_duplicates: {time.perf_counter() - start:.3f} s, "
+        f"{found.measured['across'][0]['rows']} copies"
+    )
+    try:
+        from semhash import SemHash
+
+        start = time.perf_counter()
+        index = SemHash.from_records(records=train)
+        kept = len(index.deduplicate(records=test).selected)
+        print(f"SemHash: {time.perf_counter() - start:.1f} s, {len(test) - kept} taken for copies")
+    except Exception as error:
+        print(f"SemHash: not measured: {type(error).__name__}: {str(error)[:100]}")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--one", nargs=2)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--part", type=int, default=1)
+    arguments.add_argument("--only", nargs="*", default=["images", "images F", "table", "slow", "streams", "texts"])
+    given = arguments.parse_args()
+    if given.one:
+        one(*given.one, given.rounds, given.part)
+        return
+    fast = [tool for tool in TOOLS if tool not in SLOW]
+    for data in DATA:
+        if data in given.only:
+            table_of_tools(data, given.rounds, 1, fast)
+    if "slow" in given.only:
+        table_of_tools("images", 1, 10, list(TOOLS))
+        table_of_tools("table", 1, 10, list(TOOLS))
+    if "streams" in given.only:
+        streams()
+    if "texts" in given.only:
+        texts()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""From what was found in the splits to a verdict, on plain values alone.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.verdict import Finding, Judgement
+
+#: cross rate over within-rate where copies are the data's own repetition; copies for that to be said; pairs shown
+_NATURAL, _ENOUGH, _EXAMPLES = (0.8, 1.25), 20, 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitDuplicatesLimits:
+    """Limits of `split_duplicates`, each a share of the later split's rows."""
+
+    #: rows with an exact copy in an earlier split. 0: every copy is proved by comparison, so one is a fact and no
+    #: estimate; a tool that lets 5 % pass lets an accuracy pass that is too high by up to 5 points
+    max_rate: float = 0.0
+    #: rows with a near-copy. Clean data give about 0.05 of them a run by chance, so a handful is a warning; 1 % of a
+    #: test set moves an accuracy by up to a point
+    max_near: float = 0.01
+    #: windows that overlap a window of an earlier split. A cut in time without a gap leaves those at the cut, below 1 %
+    #: in the series measured; a random split leaves nearly all
+    max_windows: float = 0.05
+    #: rows whose group stands in an earlier split: a group is split or it is not
+    max_groups: float = 0.0
+    #: rows that are not later than what was learnt from
+    max_out_of_order: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value >= 1:
+                raise CaseError(f"{field.name}={value:g}, but a share of 0 or more and below 1 is wanted")
+
+
+def judge_duplicates(measured: Mapping[str, Any], limits: Resolved[SplitDuplicatesLimits]) -> Judgement:
+    """Judge one measurement; what failed comes first in the summary."""
+    judge = _Judge(measured, limits)
+    findings = tuple(judge.findings())
+    outcomes: tuple[Literal["failed", "inconclusive"], ...] = ("failed", "inconclusive")
+    for outcome in outcomes:
+        found = [each for each in findings if each.outcome == outcome]
+        if found:
+            return Judgement(outcome=outcome, summary=found[0].message, findings=findings)
+    return Judgement(outcome="passed", summary=judge.clean_summary(), findings=findings)
+
+
+class _Judge:
+    def __init__(self, measured: Mapping[str, Any], limits: Resolved[SplitDuplicatesLimits]) -> None:
+        self.measured, self.limits = measured, limits
+
+    def findings(self) -> Iterator[Finding]:
+        for each in self.measured["across"]:
+            yield from self._exact(each)
+        yield from (
+            self._share("shared_groups", "max_groups", each, _group_words(each)) for each in self.measured["groups"]
+        )
+        yield from (
+            self._share("time_order", "max_out_of_order", each, _time_words(each)) for each in self.measured["time"]
+        )
+        for each in self.measured["windows"]:
+            yield (
+                self._share("windows", "max_windows", each, _window_words(each))
+                if each["testable"]
+                else _note("windows", f"windows: not testable: {each['why']}")
+            )
+        yield from (self._near(each) for each in self.measured["near"])
+        yield from self._doubts()
+        yield from self._beside()
+
+    def clean_summary(self) -> str:
+        sizes = ", ".join(f"{name} {each['samples']}" for name, each in self.measured["info"]["splits"].items())
+        rows = sum(each["rows"] for each in self.measured["across"])
+        near = sum(each["rows"] for each in self.measured["near"])
+        tested = [each for each in self.measured["near"] if each["testable"]]
+        told = "no exact copy" if not rows else f"{rows} exact copies, within max_rate"
+        said = (
+            f"{near or 'no'} near-cop{'y' if near == 1 or not near else 'ies'}"
+            if tested
+            else "near-copies not testable"
+        )
+        return f"{told}, {said} between splits ({sizes})"
+
+    # ------------------------------------------------------------------------------------------------------- findings
+
+    def _exact(self, each: Mapping[str, Any]) -> Iterator[Finding]:
+        yield self._share("exact_copies", "max_rate", each, _exact_words(each, self._within(each)))
+        if each["conflicts"]:
+            message = f"{each['conflicts']} rows of {each['of']} have a copy in {each['in']} with another label"
+            yield Finding(name="conflicting_labels", value=each["conflicts"], limit=0, relation="<=", source="theory",
+                          outcome="failed", message=message)  # fmt: skip
+
+    def _within(self, each: Mapping[str, Any]) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.measured["within"][each["in"]]
+        return found
+
+    def _share(self, name: str, limit: str, each: Mapping[str, Any], message: str) -> Finding:
+        value = each["rate"] if "rate" in each else each["rows"] / max(1, each["samples"])
+        most = getattr(self.limits.values, limit)
+        return Finding(name=name, value=value, limit=most, relation="<=", source=self.limits.source(limit),
+                       outcome="passed" if value <= most else "failed", message=message)  # fmt: skip
+
+    def _near(self, each: Mapping[str, Any]) -> Finding:
+        if not each["testable"]:
+            return _note("near_copies", f"near-copies of {each['of']} in {each['in']}: not testable: {each['why']}")
+        found = self._share("near_copies", "max_near", each, _near_words(each))
+        return dataclasses.replace(found, outcome="warning") if each["rows"] and found.outcome == "passed" else found
+
+    def _doubts(self) -> Iterator[Finding]:
+        for split, why in self.measured["info"]["doubts"]:
+            message = f"cannot tell that {split} is clean: {why}"
+            yield Finding(name="readable", value=None, outcome="inconclusive", message=message)
+
+    def _beside(self) -> Iterator[Finding]:
+        for name, each in self.measured["within"].items():
+            if each["conflicts"]:
+                told = f"{each['conflicts']} inputs stand in {name} more than once with different labels"
+                yield Finding(name="conflicts_within", value=each["conflicts"], outcome="warning", message=told)
+            if each["rows"]:
+                about = "about " if each["sampled"] else ""
+                where = f"rows of {name} ({each['rate']:.2%}) have a copy in {name}"
+                told = f"{about}{each['rows']} of {each['samples']} {where}"
+                yield _note("repeats_within", told, each["rate"])
+        for code, message in self.measured["info"]["differences"]:
+            yield Finding(name=f"{code}_differs", value=None, outcome="warning", message=message)
+        for key in self.measured["allowed"]["unused"]:
+            told = f"allow= names {key!r}, which is no copy any more: take it off the list"
+            yield Finding(name="allow", value=None, outcome="warning", message=told)
+        if self.measured["info"]["unverified"]:
+            rows = self.measured["info"]["unverified"]
+            told = f"{rows} rows could not be read again: compared by 128-bit fingerprints alone"
+            yield _note("unverified", told)
+        yield from (_note("remark", each) for each in self.measured["info"]["notes"])
+        yield from (_note("fact", _pair_line(each)) for each in self.measured["pairs"][:_EXAMPLES])
+
+
+def _note(name: str, message: str, value: float | None = None) -> Finding:
+    return Finding(name=name, value=value, outcome="note", message=message)
+
+
+def _exact_words(each: Mapping[str, Any], within: Mapping[str, Any]) -> str:
+    rows, of, inside = each["rows"], each["of"], each["in"]
+    if not rows:
+        return f"no row of {of} has an exact copy in {inside}"
+    told = f"{rows} of {each['samples']} rows of {of} ({each['rate']:.2%}) have an exact copy in {inside}"
+    natural = within["rate"] and _NATURAL[0] <= each["rate"] / within["rate"] <= _NATURAL[1] and rows > _ENOUGH
+    if natural:
+        return (
+            f"{told}; so do {within['rate']:.2%} of {inside} in {inside}: the data repeat, split them by value or group"
+        )
+    return f"{told}, a leak: within {inside} {within['rate']:.2%} have one"
+
+
+def _group_words(each: Mapping[str, Any]) -> str:
+    if not each["shared"]:
+        return f"no group of {each['of']} stands in {each['in']}"
+    first = each["examples"][0]["group"]
+    told = f"{each['shared']} of {each['groups']} groups of {each['of']} stand in {each['in']} too"
+    return f"{told} ({each['rows']} rows; first {first!r})"
+
+
+def _time_words(each: Mapping[str, Any]) -> str:
+    if not each["rows"]:
+        return f"every row of {each['after']} is later than {each['before']}"
+    gap = f" and a gap of {each['gap']}" if each["gap"] not in ("0", "0.0") else ""
+    turned = "; it lies wholly before: are the splits given in order?" if each["reversed"] else ""
+    told = f"{each['rows']} rows of {each['after']} are not later than the last of {each['before']}"
+    return f"{told} ({each['last']}){gap}{turned}"
+
+
+def _window_words(each: Mapping[str, Any]) -> str:
+    if not each["rows"]:
+        return f"no window of {each['of']} overlaps one of {each['in']}"
+    told = f"{each['rows']} of {each['samples']} windows of {each['of']} ({each['rate']:.2%}) overlap windows of"
+    return f"{told} {each['in']}: split by time, with a gap"
+
+
+def _near_words(each: Mapping[str, Any]) -> str:
+    if not each["rows"]:
+        return f"no row of {each['of']} has a near-copy in {each['in']}"
+    told = f"{each['rows']} of {each['samples']} rows of {each['of']} ({each['rate']:.2%}) have a near-copy"
+    told = f"{told} in {each['in']}"
+    return f"{told}; about {each['expected']:.3g} would be, were {each['of']} as alike as {each['in']} is to itself"
+
+
+def _pair_line(pair: Mapping[str, Any]) -> str:
+    labels = ""
+    if pair["label_a"] is not None or pair["label_b"] is not None:
+        labels = f", labels {pair['label_a']!r} and {pair['label_b']!r}"
+    more = f", {pair['copies']} copies" if pair.get("copies", 1) > 1 else ""
+    p = f", p = {pair['p']:.2g}" if pair["p"] is not None else ""
+    mark = f" [{pair['fingerprint']}]" if pair.get("fingerprint") else ""
+    return f"{pair['kind']}: {pair['split_a']}[{pair['i']}] = {pair['split_b']}[{pair['j']}]{labels}{more}{p}{mark}"

@@ -1,0 +1,26 @@
+"""Near-copies, shared windows, shared groups and broken time order between two splits.
+
+PYTEST_DONT_REWRITE
+"""
+
+from pytest_overfit.data.near.groups import Groups, SharedGroup, shared_groups
+from pytest_overfit.data.near.order import Order, out_of_order
+from pytest_overfit.data.near.results import Near, NearPair
+from pytest_overfit.data.near.search import find_near
+from pytest_overfit.data.near.text import find_near_text
+from pytest_overfit.data.near.windows import WindowPair, Windows, find_windows
+
+__all__ = [
+    "Groups",
+    "Near",
+    "NearPair",
+    "Order",
+    "SharedGroup",
+    "WindowPair",
+    "Windows",
+    "find_near",
+    "find_near_text",
+    "find_windows",
+    "out_of_order",
+    "shared_groups",
+]

@@ -1,0 +1,172 @@
+"""Near-copies of numeric rows across two splits: views, neighbours, calibration, in that order.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.data.near.calibration import ALPHA, FARTHEST, LEAST_DIMENSION, LEFT_OUT, Calibration, calibrate
+from pytest_overfit.data.near.neighbours import Index, one_blas_thread
+from pytest_overfit.data.near.results import Near, NearPair
+from pytest_overfit.data.near.views import View, in_blocks, views_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+#: rows of the large split that are searched; more are sampled, and `info["searched"]` says how many were
+MOST_ROWS = 200_000
+
+
+def find_near(
+    small: Array,
+    large: Array,
+    *,
+    kind: str = "vector",
+    already: Array | None = None,
+    seed: int = 0,
+    alpha: float = ALPHA,
+) -> Near:
+    """Rows of `small` that are near-copies of rows of `large`.
+
+    `kind`: "image" ((n, h, w), (n, h, w, c) or (n, c, h, w)), "series" ((n, time) or (n, time, channels)) or "vector".
+    `already`: mask of rows of `small` that are known to be exact copies and are left out.
+    `alpha`: false alarms per run; a row is a finding when its p, times views, times rows looked up, is below it.
+    """
+    import numpy as np
+
+    small, large, kind = _checked(small, large, kind)
+    asked = np.flatnonzero(~np.asarray(already, bool)) if already is not None else np.arange(len(small))
+    kept = _distinct(large, seed)
+    info: dict[str, Any] = {"kind": kind, "rows": len(asked), "distinct": len(kept), "views": {}}
+    if len(kept) > MOST_ROWS:
+        kept = np.sort(np.random.default_rng(seed).choice(kept, MOST_ROWS, replace=False))
+    info["searched"] = len(kept)
+    if not len(asked) or not len(kept):
+        return Near(False, "no rows to compare", info=info)
+    with one_blas_thread():
+        parts = {
+            name: _one_view(view, small[asked], large, kept, seed) for name, view in views_of(kind, large, seed).items()
+        }
+    return _gathered(parts, asked, alpha, info)
+
+
+class _Part:
+    """One view's answer: p, ratio and neighbour of each row asked for, and p of left-out rows of the large split."""
+
+    def __init__(self, calibration: Calibration, rows: int) -> None:
+        import numpy as np
+
+        self.calibration = calibration
+        self.p, self.ratio = np.ones(rows), np.ones(rows)
+        self.row = np.full(rows, -1, np.int64)
+        self.left_out = np.ones(0)
+
+
+def _one_view(view: View, small: Array, large: Array, kept: Array, seed: int) -> _Part:
+    import numpy as np
+
+    points, free = _seen(view, large, kept)
+    good = free >= LEAST_DIMENSION
+    numbers, points, free = kept[good], points[good], free[good]
+    if len(points) < 2 or points.shape[1] == 0:
+        return _Part(
+            Calibration("the rows are all the same, have no contrast, or share too few values that are not common"),
+            len(small),
+        )
+    index = Index(points, seed=seed)
+    most = FARTHEST
+    own = np.random.default_rng(seed + 1).permutation(len(points))[:LEFT_OUT]
+    distances, _ = index.search(points[own], most, own)
+    part = _Part(calibrate(distances, free[own], len(points)), len(small))
+    if part.calibration.testable:
+        part.left_out = part.calibration.p_values(distances, free[own])
+        rows, free = in_blocks(view, small)
+        asked = np.flatnonzero(free >= LEAST_DIMENSION)
+        if len(asked):
+            distances, found = index.search(rows[asked], most)
+            part.p[asked] = part.calibration.p_values(distances, free[asked])
+            part.row[asked] = np.where(found[:, 0] >= 0, numbers[found[:, 0]], -1)
+            beside = distances[:, min(9, len(points) - 1)]
+            part.ratio[asked] = distances[:, 0] / np.where((beside > 0) & np.isfinite(beside), beside, 1.0)
+    return part
+
+
+def _seen(view: View, large: Array, kept: Array) -> tuple[Array, Array]:
+    """The view of the kept rows, without a copy of all of them."""
+    import numpy as np
+
+    if len(kept) == len(large):
+        return in_blocks(view, large)
+    parts = [view(large[kept[start : start + 1024]]) for start in range(0, len(kept), 1024)]
+    return np.concatenate([part for part, _ in parts]), np.concatenate([free for _, free in parts])
+
+
+def _gathered(parts: dict[str, _Part], asked: Array, alpha: float, info: dict[str, Any]) -> Near:
+    import numpy as np
+
+    for name, part in parts.items():
+        calibration = part.calibration
+        info["views"][name] = {
+            "why": calibration.why,
+            "dimension": round(calibration.dimension, 2),
+            "tail": round(calibration.rate, 3),
+        }
+    able = {name: part for name, part in parts.items() if part.calibration.testable}
+    if not able:
+        return Near(False, "; ".join(f"{name}: {part.calibration.why}" for name, part in parts.items()), info=info)
+    level = alpha / (len(asked) * len(able))
+    info["level"] = level
+    names = list(able)
+    p = np.stack([able[name].p for name in names])
+    best = p.argmin(0)
+    pairs = []
+    for at in np.flatnonzero(p.min(0) <= level):
+        part = able[names[best[at]]]
+        chance = float(min(1.0, p[best[at], at] * len(able)))
+        pairs.append(NearPair(int(asked[at]), int(part.row[at]), chance, names[best[at]], float(part.ratio[at])))
+    pairs.sort(key=lambda pair: (pair.p, pair.likeness, pair.i))
+    within = max(float(np.mean(able[name].left_out <= level)) for name in names)
+    info["within"] = within
+    return Near(True, "", tuple(pairs), within * len(asked), info)
+
+
+def _checked(small: Array, large: Array, kind: str) -> tuple[Array, Array, str]:
+    """Arrays of equal row shape; images too small to have a spectrum are vectors."""
+    import numpy as np
+
+    small, large = np.asarray(small), np.asarray(large)
+    if small.dtype.kind not in "biufc" or large.dtype.kind not in "biufc":
+        raise TypeError(f"rows of {small.dtype} and {large.dtype}, but numbers are wanted")
+    if small.shape[1:] != large.shape[1:]:
+        raise ValueError(f"rows of shape {small.shape[1:]} and {large.shape[1:]}, but equal shapes are wanted")
+    if "c" in (small.dtype.kind, large.dtype.kind):
+        small, large = (np.stack([each.real, each.imag], -1) for each in (small, large))
+        kind = "vector"
+    if kind == "image" and (small.ndim not in (3, 4) or (min(small.shape[1:3]) < 4 and min(small.shape[2:]) < 4)):
+        kind = "vector"
+    if kind == "series" and (small.ndim not in (2, 3) or small.shape[1] < 8):
+        kind = "vector"
+    return small, large, kind
+
+
+def _distinct(large: Array, seed: int) -> Array:
+    """The first row of each group of equal rows, by a random linear key in float64; rows with NaN keep their own.
+
+    Only rows dropped by mistake would matter, and would cost a possible pair, never a false alarm.
+    """
+    import numpy as np
+
+    flat = large.reshape(len(large), int(np.prod(large.shape[1:], dtype=np.int64)))
+    weights = np.random.default_rng(seed).normal(size=flat.shape[1])
+    keys = np.empty(len(flat))
+    step = max(1, (8 << 20) // (8 * max(1, flat.shape[1])))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(flat), step):
+            block = flat[start : start + step].astype(np.float64)
+            keys[start : start + step] = np.einsum("ij,j->i", block, weights)
+    _, first = np.unique(keys, return_index=True, equal_nan=False)
+    return np.sort(first)

@@ -1,0 +1,221 @@
+"""What every container becomes: a split that is read in chunks, with one column for each part of the input.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.core.errors import OverfitError
+from pytest_overfit.data.picking import Facts, given_values, parted, row_values
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+#: samples read at once, and rows sliced at once from what is in memory
+SAMPLES, ROWS = 1_024, 8_192
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Some samples of a split: `leaves` has one column for each part of the input."""
+
+    index: Array
+    leaves: Mapping[str, Any]
+    labels: Sequence[Any] | None = None
+    groups: Sequence[Any] | None = None
+    times: Sequence[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def sample(self, place: int) -> dict[str, Any]:
+        """The input of one sample."""
+        return {name: column[place] for name, column in self.leaves.items()}
+
+
+@dataclasses.dataclass
+class Split:
+    """One split, read in chunks.
+
+    `memory` is everything at once, where it is in memory; else `fetch(indices)` gives samples by place, or `open()`
+    gives an iterator of samples or of batches.
+    """
+
+    name: str
+    #: what it was read as, for people
+    how: str
+    facts: Facts
+    length: int | None = None
+    memory: Chunk | None = None
+    #: a dict of equal columns, by name: tables, where columns are found by name
+    is_table: bool = False
+    fetch: Callable[[Sequence[int]], Sequence[Any]] | None = None
+    open: Callable[[], Iterable[Any]] | None = None
+    #: the samples come in batches, rows first
+    batched: bool = False
+    #: may be opened more than once
+    again: bool = True
+    #: gives the same samples in the same order each time
+    keeps_order: bool = True
+    #: at most so many samples are read of what has no length
+    most: int = 0
+    #: the same dataset with its transforms taken off
+    bare: Callable[[], Split | None] | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+    #: samples that could not be read: place and reason
+    errors: dict[int, str] = dataclasses.field(default_factory=dict)
+    #: more was there than was read
+    cut: bool = False
+
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
+        """All samples, or those from `start` to `stop` where places are known."""
+        if self.memory is not None:
+            yield from self._sliced(self.memory, start, self.length if stop is None else stop)
+        elif self.fetch is not None:
+            yield from self._fetched(start, self.length if stop is None else stop)
+        elif self.open is not None:
+            yield from self._streamed()
+
+    def _sliced(self, whole: Chunk, start: int, stop: int | None) -> Iterator[Chunk]:
+        end = len(whole) if stop is None else min(stop, len(whole))
+        for first in range(start, end, ROWS):
+            part = slice(first, min(first + ROWS, end))
+            yield Chunk(
+                whole.index[part],
+                {name: column[part] for name, column in whole.leaves.items()},
+                *(None if each is None else each[part] for each in (whole.labels, whole.groups, whole.times)),
+            )
+
+    def _fetched(self, start: int, stop: int | None) -> Iterator[Chunk]:
+        for first in range(start, stop or 0, SAMPLES):
+            places = list(range(first, min(first + SAMPLES, stop or 0)))
+            yield from gathered(*self._read(places), self)
+
+    def _read(self, places: list[int]) -> tuple[list[int], Sequence[Any]]:
+        """Samples at these places; one that raises is noted, the others are still read."""
+        if self.fetch is None:  # pragma: no cover - only called where there is one
+            return [], []
+        try:
+            return places, self.fetch(places)
+        except OverfitError:
+            raise
+        except Exception:
+            good, samples = [], []  # one of them raised: which?
+        for place in places:
+            try:
+                samples += list(self.fetch([place]))
+                good.append(place)
+            except OverfitError:
+                raise
+            except Exception as error:
+                self.errors[place] = f"{type(error).__name__}: {error}"
+        return good, samples
+
+    def _streamed(self, most: int = 0) -> Iterator[Chunk]:
+        first, waiting = 0, []
+        most = most or self.most
+        for item in self._items():
+            if self.batched:
+                chunk = batch_chunk(item, first, self)
+                yield chunk
+                first += len(chunk)
+            else:
+                waiting.append(item)
+                if len(waiting) == SAMPLES:
+                    yield from gathered(list(range(first, first + SAMPLES)), waiting, self)
+                    first, waiting = first + SAMPLES, []
+            if most and first + len(waiting) >= most:
+                self.cut = True
+                break
+        if waiting:
+            yield from gathered(list(range(first, first + len(waiting))), waiting, self)
+
+    def _items(self) -> Iterator[Any]:
+        """What the iterable gives; if it raises, what came before is kept and the place is noted."""
+        number = 0
+        try:
+            for item in self.open() if self.open is not None else ():
+                yield item
+                number += 1
+        except OverfitError:
+            raise
+        except Exception as error:
+            what = "batch" if self.batched else "sample"
+            self.errors[number] = f"the {what} after {number} raised {type(error).__name__}: {error}"
+
+    def peek(self, most: int) -> Chunk | None:
+        """Some samples, without losing any of what can be read only once."""
+        import numpy as np
+
+        if self.memory is not None:
+            at = np.unique(np.linspace(0, len(self.memory) - 1, most).astype(int))
+            return Chunk(self.memory.index[at], {name: _taken(each, at) for name, each in self.memory.leaves.items()})
+        if self.fetch is not None:
+            return next((chunk for chunk in self.chunks(0, most) if len(chunk)), None)
+        if not self.again and self.open is not None:
+            source = iter(self.open())
+            items = list(itertools.islice(source, 1 if self.batched else most))
+            waiting: list[Iterable[Any]] = [itertools.chain(items, source), items]
+            self.open = waiting.pop
+        first = next(self._streamed(1 if self.batched else most), None)
+        self.cut = False
+        return first
+
+    def sample(self, place: int) -> Chunk | None:
+        """One sample by its place; None where places are not known or the sample cannot be read."""
+        if self.memory is None and self.fetch is None:
+            return None
+        return next(iter(self.chunks(place, place + 1)), None)
+
+
+def _taken(column: Any, at: Array) -> Any:
+    return [column[place] for place in at] if isinstance(column, list) else column[at]
+
+
+def gathered(places: Sequence[int], samples: Sequence[Any], split: Split) -> Iterator[Chunk]:
+    """Chunks of samples: one for each run of samples that are made of the same parts."""
+    import numpy as np
+
+    facts = split.facts
+    if isinstance(samples, Mapping):  # a dict of columns, as Hugging Face datasets give it
+        yield _from_columns(np.asarray(places, np.int64), samples, split)
+        return
+    inputs, labels = parted(samples, facts)
+    if isinstance(facts.label, Mapping):
+        labels = given_values(facts.label, split.name, "label", places)
+    start = 0
+    names = [tuple(each) for each in inputs]
+    while start < len(samples):
+        stop = start + 1
+        while stop < len(samples) and names[stop] == names[start]:
+            stop += 1
+        some, run = samples[start:stop], inputs[start:stop]
+        yield Chunk(
+            np.asarray(places[start:stop], np.int64),
+            {name: [each[name] for each in run] for name in names[start]},
+            None if labels is None else labels[start:stop],
+            row_values(facts.group, some, places[start:stop], split.name, "group"),
+            row_values(facts.time, some, places[start:stop], split.name, "time"),
+        )
+        start = stop
+
+
+def _from_columns(index: Array, columns: Mapping[str, Any], split: Split) -> Chunk:
+    """A chunk of named columns: the label, group and time columns are no input."""
+    from pytest_overfit.data.picking import table_parts
+
+    return Chunk(index, *table_parts(columns, split.facts, split.name, index))
+
+
+def batch_chunk(batch: Any, first: int, split: Split) -> Chunk:
+    """A chunk of one batch, rows first, as a loader gives it."""
+    from pytest_overfit.data.picking import batch_parts
+
+    return batch_parts(batch, first, split)
