@@ -23,8 +23,10 @@ from pytest_overfit.measures.ties import tied_rows
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner, Mode
 
-#: short at first, because a small net fits in a few steps; long later, because every reading costs a forward pass
-_FIRST_CHUNKS = (5, 5, 10, 10, 20)
+#: (until this step, so many): short at first, because a small net fits in a few steps
+_FIRST_CHUNKS = ((10, 5), (30, 10), (50, 20))
+
+#: long later, because every reading costs a forward pass
 _CHUNK = 25
 
 #: a run that goes to its end is read at least this often
@@ -125,7 +127,7 @@ class Fit:
             run.points.append(self.point(0, self.first))
         confirmed = False
         while len(run.losses) < steps:
-            size = chunk_size(len(run.chunks), steps, len(run.losses), confirmed, steps_to_go(run))
+            size = chunk_size(steps, len(run.losses), confirmed, steps_to_go(run))
             self._chunk(run, size, control)
             run.stop = self._broken(run) or "steps"
             if run.stop != "steps":
@@ -210,12 +212,12 @@ def _mean(draws: Sequence[Reading]) -> Reading:
     return Reading(loss=loss, outputs=tuple(outputs), heads=tuple(heads))
 
 
-def chunk_size(number: int, steps: int, done: int, confirming: bool, to_go: int | None = None) -> int:
+def chunk_size(steps: int, done: int, confirming: bool, to_go: int | None = None) -> int:
     """Steps until the next reading: a few steps in all would leave too few readings to tell a trend by.
 
     `to_go`: after so many steps the loss is expected to be where it should, so a reading is due there.
     """
-    size = _FIRST_CHUNKS[number] if number < len(_FIRST_CHUNKS) else _CHUNK
+    size = next((size for until, size in _FIRST_CHUNKS if done < until), _CHUNK)
     if to_go is not None:
         size = max(_CONFIRM, min(size, to_go))
     longest = max(1, min(_CHUNK, steps // _FEWEST_READINGS))
@@ -227,10 +229,12 @@ def steps_to_go(run: Run) -> int | None:
     if len(run.points) < 2 or run.reference.best is None:
         return None
     before, now = (loss_ratio(each.loss, run.reference) for each in run.points[-2:])
+    if 0 < now <= _AIM:  # the loss is there, so the predictions are about to be
+        return 2 * _CONFIRM
     if not 0 < now < before:
         return None
     rate = math.log(before / now) / (run.points[-1].step - run.points[-2].step)
-    return math.ceil(math.log(now / _AIM) / rate) if now > _AIM else None
+    return math.ceil(math.log(now / _AIM) / rate)
 
 
 def blinded_reference(control: Sequence[float], losses: Sequence[float]) -> Reference:
