@@ -1,0 +1,218 @@
+"""Time to an answer on "can this model memorise one batch?": by hand, by this plugin, by others.
+
+    pip install -c constraints.txt -e '.[examples]' lightning pytest-torch torchtest2
+    OMP_NUM_THREADS=1 python benchmarks/overfit_batch.py              # everything: about 15 minutes
+    python benchmarks/overfit_batch.py --only digits                  # programs whose name contains this
+    python benchmarks/overfit_batch.py --only verdicts                # what each says about broken twins, untimed
+    python benchmarks/overfit_batch.py --only one_small_layer --pairs 5
+    python benchmarks/overfit_batch.py --cache pairs.jsonl --seconds 240     # in parts: run it again for the rest
+
+Torch programs: an MLP and a CNN on 32 digits, Adam 1e-3. *Bare loop*: the training loop by hand, which makes as many
+steps as our verdict took. *Steps only*: our learner and the bare loop, both built before the clock starts, on the same
+500 steps; this is what the learner adds to a step. Lightning trains as many steps as our verdict took. The rivals are
+asked in their default form, and once more with the program's own optimizer and as many steps as ours may take.
+
+Keras programs: four rows, 500 updates, as a tutorial has them. A new model from a new factory each time, tracing
+included. Our verdict is the baseline here, so that a ratio is how many times sooner it is there.
+
+Every contender runs in this process, in turn with its baseline: see `pairs.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pairs
+from pairs import Contender, Prepare, whole
+
+#: torch: our steps beside the same steps by hand; Keras: `fit(epochs=500)` beside our verdict
+AT_MOST, AT_LEAST = 1.05, 15.0
+
+
+def _verdict(verdict: Any) -> str:
+    return f"{verdict.outcome}, {verdict.steps} steps"
+
+
+# ------------------------------------------------------------------------------------------------- torch
+
+
+def torch_contenders(program: Any) -> list[Contender]:
+    import rivals
+
+    rivals.ours(program)  # first calls load libraries
+    steps = rivals.ours(program).steps
+    bare = Contender(
+        name=f"bare loop, {steps} steps",
+        run=whole(partial(rivals.bare_loop, program, steps)),
+        baseline=whole(partial(rivals.bare_loop, program, steps)),
+        against=f"bare loop, {steps} steps",
+    )
+
+    def against_bare(name: str, work: Callable[[], Any], says: Callable[[Any], str] = str, **more: Any) -> Contender:
+        return Contender(name=name, run=whole(work), baseline=bare.baseline, against=bare.against, says=says, **more)
+
+    return [
+        bare,
+        against_bare("**ours, whole verdict**", partial(rivals.ours, program), _verdict),
+        Contender(
+            name="**ours, 500 steps only**",
+            run=our_steps(program, 500),
+            baseline=bare_steps(program, 500),
+            against="bare loop, 500 steps only",
+        ),
+        against_bare("bare loop, 500 steps", partial(rivals.bare_loop, program, 500), lambda _: "-"),
+        against_bare("Lightning `overfit_batches=1`, same steps", partial(rivals.lightning, program, steps)),
+        against_bare("pytest-torch, default (own Adam 1e-2)", partial(rivals.pytest_torch, program)),
+        against_bare("pytest-torch, same optimizer", partial(rivals.pytest_torch_with_the_optimizer, program)),
+        against_bare("torchtest2 `check_model`, default", partial(rivals.torchtest2, program)),
+        against_bare("torchtest2, `overfit_batch` alone", partial(rivals.torchtest2_overfit_batch, program)),
+    ]
+
+
+def bare_steps(program: Any, steps: int) -> Prepare:
+    import rivals
+
+    def prepare() -> Callable[[], Any]:
+        model, optimizer = rivals.bare_build(program)
+        return lambda: rivals.bare_steps(model, optimizer, program, steps)
+
+    return prepare
+
+
+def our_steps(program: Any, steps: int) -> Prepare:
+    import rivals
+
+    def prepare() -> Callable[[], Any]:
+        learner = rivals.learner_of(rivals.case_of(program))
+        return lambda: learner.train(steps) and None
+
+    return prepare
+
+
+# ------------------------------------------------------------------------------------------------- Keras
+
+
+def keras_contenders(name: str) -> list[Contender]:
+    import keras
+    import programs_keras as programs
+
+    def fresh(work: Callable[[], Any]) -> Prepare:
+        def prepare() -> Callable[[], Any]:
+            keras.utils.clear_session()
+            return work
+
+        return prepare
+
+    baseline = fresh(partial(programs.ours, name))
+
+    def against_ours(title: str, work: Callable[[], Any], says: Callable[[Any], str]) -> Contender:
+        return Contender(name=title, run=fresh(work), baseline=baseline, against="ours, whole verdict", says=says)
+
+    return [
+        against_ours("**ours, whole verdict**", partial(programs.ours, name), _verdict),
+        against_ours("`model.fit(epochs=500)`", partial(programs.fit, name), "loss {:.3f}".format),
+        against_ours("`train_on_batch` 500 times", partial(programs.train_on_batch, name), "loss {:.3f}".format),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------- verdicts
+
+
+def verdict_table() -> str:
+    """What each says about a healthy and a broken program; untimed."""
+    import programs
+    import rivals
+
+    askers: dict[str, Callable[[Any], str]] = {
+        "pytest-overfit": rivals.our_answer,
+        "pytest-torch, default": rivals.pytest_torch,
+        "pytest-torch, same optimizer": rivals.pytest_torch_with_the_optimizer,
+        "torchtest2 `check_model`, default": rivals.torchtest2,
+    }
+    lines = [
+        "### What each says about healthy and broken programs",
+        "",
+        "Set in bold: a broken program that passes, or a healthy one that does not.",
+        "",
+        f"| program | truth | {' | '.join(askers)} |",
+        "|---|---|" + "---|" * len(askers),
+    ]
+    wrong = dict.fromkeys(askers, 0)
+    twins = programs.twins()
+    for program in twins:
+        cells = []
+        for name, ask in askers.items():
+            answer = ask(program)
+            false = answer.startswith("pass") != program.healthy
+            wrong[name] += false
+            cells.append(f"**{answer}**" if false else answer)
+        lines.append(f"| {program.name} | {'healthy' if program.healthy else 'broken'} | {' | '.join(cells)} |")
+    lines.append(f"| wrong answers, of {len(twins)} | | {' | '.join(str(each) for each in wrong.values())} |")
+    return "\n".join(lines)
+
+
+def targets(title: str, timings: list[pairs.Timing]) -> list[str]:
+    """The numbers that were set as targets, met or missed."""
+    said = []
+    by_name = {each.contender.name: each for each in timings}
+    steps = by_name.get("**ours, 500 steps only**")
+    if steps is not None:
+        spread = max(steps.twins[1] - 1, 1 - steps.twins[0], 0)
+        met = steps.ratio <= AT_MOST + spread
+        said.append(f"{title}: steps {steps.ratio:.3f}x the bare loop, wanted at most {AT_MOST} beyond its A/A spread")
+        said[-1] += f" of {spread:.3f}: {'met' if met else 'MISSED'}"
+    ours, fit = by_name.get("**ours, whole verdict**"), by_name.get("`model.fit(epochs=500)`")
+    for each in timings:
+        if steps is not None and ours is not None and each.contender.name.startswith(("pytest-torch", "torchtest2")):
+            ahead = each.ratio / ours.ratio
+            said.append(f"{title}: {each.contender.name} takes {ahead:.2f} times as long as our verdict")
+    if fit is not None:
+        met = fit.ratio >= AT_LEAST
+        said.append(f"{title}: `fit` takes {fit.ratio:.1f} times as long as our verdict, wanted at least {AT_LEAST:g}")
+        said[-1] += f": {'met' if met else 'MISSED'}"
+    return said
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="a part of a program's name, or 'verdicts'")
+    parser.add_argument("--pairs", type=int, default=pairs.PAIRS, help="timed triples of each contender")
+    parser.add_argument("--cache", type=Path, help="JSON lines, one a triple; triples in it are not timed again")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no triple after this many seconds")
+    arguments = parser.parse_args()
+    store, until = pairs.Store(arguments.cache), time.perf_counter() + arguments.seconds
+    print(pairs.machine(), "\n", flush=True)
+    said: list[str] = []
+
+    def timed(title: str, contenders: list[Contender]) -> None:
+        timings = pairs.measure(title, contenders, arguments.pairs, store, until)
+        said.extend(targets(title, timings))
+        print(pairs.table(title, timings), "\n", flush=True)
+
+    for program in _torch_programs():
+        if arguments.only in program.name:
+            timed(program.name, torch_contenders(program))
+    if arguments.only in "verdicts":
+        print(verdict_table(), "\n", flush=True)
+    for name in ("one_small_layer", "three_layers", "three_layers_sgd"):
+        if arguments.only in name:
+            timed(f"Keras, {name}", keras_contenders(name))
+    print("\n".join(said))
+
+
+def _torch_programs() -> tuple[Any, ...]:
+    import programs
+
+    return programs.TORCH
+
+
+if __name__ == "__main__":
+    main()
