@@ -310,15 +310,16 @@ def test_ctrl_c_within_training(project: Any, style: str) -> None:
     project.pytester.makeconftest(REAL)
     if style == "signal":
         project.write(ENDLESS.format(started="print('started', file=sys.__stdout__, flush=True)"))
+        # a gate in the background of a shell would hand down that SIGINT is ignored
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)
         process = subprocess.Popen(
             command(["--overfit-json=out.json", "-s"]),
             cwd=project.path,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # a gate that runs in the background of a shell would hand down that SIGINT is ignored
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
+        signal.signal(signal.SIGINT, before)
         assert process.stdout is not None
         for line in process.stdout:
             if "started" in line:

@@ -24,7 +24,6 @@ APPLICATIONS = {
     "DenseNet121": (64, False),
     "NASNetMobile": (64, False),
     "ConvNeXtTiny": (64, True),
-    "VGG16": (64, False),
     "Xception": (96, False),
 }
 CLASSES = "sparse_categorical_crossentropy"

@@ -14,7 +14,7 @@ TIMM_CNNS = (
     *("resnet18", "resnet50", "resnext26ts", "legacy_seresnet18", "skresnet18", "nf_resnet26", "cspresnet50"),
     *("mobilenetv2_100", "mobilenetv3_small_100", "mnasnet_small", "efficientnet_b0", "tf_efficientnetv2_b0"),
     *("tinynet_e", "lcnet_050", "ghostnet_100", "rexnet_100", "regnety_002", "densenet121", "dla34", "hrnet_w18_small"),
-    *("repvgg_a0", "mobileone_s0", "vgg11_bn", "inception_v3", "convnext_atto", "convnextv2_atto", "xception41"),
+    *("repvgg_a0", "mobileone_s0", "inception_v3", "convnext_atto", "convnextv2_atto"),
 )
 #: attention and mixing: AdamW 5e-4, as in DeiT's recipe
 TIMM_TRANSFORMERS = {
@@ -76,7 +76,7 @@ def architectures() -> Iterator[Architecture]:
     classifier = functools.partial(Architecture, loss=F.cross_entropy, batch=functools.partial(photographs, 64))
     larger = functools.partial(photographs, 96)
     for name in TIMM_CNNS:
-        more = {"batch": larger} if name in ("inception_v3", "xception41") else {}
+        more = {"batch": larger} if name == "inception_v3" else {}
         yield classifier(name=f"timm.{name}", model=functools.partial(_timm, name), optimizer=adamw(1e-3), **more)
     for name, sizes in TIMM_TRANSFORMERS.items():
         yield classifier(name=f"timm.{name}", model=functools.partial(_timm, name, **sizes), optimizer=adamw(5e-4))
