@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -20,10 +21,14 @@ from pytest_overfit.testing import FAULTS, FakeLearner, check_learner, memorisin
 KINDS = ("classes", "values")
 
 
+def no_trainer(seed: int, plain: bool) -> NoReturn:
+    raise AssertionError("overfit_batch trains on one batch")
+
+
 def judge(fake: FakeLearner, **limits: float) -> Judgement:
     resolved = resolve(OverfitBatchLimits, [("call", limits)])
     case = Case(name="fake", model=lambda: None, batch=((), ()))
-    bench = Bench(case=case, seed=0, make_learner=lambda: fake)
+    bench = Bench(case=case, seed=0, make_learner=lambda: fake, make_trainer=no_trainer)
     return PROBE.judge(PROBE.measure(bench, resolved.values), resolved)
 
 
@@ -213,7 +218,9 @@ def test_the_budget_ends_a_run_inconclusively() -> None:
     resolved = resolve(OverfitBatchLimits, [("ini", {"budget": 3.0})])
     case = Case(name="fake", model=lambda: None, batch=((), ()))
     slow = FakeLearner(way=lambda step: step / 4000)
-    bench = Bench(case=case, seed=0, make_learner=lambda: slow, clock=lambda: float(next(ticks)))
+    bench = Bench(
+        case=case, seed=0, make_learner=lambda: slow, make_trainer=no_trainer, clock=lambda: float(next(ticks))
+    )
     judgement = PROBE.judge(PROBE.measure(bench, resolved.values), resolved)
     assert judgement.outcome == "inconclusive"
     assert "the budget was spent at step" in judgement.summary

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
-from pytest_overfit.core.state import Guard, seed_standard_library
+from pytest_overfit.core.state import Guard, epoch_seed, seed_standard_library
 from pytest_overfit.core.usercode import user_code
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
+    from pytest_overfit.adapters.training import Trainer
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.batch import Batch
+    from pytest_overfit.data.split_batches import Split
 
 #: framework module -> adapter; the order matters: with the torch backend a keras.Model *is* an nn.Module
 FRAMEWORKS = ("keras", "torch")
@@ -82,20 +84,41 @@ def learner_for(case: Case, batch: Batch, seed: int) -> Learner:
     The factory is called once where its framework can tell that everything trainable was made in that call; else once
     more, to see that it makes new models. Raises `CaseError` when it does not.
     """
+    model, adapter = _new_model(case, seed)
+    _check_weights(case, batch, adapter)
+    rebuild: Callable[[], Any] = lambda: build(case, seed)  # noqa: E731
+    learner: Learner = adapter.make_learner(case, model, batch, rebuild)
+    return learner
+
+
+def trainer_for(case: Case, train: Split, seed: int, plain: bool) -> Trainer:
+    """Make the trainer of a case on a whole split; `plain`: with its regularisers taken out. Raises `CaseError`."""
+    model, adapter = _new_model(case, seed)
+
+    def reseed(epoch: int) -> int:
+        value = epoch_seed(seed, epoch)
+        seed_everything(value)
+        return value
+
+    trainer: Trainer = adapter.make_trainer(case, model, train, reseed, plain)
+    return trainer
+
+
+def _new_model(case: Case, seed: int) -> tuple[Any, ModuleType]:
+    """A model that nobody has trained yet, and its framework's adapter."""
     model, known_new = _watched_build(case, seed)
     name = "keras" if foreign.is_keras_model(model) else "torch" if foreign.is_torch_module(model) else "step"
     if name == "keras":
         _check_keras_case(case)
-    elif batch.weights is not None:
+    return model if known_new else _built_again(case, seed, model, _adapter(name)), _adapter(name)
+
+
+def _check_weights(case: Case, batch: Batch, adapter: ModuleType) -> None:
+    if batch.weights is not None and not adapter.__name__.endswith(".keras"):
         raise CaseError(
             f"Case {case.name!r}: its batch has three parts, but only Keras takes weights; give batch=(x, y) "
             "and put the weights into the loss, or ((x1, x2), y) for two inputs"
         )
-    if not known_new:
-        model = _built_again(case, seed, model, _adapter(name))
-    rebuild: Callable[[], Any] = lambda: build(case, seed)  # noqa: E731
-    learner: Learner = _adapter(name).make_learner(case, model, batch, rebuild)
-    return learner
 
 
 def _watched_build(case: Case, seed: int) -> tuple[Any, bool]:

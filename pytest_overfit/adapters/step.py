@@ -5,11 +5,12 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
-from pytest_overfit.core.errors import CaseError
+from pytest_overfit.adapters.training import Chunk
+from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.state import preserved
 from pytest_overfit.core.usercode import user_code
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.batch import Batch
+    from pytest_overfit.data.split_batches import Split
 
     Array = NDArray[Any]
 
@@ -33,6 +35,16 @@ def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any
             "a compiled keras.Model; give step=, a function (model, x, y) that makes one update and returns its loss"
         )
     return StepLearner(case, model, batch, rebuild)
+
+
+def make_trainer(case: Case, model: Any, train: Split, reseed: Callable[[int], int], plain: bool) -> StepTrainer:
+    """Make the trainer of a model of no known framework; what regularises it is known to its owner only."""
+    if plain:
+        raise NotApplicable(
+            "only the author of a loop of one's own knows its regularisers; give unregularized=, a factory of the "
+            "same model without them"
+        )
+    return StepTrainer(case, model, train, reseed)
 
 
 def shares_parameters(first: Any, second: Any) -> bool:
@@ -60,6 +72,17 @@ class StepLearner:
         losses = [self._step() for _ in range(steps)]
         self._last = losses[-1] if losses else self._last
         return losses
+
+    def step_on(self, batch: Batch) -> float:
+        """One update on another batch."""
+        self.batch = batch.plain()
+        return self._step()
+
+    def look_at(self, batch: Batch) -> None:
+        """Read another batch from now on; its loss is known only once a step was made on it."""
+        self._by_row, self.batch = batch, batch.plain()
+        self.inputs, self.targets = batch.sides()
+        self._last = None
 
     def _step(self) -> float:
         step = self.case.step
@@ -130,3 +153,40 @@ class StepLearner:
     def differing_module(self, first: Mode, second: Mode) -> str | None:
         del first, second
         return None
+
+
+class StepTrainer:
+    """Trains with the user's own `step`, batch by batch. Implements `pytest_overfit.adapters.training.Trainer`."""
+
+    framework = "step"
+    removed: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def __init__(self, case: Case, model: Any, train: Split, reseed: Callable[[int], int]) -> None:
+        self.model, self._train, self._reseed, self._epochs = model, train, reseed, 0
+        self.learner = make_learner(case, model, next(train.epoch(reseed(0))), rebuild=lambda: model)
+
+    def train(self, epochs: int) -> list[float]:
+        return [self._epoch() for _ in range(epochs)]
+
+    def _epoch(self) -> float:
+        order = self._reseed(self._epochs)
+        self._epochs += 1
+        total = rows = 0.0
+        for batch in self._train.epoch(order):
+            total += batch.rows * self.learner.step_on(batch)
+            rows += batch.rows
+        return total / rows
+
+    def read(self, split: Split) -> Iterator[Chunk]:
+        for batch in split.chunks():
+            self.learner.look_at(batch)
+            reading, score = self.learner.read("eval"), self.learner.score()
+            yield Chunk(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
+
+    def state(self) -> None:
+        """Nobody can tell what of an unknown object are its weights."""
+
+    def start_from(self, state: Any) -> bool:
+        del state
+        return False

@@ -19,6 +19,9 @@ from pytest_overfit.core.errors import CaseError, did_you_mean
 #: what `task` may declare; inferred from loss, outputs and targets when it is None
 TASKS = ("multiclass", "binary", "multilabel", "regression", "language_model", "segmentation")
 
+#: what may differ between a case and its unregularised twin
+_TWIN_FIELDS = ("model", "loss", "optimizer", "scheduler", "step", "fit_kwargs", "train")
+
 _NAME = re.compile(r"[A-Za-z0-9_.]+")
 
 
@@ -60,8 +63,9 @@ class Case:
     classes: int | None = None
     #: `score(model, x, y) -> float`, 1.0 when every prediction is right; replaces the built-in agreement
     score: Callable[..., Any] | None = None
-    #: factory of the same model without its regularisers
-    unregularized: Callable[[], Any] | None = None
+    #: factory of the same model without its regularisers, or the fields of the case that differ without them, e.g.
+    #: `{"train": load_without_augmentation}`; default: derived from the model
+    unregularized: Callable[[], Any] | Mapping[str, Any] | None = None
     #: None: the run's seed (option or ini `overfit_seed`, else 0)
     seed: int | None = None
     #: limits of this case, by name, or by probe: `{"steps": 300}`, `{"overfit_batch": {"steps": 300}}`
@@ -73,13 +77,27 @@ class Case:
         _check_name(self.name)
         _check_factory(self.name, "model", self.model, "make_model")
         if self.unregularized is not None:
-            _check_factory(self.name, "unregularized", self.unregularized, "make_plain_model")
+            self.without_regularizers()
         _check_optimizer(self.name, self.optimizer)
         for field in ("loss", "scheduler", "step", "score"):
             _check_callable(self.name, field, getattr(self, field))
         for field in ("fit_kwargs", "limits", "options"):
             _check_mapping(self.name, field, getattr(self, field))
         _check_values(self)
+
+    def without_regularizers(self) -> Case | None:
+        """The case that `unregularized` describes; None where the twin is to be derived from the model."""
+        given = self.unregularized
+        if given is None:
+            return None
+        if not isinstance(given, Mapping):
+            _check_factory(self.name, "unregularized", given, "make_plain_model")
+            return dataclasses.replace(self, model=given, unregularized=None)
+        for name in given:
+            if name not in _TWIN_FIELDS:
+                meant = did_you_mean(str(name), _TWIN_FIELDS)
+                raise CaseError(f"Case {self.name!r}: unregularized= names the field {name!r}{meant}")
+        return dataclasses.replace(self, unregularized=None, **given)
 
     def __repr__(self) -> str:
         return f"Case({self.name!r})"

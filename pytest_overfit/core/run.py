@@ -19,6 +19,8 @@ from pytest_overfit.core.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
+    from pytest_overfit.adapters.training import Trainer
+    from pytest_overfit.data.split_batches import Split
     from pytest_overfit.probes.base import Probe
 
 
@@ -104,6 +106,7 @@ def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings) ->
         case=case,
         seed=run_seed,
         make_learner=lambda: _learner(case, run_seed, settings),
+        make_trainer=_Trainers(case),
         progress=lambda step, of, loss: settings.progress(case.name, probe.name, step, of, loss),
         clock=time.perf_counter,
     )
@@ -125,6 +128,26 @@ def _learner(case: Case, seed: int, settings: Settings) -> Learner:
     seed_everything(seed)
     batch = batch_of(case)
     return settings.make_learner(case, batch, seed) or learner_for(case, batch, seed)
+
+
+class _Trainers:
+    """Makes trainers; each arm's training data are opened once."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._opened: dict[bool, tuple[Case, Split]] = {}
+
+    def __call__(self, seed: int, plain: bool) -> Trainer:
+        __tracebackhide__ = True
+        from pytest_overfit.adapters.dispatch import seed_everything, trainer_for
+        from pytest_overfit.data.split_batches import open_split
+
+        seed_everything(seed)
+        if plain not in self._opened:
+            arm = (self._case.without_regularizers() if plain else None) or self._case
+            self._opened[plain] = arm, open_split(arm, "train")
+        arm, train = self._opened[plain]
+        return trainer_for(arm, train, seed, plain and arm is self._case)
 
 
 #: keys of a measurement that have a field of their own in the verdict

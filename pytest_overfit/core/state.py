@@ -24,6 +24,11 @@ def derived_seed(case: str, probe: str, seed: int) -> int:
     return (zlib.crc32(f"{case}:{probe}".encode()) ^ seed) & _MASK
 
 
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of one epoch of a run: two runs draw alike in every epoch, whatever they drew in the one before."""
+    return zlib.crc32(f"{seed}:{epoch}".encode()) & _MASK
+
+
 def fair_threads(threads: int) -> int:
     """How many of a framework's threads one of pytest-xdist's workers should use.
 

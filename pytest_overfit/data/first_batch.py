@@ -28,16 +28,10 @@ _NOTHING = object()
 
 def first_batch(train: Any, case: Case) -> tuple[Any, bool]:
     """The first batch, and whether it is rather all the data, of which the first rows are to be taken."""
-    if train is None or isinstance(train, (str, bytes, numbers.Number)):
-        _refuse(train, case)
-    if _is_table(train):
-        raise CaseError(
-            f"Case {case.name!r}: train= is {foreign.describe(train)}, one table; say which of its columns are the "
-            "targets: train=(table[inputs], table[target])"
-        )
-    if hasattr(train, "column_names") and hasattr(train, "__len__"):  # a Hugging Face dataset: columns
+    check_source(train, case)
+    if is_columns(train):
         return _columns(train, case), False
-    if is_array(train) or is_plain(train) or _is_pair(train):
+    if is_whole(train):
         return train, True
     with user_code("reading the dataset given as train"):
         samples = _samples(train)
@@ -46,6 +40,39 @@ def first_batch(train: Any, case: Case) -> tuple[Any, bool]:
             _empty(case)
         return collated(samples, case), False
     return _batch_of_container(train, case)
+
+
+def check_source(train: Any, case: Case, name: str = "train") -> None:
+    """Refuse what holds no rows, and tables whose targets nobody named."""
+    if train is None or isinstance(train, (str, bytes, numbers.Number)):
+        _refuse(train, case, name)
+    if _is_table(train):
+        raise CaseError(
+            f"Case {case.name!r}: {name}= is {foreign.describe(train)}, one table; say which of its columns are the "
+            f"targets: {name}=(table[inputs], table[target])"
+        )
+
+
+def is_columns(source: Any) -> bool:
+    """A Hugging Face dataset: rows by number or by a list of numbers, as a dict of columns."""
+    return hasattr(source, "column_names") and hasattr(source, "__len__")
+
+
+def is_whole(source: Any) -> bool:
+    """All rows at once: an array, a list of numbers or texts, a pair of inputs and targets."""
+    return is_array(source) or is_plain(source) or _is_pair(source)
+
+
+def gives_samples(source: Any) -> bool:
+    """One sample a number: a torch `Dataset`, a list of samples, or another object with a length and no order."""
+    if foreign.is_instance(source, "torch.utils.data", "IterableDataset"):
+        return False
+    if isinstance(source, list):
+        return not source or are_samples(source)
+    if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
+        return False
+    others = any(hasattr(source, name) for name in ("__iter__", "num_batches", "column_names"))
+    return foreign.is_instance(source, "torch.utils.data", "Dataset") or not (others or parts_of(source) is not None)
 
 
 def _columns(train: Any, case: Case) -> dict[Any, Any]:
@@ -89,16 +116,11 @@ def _samples(train: Any) -> list[Any] | None:
         train, "datasets", "IterableDataset"
     ):
         return list(itertools.islice(train, ROWS))
-    by_number = hasattr(train, "__getitem__") and hasattr(train, "__len__")
-    if foreign.is_instance(train, "torch.utils.data", "Dataset") or (
-        by_number
-        and not any(hasattr(train, name) for name in ("__iter__", "num_batches", "column_names"))
-        and parts_of(train) is None
-    ):
-        return [train[index] for index in range(min(ROWS, len(train)))]
-    if isinstance(train, list) and (not train or are_samples(train)):
+    if not gives_samples(train):
+        return None
+    if isinstance(train, list):
         return train[:ROWS]
-    return None
+    return [train[index] for index in range(min(ROWS, len(train)))]
 
 
 def are_samples(entries: list[Any]) -> bool:
@@ -182,8 +204,8 @@ def _empty(case: Case) -> NoReturn:
     raise CaseError(f"Case {case.name!r}: train= gave no batch: it is empty")
 
 
-def _refuse(train: Any, case: Case) -> NoReturn:
+def _refuse(train: Any, case: Case, name: str = "train") -> NoReturn:
     raise CaseError(
-        f"Case {case.name!r}: train= is {foreign.describe(train)}, but (x, y), a dataset, a loader, or a function "
+        f"Case {case.name!r}: {name}= is {foreign.describe(train)}, but (x, y), a dataset, a loader, or a function "
         "that returns one of these is wanted"
     )

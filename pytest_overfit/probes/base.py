@@ -14,6 +14,7 @@ from pytest_overfit.core.verdict import Judgement
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
+    from pytest_overfit.adapters.training import Trainer
     from pytest_overfit.core.case import Case
 
 
@@ -25,6 +26,8 @@ class Bench:
     seed: int
     #: a new learner of the case on its one batch, from the probe's seed
     make_learner: Callable[[], Learner]
+    #: a new trainer on the train split, from a seed: `make_trainer(seed, plain)`; `plain` takes the regularisers out
+    make_trainer: Callable[[int, bool], Trainer]
     #: `progress(step, of, loss)`, called at chunk ends
     progress: Callable[[int, int, float], None] = lambda step, of, loss: None
     #: seconds, for budgets only: no verdict depends on it unless the user sets a budget

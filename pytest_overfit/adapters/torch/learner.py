@@ -73,8 +73,8 @@ class TorchLearner:
         self._labels = labels_among_inputs(self._forward, self._modes) if labels is None else labels
         self.inputs, self.targets = self._by_row.sides(self._labels)
         self._modes.find_updating_modules(self._forward.quiet)
-        self._optimizer = checks.make_optimizer(case, model)
-        self._scheduler = checks.make_scheduler(case, self._optimizer)
+        self.optimizer = checks.make_optimizer(case, model)
+        self._scheduler = checks.make_scheduler(case, self.optimizer)
         # a step of the user's may update every so many calls only
         self.has_schedule = self._scheduler is not None or case.step is not None
         self._start = {name: each.detach().clone() for name, each in model.named_parameters()}
@@ -146,25 +146,45 @@ class TorchLearner:
             losses.append(self._step(self._watched_backward if self._steady else self._backward))
         return [float(each) for each in torch.stack(losses).tolist()]
 
+    def step_on(self, batch: Batch) -> torch.Tensor:
+        """One update on another batch, which is on the model's device already; its loss stays there."""
+        self.batch = self._forward.batch = batch.plain()
+        with self._explained("a training step"):
+            if self.case.step is None:
+                return self._step(self._backward)
+            loss = self.case.step(self.model, self.batch.x, self.batch.y)
+        return torch.as_tensor(checks.step_loss(loss, self.case))
+
+    def training_pass(self) -> None:
+        """A forward pass as in training that leaves no trace."""
+        with self._modes.reading("train"):
+            self._forward.quiet()
+
+    def look_at(self, batch: Batch) -> None:
+        """Read another batch from now on."""
+        self._given, self._by_row = batch, feed.on_device(self.case, self.model, batch)
+        self.batch = self._forward.batch = self._by_row.plain()
+        self.inputs, self.targets = self._by_row.sides(self._labels)
+
     def _step(self, backward: Callable[[], torch.Tensor]) -> torch.Tensor:
-        if isinstance(self._optimizer, torch.optim.LBFGS):
-            loss = self._optimizer.step(backward)  # type: ignore[no-untyped-call]
+        if isinstance(self.optimizer, torch.optim.LBFGS):
+            loss = self.optimizer.step(backward)  # type: ignore[no-untyped-call]
         else:
             loss = backward()
-            self._optimizer.step()
+            self.optimizer.step()
         if self._scheduler is not None:
             checks.step_scheduler(self._scheduler, loss)
         return loss.detach()  # type: ignore[no-any-return]
 
     def _backward(self) -> torch.Tensor:
-        self._optimizer.zero_grad()
+        self.optimizer.zero_grad()
         loss = self._forward.loss(self._forward.call(self.batch.x), self.batch.y)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     def _watched_backward(self) -> torch.Tensor:
         """The same, kept as a reading: it costs no further pass."""
-        self._optimizer.zero_grad()
+        self.optimizer.zero_grad()
         outputs, loss, calls = self._forward.watched(quiet=False)
         assert loss is not None  # noqa: S101 - a steady learner has no step of the user's
         loss.backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,78 @@
+"""Trains an `nn.Module` on a whole split, with the user's own loss, optimizer and schedule.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from pytest_overfit.adapters.torch import feed, twin
+from pytest_overfit.adapters.torch.learner import TorchLearner
+from pytest_overfit.adapters.training import Chunk
+
+if TYPE_CHECKING:
+    from pytest_overfit.core.case import Case
+    from pytest_overfit.data.batch import Batch
+    from pytest_overfit.data.split_batches import Split
+
+
+def make_trainer(case: Case, model: nn.Module, train: Split, reseed: Callable[[int], int], plain: bool) -> TorchTrainer:
+    """Make the trainer of a freshly built module; `plain` takes its regularisers out."""
+    return TorchTrainer(case, model, train, reseed, plain)
+
+
+class TorchTrainer:
+    """Implements `pytest_overfit.adapters.training.Trainer`."""
+
+    framework = "torch"
+
+    def __init__(self, case: Case, model: nn.Module, train: Split, reseed: Callable[[int], int], plain: bool) -> None:
+        self.case, self.model, self._reseed = case, model, reseed
+        self._train = train.prepared(self._on_device)
+        self.learner = TorchLearner(case, model, next(self._train.epoch(reseed(0))), rebuild=lambda: model)
+        self._twin: twin.Twin = self._without_regularizers() if plain else twin.AsItIs()
+        self.removed = self._twin.removed
+        self.remarks = self.learner.remarks
+        self._epochs = 0
+
+    def _on_device(self, batch: Batch) -> Batch:
+        return feed.on_device(self.case, self.model, batch)
+
+    def _without_regularizers(self) -> twin.Twin:
+        return twin.WithoutRegularizers(self.model, self.learner.optimizer, self.learner.training_pass)
+
+    def train(self, epochs: int) -> list[float]:
+        self.model.train()
+        return [self._epoch() for _ in range(epochs)]
+
+    def _epoch(self) -> float:
+        order = self._reseed(self._epochs)
+        self._epochs += 1
+        losses, rows = [], []
+        with self._twin.active():
+            for batch in self._train.epoch(order):
+                losses.append(self.learner.step_on(batch))
+                rows.append(batch.rows)
+        weights = torch.as_tensor(rows, dtype=torch.float64)
+        return float((torch.stack(losses).double().cpu() * weights).sum() / weights.sum())
+
+    def read(self, split: Split) -> Iterator[Chunk]:
+        for batch in split.chunks():
+            self.learner.look_at(batch)
+            reading, score = self.learner.read("eval"), self.learner.score()
+            yield Chunk(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {name: each.detach().clone() for name, each in self.model.state_dict().items()}
+
+    def start_from(self, state: Any) -> bool:
+        mine = self.model.state_dict()
+        if {name: each.shape for name, each in mine.items()} != {name: each.shape for name, each in state.items()}:
+            return False
+        self.model.load_state_dict(state)
+        return True

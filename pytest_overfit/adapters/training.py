@@ -1,0 +1,58 @@
+"""What an adapter must offer to train on a whole split: a `Trainer`, which trains by epochs and is read on any split.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.adapters.base import Reading
+    from pytest_overfit.data.split_batches import Split
+
+    Array = NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Some rows of a split, read in evaluation mode."""
+
+    rows: int
+    reading: Reading
+    #: leaves of the targets, rows first
+    targets: tuple[Array, ...]
+    #: the case's own `score` on these rows; None: it has none
+    score: float | None = None
+
+
+class Trainer(Protocol):
+    """One live model with its loss and optimizer, trained on a split as the user's own loop would.
+
+    The same seed gives the same initial weights, the same order of the data and, for the same model, the same masks.
+    """
+
+    framework: str
+    #: regularisers that were taken out, in words, e.g. "dropout 0.5 (head.2)"; empty for the model as it is
+    removed: tuple[str, ...]
+    #: how it was trained and read, where there is something to say
+    remarks: tuple[str, ...]
+
+    def train(self, epochs: int) -> list[float]:
+        """Make so many further epochs; the mean training loss of each, as the user's loop would print it.
+
+        Fewer come back where the training ended itself (early stopping).
+        """
+
+    def read(self, split: Split) -> Iterator[Chunk]:
+        """The model's answers on a split in evaluation mode, in parts; nothing is updated."""
+
+    def state(self) -> Any:
+        """A copy of the model's weights and statistics."""
+
+    def start_from(self, state: Any) -> bool:
+        """Take over such a copy; False, and nothing changed, where names or shapes differ."""

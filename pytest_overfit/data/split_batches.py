@@ -1,0 +1,225 @@
+"""A whole split in batches: in an order of our own to train on, in its own order to be judged by.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pytest_overfit.core import foreign
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.usercode import user_code
+from pytest_overfit.data.batch import Batch, checked
+from pytest_overfit.data.first_batch import ROWS, check_source, collated, gives_samples, is_columns, is_whole
+from pytest_overfit.data.parts import split
+from pytest_overfit.data.tree import length, map_leaves, parts_of, take
+
+if TYPE_CHECKING:
+    from pytest_overfit.core.case import Case
+
+#: rows of a forward pass where nothing is trained
+CHUNK = 512
+
+#: batches read for one epoch of a loader that does not end
+MOST_BATCHES = 100_000
+
+Change = Callable[[Batch], Batch]
+
+#: what an iterator without further items gives
+_END = object()
+
+
+class Split(Protocol):
+    """One split of a case."""
+
+    #: what the user gave, after calling a function
+    source: Any
+
+    @property
+    def rows(self) -> int | None:
+        """How many; None: nobody knows before it was read."""
+
+    def epoch(self, order: int) -> Iterator[Batch]:
+        """The batches of one epoch; the same for the same `order`, where the data allow it."""
+
+    def chunks(self) -> Iterator[Batch]:
+        """Every row once, in the order in which it stands."""
+
+    def prepared(self, change: Change) -> Split:
+        """The same split with every batch changed; arrays are changed once, as a whole."""
+
+
+def open_split(case: Case, name: str, batch_size: int | None = None) -> Split:
+    """The split of this name, `train`, `val` or `test`.
+
+    Arrays and datasets are cut into batches of `batch_size` (default: `fit_kwargs["batch_size"]`, else 32) and
+    shuffled anew each epoch, as training loops do; loaders, `tf.data` and other iterables of batches keep their own
+    batches and order. Raises `CaseError` for what cannot be read as batches, and later for a batch that cannot be used.
+    """
+    source = getattr(case, name)
+    if callable(source) and not hasattr(source, "__getitem__") and not hasattr(source, "__iter__"):
+        with user_code(f"Case {case.name!r}: the function given as {name}"):
+            source = source()
+    if source is None:
+        raise CaseError(f"Case {case.name!r}: it has no {name} data; give {name}=(x, y), a dataset or a loader")
+    check_source(source, case, name)
+    size = batch_size or int(case.fit_kwargs.get("batch_size") or ROWS)
+    named = _Named(case, name)
+    if is_columns(source):
+        return Samples(source, named, size, lambda rows: dict(source[rows]))
+    if is_whole(source) or parts_of(source) is not None:
+        return Whole(source, named.batch(source), size)
+    if gives_samples(source):
+        return Samples(source, named, size, lambda rows: collated([source[row] for row in rows], case))
+    if hasattr(source, "__next__"):
+        raise CaseError(
+            f"Case {case.name!r}: {name}= is {foreign.describe(source)}, which can be read once only, but every epoch "
+            f"reads it again; give {name}= a list of batches, or an object that starts anew each time it is iterated"
+        )
+    return Loader(source, named, size)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Named:
+    """Makes checked batches, and says which split they are of."""
+
+    case: Case
+    name: str
+    change: Change = lambda batch: batch
+
+    def batch(self, given: Any) -> Batch:
+        try:
+            return self.change(checked(*split(given, self.case), self.case))
+        except CaseError as error:
+            said = str(error)
+            raise type(error)(said.replace("the batch", f"{self.name}=: the batch", 1)) from None
+
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        return user_code(f"Case {self.case.name!r}: reading {self.name}=")
+
+
+class Whole:
+    """Arrays that hold all rows."""
+
+    def __init__(self, source: Any, batch: Batch, size: int) -> None:
+        self.source, self.batch, self.size, self.rows = source, batch, size, batch.rows
+
+    def epoch(self, order: int) -> Iterator[Batch]:
+        return (rows_of(self.batch, rows) for rows in shuffled(self.rows, self.size, order))
+
+    def chunks(self) -> Iterator[Batch]:
+        return (rows_of(self.batch, rows) for rows in in_order(self.rows, CHUNK))
+
+    def prepared(self, change: Change) -> Whole:
+        return Whole(self.source, change(self.batch), self.size)
+
+
+class Samples:
+    """Rows by number, read anew each time, because reading may augment them."""
+
+    def __init__(self, source: Any, named: _Named, size: int, read: Callable[[list[int]], Any]) -> None:
+        self.source, self.rows, self._named, self._size, self._read = source, len(source), named, size, read
+        if not self.rows:
+            raise CaseError(f"Case {named.case.name!r}: {named.name}= is empty")
+
+    def _batch(self, rows: list[int]) -> Batch:
+        with self._named.reading():
+            given = self._read(rows)
+        return self._named.batch(given)
+
+    def epoch(self, order: int) -> Iterator[Batch]:
+        return map(self._batch, shuffled(self.rows, self._size, order))
+
+    def chunks(self) -> Iterator[Batch]:
+        return map(self._batch, in_order(self.rows, CHUNK))
+
+    def prepared(self, change: Change) -> Samples:
+        return Samples(self.source, dataclasses.replace(self._named, change=change), self._size, self._read)
+
+
+class Loader:
+    """Anything that yields batches each time it is iterated. Global generators are the caller's to seed."""
+
+    rows: int | None = None
+
+    def __init__(self, source: Any, named: _Named, size: int) -> None:
+        self.source, self._named, self._size = source, named, size
+
+    def epoch(self, order: int) -> Iterator[Batch]:
+        with _own_generators(self.source, order):
+            yield from self._batches()
+
+    def chunks(self) -> Iterator[Batch]:
+        return self.epoch(0)
+
+    def prepared(self, change: Change) -> Loader:
+        return Loader(self.source, dataclasses.replace(self._named, change=change), self._size)
+
+    def _batches(self) -> Iterator[Batch]:
+        with self._named.reading():
+            items = self._items()
+        given = _END
+        for _ in range(MOST_BATCHES):
+            with self._named.reading():
+                item = next(items, _END)
+            if item is _END:
+                break
+            given = item
+            yield self._named.batch(given)
+        if given is _END:
+            raise CaseError(f"Case {self._named.case.name!r}: {self._named.name}= gave no batch: it is empty")
+
+    def _items(self) -> Iterator[Any]:
+        source = self.source
+        if hasattr(source, "num_batches") and hasattr(source, "__getitem__"):  # a Keras PyDataset
+            return (source[number] for number in range(source.num_batches))
+        if foreign.is_instance(source, "torch.utils.data", "IterableDataset"):
+            samples = iter(source)
+            groups = iter(lambda: list(itertools.islice(samples, self._size)), [])
+            return (collated(each, self._named.case) for each in groups)
+        return iter(source)
+
+
+@contextlib.contextmanager
+def _own_generators(source: Any, order: int) -> Iterator[None]:
+    """Seed the generators that a loader carries (torch's `generator=`), and put them back."""
+    owners = (source, getattr(source, "sampler", None))
+    carried = {id(each): each for each in (getattr(owner, "generator", None) for owner in owners) if each is not None}
+    saved: list[tuple[Any, Any]] = [
+        (each, each.get_state()) for each in carried.values() if hasattr(each, "manual_seed")
+    ]
+    try:
+        for each, _ in saved:
+            each.manual_seed(order)
+        yield
+    finally:
+        for each, state in saved:
+            each.set_state(state)
+
+
+def rows_of(batch: Batch, rows: Sequence[int]) -> Batch:
+    """These rows of a batch, in this order."""
+
+    def chosen(leaf: Any) -> Any:
+        return take(leaf, rows) if length(leaf) == batch.rows else leaf
+
+    x, y, weights = (map_leaves(each, chosen) for each in (batch.x, batch.y, batch.weights))
+    return Batch(x, y, len(rows), weights, batch.labels)
+
+
+def in_order(rows: int, size: int) -> Iterator[list[int]]:
+    """Row numbers as they stand, `size` at a time."""
+    return (list(range(start, min(start + size, rows))) for start in range(0, rows, size))
+
+
+def shuffled(rows: int, size: int, order: int) -> Iterator[list[int]]:
+    """Row numbers in the order of a seed, `size` at a time."""
+    import numpy as np
+
+    permuted = np.random.default_rng(order).permutation(rows).tolist()
+    return (permuted[start : start + size] for start in range(0, rows, size))
