@@ -16,11 +16,13 @@ from torch.utils import _pytree as pytree
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.adapters.torch import checks, feed, forensics
 from pytest_overfit.adapters.torch.forward import Forward, tensors
+from pytest_overfit.adapters.torch.free_outputs import FreeOutputs
 from pytest_overfit.adapters.torch.heads import heads_of
 from pytest_overfit.adapters.torch.labels import labels_among_inputs
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls, Scrutiny
 from pytest_overfit.adapters.torch.modes import Modes, materialise
 from pytest_overfit.adapters.torch.noise import LatentNoise
+from pytest_overfit.adapters.torch.own_step import watched_step
 from pytest_overfit.adapters.torch.siamese import shared_outputs
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
 from pytest_overfit.core.errors import ProgramError
@@ -61,13 +63,12 @@ class TorchLearner:
         self.samples = False
         self._last_pass: Reading | None = None
         self._scrutiny = Scrutiny()
-        #: which tensors among the outputs carry a gradient; the others (a teacher's) are held when outputs are freed
-        self._carries: list[bool] = []
         self._where = f"Case {case.name!r}:"
         self._forward = Forward(case, model, self.batch)
         with self._steps_may_call_it_otherwise(), self._explained("the model"):
             materialise(model, self._forward.quiet)
         self._modes = Modes(model)
+        self._free = FreeOutputs(self._forward, self._modes)
         #: a training pass of this model is a reading of its fit: it draws nothing and does nothing else than "fit"
         self._steady = self._first_forward() and case.step is None and self._forward.watching_is_free
         self._labels = labels_among_inputs(self._forward, self._modes) if labels is None else labels
@@ -97,7 +98,7 @@ class TorchLearner:
         if not forward.can_be_called:
             return False
         self.samples = noise.found
-        self._carries = [each.requires_grad for each in tensors(outputs)]
+        self._free.carries = [each.requires_grad for each in tensors(outputs)]
         with self._modes.reading("fit"), self._explained("the model in evaluation"):
             evaluated = forward.quiet()
         self._modes.evaluates_differently = pytree.tree_structure(outputs) != pytree.tree_structure(evaluated)
@@ -140,7 +141,7 @@ class TorchLearner:
 
     def train(self, steps: int) -> list[float]:
         if self.case.step is not None:
-            return self._user_steps(steps)
+            return self._own_steps(steps)
         with self._explained("a training step"):
             losses = [self._step(self._backward) for _ in range(steps - 1)]
             losses.append(self._step(self._watched_backward if self._steady else self._backward))
@@ -150,10 +151,7 @@ class TorchLearner:
         """One update on another batch, which is on the model's device already; its loss stays there."""
         self.batch = self._forward.batch = batch.plain()
         with self._explained("a training step"):
-            if self.case.step is None:
-                return self._step(self._backward)
-            loss = self.case.step(self.model, self.batch.x, self.batch.y)
-        return torch.as_tensor(checks.step_loss(loss, self.case))
+            return torch.tensor(self._own_step()) if self.case.step else self._step(self._backward)
 
     def training_pass(self) -> None:
         """A forward pass as in training that leaves no trace."""
@@ -165,6 +163,23 @@ class TorchLearner:
         self._given, self._by_row = batch, feed.on_device(self.case, self.model, batch)
         self.batch = self._forward.batch = self._by_row.plain()
         self.inputs, self.targets = self._by_row.sides(self._labels)
+
+    def _own_steps(self, steps: int) -> list[float]:
+        """Steps of the user's loop; the first is watched for its loss, which can then be read apart."""
+        losses: list[float] = []
+        with user_code(f"{self._where} step"):
+            if steps and not self._forward.has_loss:
+                value, call = watched_step(self._forward, self._modes, self.targets)
+                losses.append(value)
+                if call is not None:
+                    self._forward.captured, self._scrutiny = call, Scrutiny(count=1, weights={0: 1.0})
+                    self.remarks = (f"step: its loss is {call.name}, read apart from the steps",)
+            losses += [self._own_step() for _ in range(steps - len(losses))]
+        return losses
+
+    def _own_step(self) -> float:
+        step = self.case.step
+        return checks.step_loss(step(self.model, self.batch.x, self.batch.y) if step else None, self.case)
 
     def _step(self, backward: Callable[[], torch.Tensor]) -> torch.Tensor:
         if isinstance(self.optimizer, torch.optim.LBFGS):
@@ -193,39 +208,6 @@ class TorchLearner:
 
     def last_pass(self) -> Reading | None:
         return self._last_pass
-
-    def _user_steps(self, steps: int) -> list[float]:
-        losses: list[Any] = []
-        step = self.case.step
-        with user_code(f"{self._where} step"):
-            for _ in range(steps):
-                if step is not None and not losses and not self._forward.has_loss:
-                    losses.append(self._watched_step())
-                elif step is not None:
-                    losses.append(step(self.model, self.batch.x, self.batch.y))
-        return [checks.step_loss(each, self.case) for each in losses]
-
-    def _watched_step(self) -> Any:
-        """One step of the user's loop, to see which loss it computes; that loss can then be read apart."""
-        step = self.case.step
-        with LossCalls() as seen:
-            loss = step(self.model, self.batch.x, self.batch.y) if step is not None else None
-        with self._modes.reading("eval"):
-            outputs = self._forward.quiet()
-        value = checks.step_loss(loss, self.case)
-        call = next((each for each in seen.calls if self._is_loss_of_step(each, value)), None)
-        if call is not None and isinstance(outputs, torch.Tensor) and outputs.numel() == call.input.numel():
-            self._forward.captured = call
-            self._scrutiny = Scrutiny(count=1, weights={0: 1.0})
-            self.remarks = (f"step: its loss is {call.name}, read apart from the steps",)
-        return loss
-
-    def _is_loss_of_step(self, call: LossCall, value: float) -> bool:
-        """The whole target went into the call, flattened perhaps, and its result is what the step returned."""
-        y = self.targets[0] if len(self.targets) == 1 else None
-        if y is None or call.target.numel() != y.size or call.result.numel() != 1:
-            return False
-        return bool((to_numpy(call.target).ravel() == y.ravel()).all()) and value == float(call.result.detach())
 
     # --------------------------------------------------------------- readings
 
@@ -256,43 +238,11 @@ class TorchLearner:
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         if self.case.loss is None and self._forward.captured is None:
             return None
-        with preserved_generators(), torch.enable_grad():
-            try:
-                free, whole = self._substituted(outputs)
-                loss = self._forward.loss(whole, self.batch.y)
-                wanted = [each for each in free if each.requires_grad]
-                gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
-            except Exception:  # outputs that the loss refuses: the caller takes another way
-                return None
-        found = iter(gradients)
-        filled = [next(found) if each.requires_grad else None for each in free]
-        return float(loss.detach()), [
-            to_numpy(torch.zeros_like(each) if grad is None else grad).astype("float64")
-            for each, grad in zip(free, filled, strict=True)
-        ]
-
-    def _substituted(self, outputs: Sequence[Array]) -> tuple[list[torch.Tensor], Any]:
-        if not hasattr(self, "_example"):
-            with self._modes.reading("fit"):
-                self._example = self._forward.quiet()
-        flat, spec = pytree.tree_flatten(self._example)
-        given = iter(outputs)
-        free: list[torch.Tensor] = []
-        for number, each in enumerate(flat):
-            if isinstance(each, torch.Tensor):
-                new = torch.as_tensor(next(given)).to(each.device, each.dtype)
-                held = not self._carries[len(free)] or not new.is_floating_point()
-                flat[number] = each if held else new.requires_grad_()
-                free.append(flat[number])
-        return free, pytree.tree_unflatten(flat, spec)
+        return self._free.loss_and_gradient(outputs)
 
     def heads_for(self, outputs: Sequence[Array]) -> tuple[Head, ...]:
-        with preserved_generators(), torch.no_grad(), contextlib.suppress(Exception):
-            _, whole = self._substituted(outputs)
-            with LossCalls() as seen:
-                self._forward.loss(whole, self.batch.y)
-            return heads_of(seen.calls, self.batch.rows, self._scrutiny)
-        return ()
+        calls = self._free.loss_calls(outputs)
+        return heads_of(calls, self.batch.rows, self._scrutiny) if calls else ()
 
     # ------------------------------------------------------------------ facts
 

@@ -1,0 +1,77 @@
+"""The user's loss on other outputs than the model's.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from pytest_overfit.adapters.torch.forward import Forward
+from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
+from pytest_overfit.adapters.torch.modes import Modes
+from pytest_overfit.adapters.torch.state import preserved_generators
+from pytest_overfit.data.batch import to_numpy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+
+class FreeOutputs:
+    """Puts arrays in place of the model's outputs, in the same containers."""
+
+    def __init__(self, forward: Forward, modes: Modes) -> None:
+        self._forward, self._modes = forward, modes
+        #: which tensors among the outputs carry a gradient; the others (a teacher's) are held
+        self.carries: list[bool] = []
+        self._example: Any = None
+
+    def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
+        """The loss and its gradient by each output; None where the loss refuses them."""
+        with preserved_generators(), torch.enable_grad():
+            try:
+                free, whole = self._substituted(outputs)
+                loss = self._forward.loss(whole, self._forward.batch.y)
+                wanted = [each for each in free if each.requires_grad]
+                gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+            except Exception:  # outputs that the loss refuses: the caller takes another way
+                return None
+        found = iter(gradients)
+        filled = [next(found) if each.requires_grad else None for each in free]
+        return float(loss.detach()), [
+            to_numpy(torch.zeros_like(each) if grad is None else grad).astype("float64")
+            for each, grad in zip(free, filled, strict=True)
+        ]
+
+    def loss_calls(self, outputs: Sequence[Array]) -> list[LossCall]:
+        """The loss functions that the loss calls on these outputs; empty where it refuses them."""
+        seen = LossCalls()
+        with preserved_generators(), torch.no_grad():
+            try:
+                _, whole = self._substituted(outputs)
+                with seen:
+                    self._forward.loss(whole, self._forward.batch.y)
+            except Exception:  # as above
+                return []
+        return seen.calls
+
+    def _substituted(self, outputs: Sequence[Array]) -> tuple[list[torch.Tensor], Any]:
+        if self._example is None:
+            with self._modes.reading("fit"):
+                self._example = self._forward.quiet()
+        flat, spec = pytree.tree_flatten(self._example)
+        given = iter(outputs)
+        free: list[torch.Tensor] = []
+        for number, each in enumerate(flat):
+            if isinstance(each, torch.Tensor):
+                new = torch.as_tensor(next(given)).to(each.device, each.dtype)
+                held = not self.carries[len(free)] or not new.is_floating_point()
+                flat[number] = each if held else new.requires_grad_()
+                free.append(flat[number])
+        return free, pytree.tree_unflatten(flat, spec)
