@@ -166,8 +166,12 @@ class StepTrainer:
         self.model, self._train, self._reseed, self._epochs = model, train, reseed, 0
         self.learner = make_learner(case, model, next(train.epoch(reseed(0))), rebuild=lambda: model)
 
-    def train(self, epochs: int) -> list[float]:
-        return [self._epoch() for _ in range(epochs)]
+    def train(self, epochs: int, after_epoch: Callable[[], None] = lambda: None) -> list[float]:
+        losses: list[float] = []
+        for _ in range(epochs):
+            losses.append(self._epoch())
+            after_epoch()
+        return losses
 
     def _epoch(self) -> float:
         order = self._reseed(self._epochs)

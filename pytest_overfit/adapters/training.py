@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -42,10 +42,11 @@ class Trainer(Protocol):
     #: how it was trained and read, where there is something to say
     remarks: tuple[str, ...]
 
-    def train(self, epochs: int) -> list[float]:
+    def train(self, epochs: int, after_epoch: Callable[[], None] = lambda: None) -> list[float]:
         """Make so many further epochs; the mean training loss of each, as the user's loop would print it.
 
-        Fewer come back where the training ended itself (early stopping).
+        `after_epoch` is called after each and may read. Fewer losses come back where the training ended itself (early
+        stopping).
         """
 
     def read(self, split: Split) -> Iterator[Chunk]:

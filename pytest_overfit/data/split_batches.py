@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_overfit.core import foreign
@@ -99,6 +99,10 @@ class _Named:
             said = str(error)
             raise type(error)(said.replace("the batch", f"{self.name}=: the batch", 1)) from None
 
+    def changed(self, change: Change) -> _Named:
+        """The same, with one more change after those made so far."""
+        return _Named(self.case, self.name, lambda batch: change(self.change(batch)))
+
     def reading(self) -> contextlib.AbstractContextManager[None]:
         return user_code(f"Case {self.case.name!r}: reading {self.name}=")
 
@@ -139,7 +143,7 @@ class Samples:
         return map(self._batch, in_order(self.rows, CHUNK))
 
     def prepared(self, change: Change) -> Samples:
-        return Samples(self.source, dataclasses.replace(self._named, change=change), self._size, self._read)
+        return Samples(self.source, self._named.changed(change), self._size, self._read)
 
 
 class Loader:
@@ -158,7 +162,7 @@ class Loader:
         return self.epoch(0)
 
     def prepared(self, change: Change) -> Loader:
-        return Loader(self.source, dataclasses.replace(self._named, change=change), self._size)
+        return Loader(self.source, self._named.changed(change), self._size)
 
     def _batches(self) -> Iterator[Batch]:
         with self._named.reading():
@@ -200,6 +204,29 @@ def _own_generators(source: Any, order: int) -> Iterator[None]:
     finally:
         for each, state in saved:
             each.set_state(state)
+
+
+class Subset:
+    """Some rows of a split, by their numbers in the order in which it stands; to be read, not to be trained on."""
+
+    def __init__(self, whole: Split, rows: Iterable[int]) -> None:
+        self.source, self._whole, self._chosen = whole.source, whole, frozenset(rows)
+        self.rows = len(self._chosen)
+
+    def epoch(self, order: int) -> Iterator[Batch]:
+        del order
+        return self.chunks()
+
+    def chunks(self) -> Iterator[Batch]:
+        first = 0
+        for batch in self._whole.chunks():
+            kept = [row for row in range(batch.rows) if first + row in self._chosen]
+            first += batch.rows
+            if kept:
+                yield rows_of(batch, kept)
+
+    def prepared(self, change: Change) -> Subset:
+        return Subset(self._whole.prepared(change), self._chosen)
 
 
 def rows_of(batch: Batch, rows: Sequence[int]) -> Batch:

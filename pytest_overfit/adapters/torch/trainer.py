@@ -46,9 +46,13 @@ class TorchTrainer:
     def _without_regularizers(self) -> twin.Twin:
         return twin.WithoutRegularizers(self.model, self.learner.optimizer, self.learner.training_pass)
 
-    def train(self, epochs: int) -> list[float]:
+    def train(self, epochs: int, after_epoch: Callable[[], None] = lambda: None) -> list[float]:
+        losses: list[float] = []
         self.model.train()
-        return [self._epoch() for _ in range(epochs)]
+        for _ in range(epochs):
+            losses.append(self._epoch())
+            after_epoch()
+        return losses
 
     def _epoch(self) -> float:
         order = self._reseed(self._epochs)

@@ -1,0 +1,85 @@
+"""Training runs of one model on one split, from several seeds: what each arm of a comparison comes to.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.measures.scores import Scores, scores_of
+
+if TYPE_CHECKING:
+    from pytest_overfit.adapters.training import Trainer
+    from pytest_overfit.data.split_batches import Split
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ArmRun:
+    """One training run, read at its end in evaluation mode on both splits."""
+
+    seed: int
+    #: mean training loss of each epoch, as the user's loop would print it
+    losses: tuple[float, ...]
+    #: score on the validation split after each epoch, where it was read
+    curve: tuple[float, ...]
+    train: Scores
+    val: Scores
+
+    @property
+    def gap(self) -> float:
+        """Score on the training rows minus score on the validation rows."""
+        return (math.nan if self.train.score is None else self.train.score) - self.score
+
+    @property
+    def score(self) -> float:
+        """Score on the validation rows; NaN where none was measured."""
+        return math.nan if self.val.score is None else self.val.score
+
+
+def run_arm(trainer: Trainer, seed: int, epochs: int, train: Split, val: Split, task: str | None) -> ArmRun:
+    """Train for so many epochs and read both splits."""
+    curve: list[float] = []
+
+    def read() -> None:
+        score = scores_of(trainer.read(val), task).score
+        curve.append(math.nan if score is None else score)
+
+    losses = trainer.train(epochs, read)
+    after = scores_of(trainer.read(val), task)  # early stopping may have gone back to earlier weights
+    return ArmRun(
+        seed=seed,
+        losses=tuple(losses),
+        curve=tuple(curve),
+        train=scores_of(trainer.read(train), task),
+        val=after,
+    )
+
+
+def seed_of_run(seed: int, number: int) -> int:
+    """The seed of the run with this number: runs differ in weights, order of the data and masks."""
+    return zlib.crc32(f"{seed}/{number}".encode())
+
+
+def plain_form(run: ArmRun) -> dict[str, Any]:
+    """A run as plain values."""
+    return dataclasses.asdict(run)
+
+
+def run_of(form: Any) -> ArmRun:
+    """A run out of its plain form."""
+    train, val = Scores(**form["train"]), Scores(**form["val"])
+    return ArmRun(seed=form["seed"], losses=tuple(form["losses"]), curve=tuple(form["curve"]), train=train, val=val)
+
+
+def band(runs: Sequence[ArmRun]) -> list[dict[str, float]]:
+    """Mean, lowest and highest validation score of the runs after each epoch that all of them made."""
+    rows = list(zip(*(each.curve for each in runs), strict=False))
+    return [
+        {"epoch": number, "mean": sum(row) / len(row), "low": min(row), "high": max(row)}
+        for number, row in enumerate(rows, 1)
+    ]
