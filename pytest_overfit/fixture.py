@@ -80,6 +80,15 @@ class Overfit:
         __tracebackhide__ = True
         return demand(case, "overfit_batch", [("call", limits)])
 
+    def regularization(self, case: Case, **limits: Any) -> Verdict:
+        """The regularisers do not harm, and do something: probe `regularization`; see
+        `pytest_overfit.probes.regularization`.
+
+        Limits: `margin`, `seeds`, `epochs`, `alpha`, `resplit`, `budget` (seconds).
+        """
+        __tracebackhide__ = True
+        return demand(case, "regularization", [("call", limits)])
+
     def __repr__(self) -> str:
         return "Overfit()"
 

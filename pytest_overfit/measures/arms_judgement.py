@@ -1,0 +1,151 @@
+"""From the runs of two arms to a verdict on what lies between them, on plain values alone.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.measures.arms import ArmRun, resolution_of, run_of
+from pytest_overfit.measures.paired import Comparison, paired
+
+#: with fewer validation rows one row is more than 5 % of the score
+_FEW_ROWS = 20
+
+
+def judge_arms(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
+    """Judge one comparison; see `Regularization` for what passing means."""
+    return _Judge(measured, limits).judgement()
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+class _Judge:
+    def __init__(self, measured: Mapping[str, Any], limits: Resolved[Any]) -> None:
+        self.measured, self.limits = measured, limits
+        self.own = [run_of(each) for each in measured["regularized"]]
+        self.plain = [run_of(each) for each in measured["unregularized"]]
+        self.pairs = list(zip(self.own, self.plain, strict=True))
+        self.metric = self.own[0].val.metric or "score"
+
+    def judgement(self) -> Judgement:
+        main = self._main()
+        findings = (main, *self._beside())
+        return Judgement(outcome=main.outcome, summary=main.message, findings=findings)  # type: ignore[arg-type]
+
+    # ------------------------------------------------------------ the one that decides
+
+    def _main(self) -> Finding:
+        broken = self._broken()
+        if broken:
+            return Finding(name="score_difference", value=None, outcome="inconclusive", message=broken)
+        if all(_same(mine, other) for mine, other in self.pairs):
+            what = ", ".join(self.measured["removed"]) or "what unregularized= leaves out"
+            told = f"inert: with and without {what}, both arms do the same to the bit in {_pairs(len(self.pairs))}"
+            return Finding(name="score_difference", value=0.0, outcome="failed", source="theory", message=told)
+        return self._compared(self._comparison())
+
+    def _comparison(self) -> Comparison:
+        values = self.limits.values
+        differences = [a.score - b.score for a, b in self.pairs]
+        return paired(differences, values.margin, values.alpha, values.seeds, resolution_of(self.own[0]))
+
+    def _compared(self, found: Comparison) -> Finding:
+        outcome = {"helps": "passed", "no measurable effect": "passed", "harms": "failed"}.get(
+            found.outcome, "inconclusive"
+        )
+        words = found.outcome if outcome != "inconclusive" else self._undecided()
+        return Finding(
+            name="score_difference",
+            value=found.mean,
+            limit=-self.limits.values.margin,
+            relation=">=",
+            source=self.limits.source("margin"),
+            outcome=outcome,  # type: ignore[arg-type]
+            message=f"{words}: {self._numbers(found)}",
+        )
+
+    def _numbers(self, found: Comparison) -> str:
+        with_, without = _mean([each.score for each in self.own]), _mean([each.score for each in self.plain])
+        interval = f"[{found.low:+.3f}, {found.high:+.3f}]" if found.pairs else "(no interval yet)"
+        return (
+            f"{self.measured['split']} {self.metric} {with_:.3f} with, {without:.3f} without, difference "
+            f"{found.mean:+.3f} {interval} over {_pairs(len(self.pairs))}"
+        )
+
+    def _undecided(self) -> str:
+        spent = {"budget": "the budget was spent", "seeds": "seeds= were made"}.get(self.measured["stop"], "undecided")
+        return f"undecided when {spent}" if spent != "undecided" else spent
+
+    def _broken(self) -> str:
+        """Why scores cannot be compared."""
+        for arm, runs in (("regularised", self.own), ("unregularised", self.plain)):
+            for each in runs:
+                lost = next((number for number, loss in enumerate(each.losses, 1) if not math.isfinite(loss)), None)
+                if lost is not None:
+                    return f"the training loss of the {arm} arm is {each.losses[lost - 1]} in epoch {lost}"
+                if each.val.score is None:
+                    return "no score was measured on the predictions: give task= or score="
+                if not math.isfinite(each.score):
+                    return f"the {self.metric} of the {arm} arm is {each.score}"
+        return ""
+
+    # ------------------------------------------------------------------- beside it
+
+    def _beside(self) -> Iterator[Finding]:
+        yield from self._removed()
+        if not self._broken():
+            yield from self._gap()
+            yield from self._loss()
+        rows = self.own[0].val.rows
+        if rows < _FEW_ROWS:
+            told = f"{self.measured['split']} has {rows} rows: one row is {1 / rows:.0%} of the {self.metric}"
+            yield Finding(name="validation_rows", value=rows, outcome="warning", message=told)
+        if not self.measured["same_start"]:
+            yield _note("the arms' shapes differ, so they start from different weights")
+        yield from (_note(each) for each in self.measured["remarks"])
+
+    def _removed(self) -> Iterator[Finding]:
+        if self.measured["removed"]:
+            yield _note(f"taken out for the unregularised arm: {', '.join(self.measured['removed'])}", "removed")
+        covers = "initial weights, order, masks and the cut" if self.measured["resplit"] else "initial weights, order"
+        more = "" if self.measured["resplit"] else " and masks, not the choice of the split"
+        yield _note(f"{self.measured['epochs']} epochs a run; the interval covers {covers}{more}", "budget")
+
+    def _gap(self) -> Iterator[Finding]:
+        mine, other = _mean([each.gap for each in self.own]), _mean([each.gap for each in self.plain])
+        yield _note(f"train minus {self.measured['split']} {self.metric}: {mine:.3f} with, {other:.3f} without", "gap")
+
+    def _loss(self) -> Iterator[Finding]:
+        losses = [(a.val.loss, b.val.loss) for a, b in self.pairs if a.val.loss is not None and b.val.loss is not None]
+        if not losses:
+            return
+        with_, without = (_mean([each[place] for each in losses]) for place in (0, 1))
+        told = f"{self.measured['split']} loss: {with_:.4g} with, {without:.4g} without"
+        score = _mean([a.score - b.score for a, b in self.pairs])
+        apart = (with_ > without and score > self.limits.values.margin) or (
+            with_ < without and score < -self.limits.values.margin
+        )
+        if apart:
+            told = f"{told}: loss and {self.metric} disagree; the {self.metric} decides"
+        yield Finding(name="loss", value=with_ - without, outcome="warning" if apart else "note", message=told)
+
+
+def _same(mine: ArmRun, other: ArmRun) -> bool:
+    """Nothing that was measured differs, to the bit."""
+    return mine.losses == other.losses and mine.val == other.val and mine.train == other.train
+
+
+def _pairs(count: int) -> str:
+    return f"{count} pair{'s' * (count != 1)}"
+
+
+def _note(message: str, name: str = "remark") -> Finding:
+    return Finding(name=name, value=None, outcome="note", message=message)
