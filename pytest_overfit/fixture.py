@@ -81,8 +81,7 @@ class Overfit:
         return demand(case, "overfit_batch", [("call", limits)])
 
     def regularization(self, case: Case, **limits: Any) -> Verdict:
-        """The regularisers do not harm, and do something: probe `regularization`; see
-        `pytest_overfit.probes.regularization`.
+        """Regularisers do not harm, and do something: see `pytest_overfit.probes.regularization`.
 
         Limits: `margin`, `seeds`, `epochs`, `alpha`, `resplit`, `budget` (seconds).
         """

@@ -95,7 +95,11 @@ def check_limits(written: Mapping[str, Any], probes: Mapping[str, type[Any]], wh
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
-    """Check one value against its annotation: int, float, or either with None."""
+    """Check one value against its annotation: bool, int, float, or a number or None."""
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise CaseError(f"{where}={value!r}, but True or False is wanted")
+        return value
     options = getattr(hint, "__args__", (hint,))
     if value is None and type(None) in options:
         return None
@@ -117,6 +121,9 @@ def parse_ini(lines: Sequence[str]) -> dict[str, Any]:
             raise CaseError(
                 f"ini overfit_limits: {line!r} is not of the form 'limit = number' or 'probe.limit = number'"
             )
+        if text.lower() in ("true", "false"):
+            written[name] = text.lower() == "true"
+            continue
         try:
             written[name] = int(text) if text.lstrip("+-").isdigit() else float(text)
         except ValueError:
