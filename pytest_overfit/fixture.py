@@ -88,6 +88,14 @@ class Overfit:
         __tracebackhide__ = True
         return demand(case, "regularization", [("call", limits)])
 
+    def generalization_gap(self, case: Case, **limits: Any) -> Verdict:
+        """Validation score and gap lie within bounds, above chance: probe `generalization_gap`.
+
+        Limits: `max_gap`, `min_score`, `above_chance`, `seeds`, `epochs`, `alpha`, `controls`.
+        """
+        __tracebackhide__ = True
+        return demand(case, "generalization_gap", [("call", limits)])
+
     def __repr__(self) -> str:
         return "Overfit()"
 

@@ -121,11 +121,35 @@ class Batch:
 
         The loss of a model that ignores its input changes with them too, which it would not with rows permuted.
         """
-        inputs, targets = self._parted(frozenset())
+        return self.with_targets_of([0] * self.rows)
+
+    def with_targets_of(self, rows: Sequence[int]) -> Batch | None:
+        """The targets of these rows, one for each row, and inputs as they are; None: there are no targets."""
+        inputs, targets = self._parted(self._named_targets() if self.y is None else frozenset())
         if not targets and self.y is None:
             return None
-        y, targets = map_leaves((self.y, targets), lambda leaf: take(leaf, [0] * length(leaf)))
+
+        def chosen(leaf: Any) -> Any:
+            return take(leaf, rows if length(leaf) == self.rows else [0] * length(leaf))
+
+        y, targets = map_leaves((self.y, targets), chosen)
         return dataclasses.replace(self, x=self._joined(inputs, targets), y=y)
+
+    def _named_targets(self) -> frozenset[Any]:
+        """Parts of the inputs that are targets by their name: the model computes its own loss."""
+        return frozenset(key for key in by_place(self.x) if isinstance(key, str) and names_targets(key))
+
+    def without_inputs(self) -> Batch:
+        """Zeros, empty texts, in place of every input that is a number or a text; targets as they are."""
+
+        def blank(leaf: Any) -> Any:
+            if isinstance(leaf, Rows):
+                return Rows("" if isinstance(each, str) else each for each in leaf)
+            kind = to_numpy(leaf).dtype.kind
+            return leaf & False if kind == "b" else leaf * 0 if kind in "iufc" else leaf
+
+        inputs, targets = self._parted(self._named_targets() if self.y is None else frozenset())
+        return dataclasses.replace(self, x=self._joined(map_leaves(inputs, blank), targets))
 
 
 def batch_of(case: Case) -> Batch:

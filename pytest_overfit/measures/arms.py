@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pytest_overfit.data.split_batches import Split
 
 
+#: epochs where neither the call nor `fit_kwargs` says how many
+EPOCHS = 20
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ArmRun:
     """One training run, read at its end in evaluation mode on both splits."""
@@ -88,3 +92,16 @@ def band(runs: Sequence[ArmRun]) -> list[dict[str, float]]:
         {"epoch": number, "mean": sum(row) / len(row), "low": min(row), "high": max(row)}
         for number, row in enumerate(rows, 1)
     ]
+
+
+def broken(runs: Sequence[ArmRun], who: str) -> str:
+    """Why the runs of an arm cannot be compared with anything, in words; "" where they can."""
+    for each in runs:
+        lost = next((number for number, loss in enumerate(each.losses, 1) if not math.isfinite(loss)), None)
+        if lost is not None:
+            return f"the training loss of the {who} is {each.losses[lost - 1]} in epoch {lost}"
+        if each.val.score is None:
+            return "no score was measured on the predictions: give task= or score="
+        if not math.isfinite(each.score):
+            return f"the {each.val.metric} of the {who} is {each.score}"
+    return ""

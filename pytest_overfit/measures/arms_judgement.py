@@ -5,13 +5,12 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
-from pytest_overfit.measures.arms import ArmRun, resolution_of, run_of
+from pytest_overfit.measures.arms import ArmRun, broken, resolution_of, run_of
 from pytest_overfit.measures.paired import Comparison, paired
 
 #: with fewer validation rows one row is more than 5 % of the score
@@ -24,7 +23,7 @@ def judge_arms(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
+    return sum(values) / len(values)
 
 
 class _Judge:
@@ -85,17 +84,7 @@ class _Judge:
         return f"undecided when {spent}" if spent != "undecided" else spent
 
     def _broken(self) -> str:
-        """Why scores cannot be compared."""
-        for arm, runs in (("regularised", self.own), ("unregularised", self.plain)):
-            for each in runs:
-                lost = next((number for number, loss in enumerate(each.losses, 1) if not math.isfinite(loss)), None)
-                if lost is not None:
-                    return f"the training loss of the {arm} arm is {each.losses[lost - 1]} in epoch {lost}"
-                if each.val.score is None:
-                    return "no score was measured on the predictions: give task= or score="
-                if not math.isfinite(each.score):
-                    return f"the {self.metric} of the {arm} arm is {each.score}"
-        return ""
+        return broken(self.own, "regularised arm") or broken(self.plain, "unregularised arm")
 
     # ------------------------------------------------------------------- beside it
 

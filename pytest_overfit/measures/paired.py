@@ -58,8 +58,7 @@ def paired(
     Cost: microseconds.
     """
     _check(differences, margin, alpha, most)
-    mean = math.fsum(differences) / len(differences) if differences else math.nan
-    found = Comparison(outcome="undecided", mean=mean, low=-math.inf, high=math.inf, pairs=0)
+    found = Comparison(outcome="undecided", mean=_mean(differences), low=-math.inf, high=math.inf, pairs=0)
     for pairs, part in looks(most, alpha):
         if pairs > len(differences):
             break
@@ -67,6 +66,16 @@ def paired(
         if found.decided:
             return found
     return found
+
+
+def interval(values: Sequence[float], alpha: float = 0.05, most: int = 16, resolution: float = 0.0) -> Comparison:
+    """The interval of a mean at the last look; together with those of earlier looks it holds with 1 - alpha."""
+    _check(values, 1.0, alpha, most)
+    parts = [(pairs, part) for pairs, part in looks(most, alpha) if pairs <= len(values)]
+    if not parts:
+        return Comparison(outcome="undecided", mean=_mean(values), low=-math.inf, high=math.inf, pairs=0)
+    pairs, part = parts[-1]
+    return dataclasses.replace(_look(values[:pairs], 1.0, part, resolution), outcome="undecided")
 
 
 def looks(most: int, alpha: float) -> Iterator[tuple[int, float]]:
@@ -79,8 +88,7 @@ def looks(most: int, alpha: float) -> Iterator[tuple[int, float]]:
 
 
 def _look(differences: Sequence[float], margin: float, part: float, resolution: float) -> Comparison:
-    count = len(differences)
-    mean = math.fsum(differences) / count
+    count, mean = len(differences), _mean(differences)
     variance = math.fsum((each - mean) ** 2 for each in differences) / (count - 1)
     error = math.sqrt(max(variance, resolution**2) / count)
     wide, narrow = (error * two_sided(each, count - 1) for each in (part, min(1.0, 2 * part)))
@@ -90,6 +98,10 @@ def _look(differences: Sequence[float], margin: float, part: float, resolution: 
     elif abs(mean) >= max(margin, wide):
         outcome = "helps" if mean > 0 else "harms"
     return Comparison(outcome=outcome, mean=mean, low=mean - wide, high=mean + wide, pairs=count)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
 
 
 def _check(differences: Sequence[float], margin: float, alpha: float, most: int) -> None:

@@ -15,13 +15,10 @@ from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.resplit import resplit
 from pytest_overfit.data.split_batches import Split, open_split
-from pytest_overfit.measures.arms import ArmRun, band, plain_form, resolution_of, run_arm, seed_of_run
+from pytest_overfit.measures.arms import EPOCHS, ArmRun, band, plain_form, resolution_of, run_arm, seed_of_run
 from pytest_overfit.measures.arms_judgement import judge_arms
 from pytest_overfit.measures.paired import paired
 from pytest_overfit.probes.base import Bench
-
-#: epochs where neither the call nor `fit_kwargs` says how many
-EPOCHS = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
