@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar, get_type_hints
@@ -70,11 +71,17 @@ def _known(name: str, known: Any, what: str) -> None:
         raise CaseError(f"{what} {name!r}{did_you_mean(name, known)}")
 
 
+@functools.cache
+def _hints(limits: type[Any]) -> dict[str, Any]:
+    """Annotations as types; to evaluate them costs more than all the rest of resolving."""
+    return get_type_hints(limits)
+
+
 def resolve(limits: type[L], layers: Sequence[Layer]) -> Resolved[L]:
     """Make the limits of one probe; the first layer that has a name wins."""
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    hints = get_type_hints(limits)
+    hints = _hints(limits)
     for source, written in layers:
         for name, value in written.items():
             _known(name, names_of(limits), f"{source}: unknown limit")

@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_overfit.probes.base import Probe
 
 
+@functools.cache
 def built_in() -> dict[str, Probe]:
     """Name -> probe, in the order of the names; a new probe is one new module."""
     names = sorted(each.name for each in pkgutil.iter_modules(__path__) if each.name != "base")
