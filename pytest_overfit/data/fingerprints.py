@@ -8,6 +8,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -228,6 +229,17 @@ class Encoder:
                 for left, right in zip(one, other, strict=True)
             )
         return type(one) is type(other) and one == other
+
+
+@dataclasses.dataclass(frozen=True)
+class Coding:
+    """How fingerprints are made: the same in every process."""
+
+    comparisons: Mapping[str, Comparison]
+    text: str
+
+    def encoder(self, split: str) -> Encoder:
+        return Encoder(split, self.comparisons, self.text)
 
 
 def lasting_name(leaves: Mapping[str, Any]) -> str:
