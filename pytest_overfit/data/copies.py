@@ -160,26 +160,34 @@ def _fill(
     for name in opened.splits:
         each = reads[name]
         copies.counts[name] = each.count
-        by_row = dict(zip(each.rows.tolist(), each.labels, strict=True))
-        known = any(label is not None for label in each.labels)
-        copies.labels[name] = by_row.get if known else None
+        by_row: dict[int, Any] = dict(zip(each.rows.tolist(), each.labels, strict=True))
+        if name == passing:
+            copies.repeats[name] = _within(each, copies, name, by_row)
+        copies.labels[name] = by_row.get if each.labelled else None
         copies.groups[name], copies.times[name] = each.groups, each.times
         rows, ids = members[name]
-        copies.repeats[name] = _several(rows, ids)
+        if name != passing:
+            copies.repeats[name] = _several(rows, ids)
         _doubts(copies, opened, name, each)
-    copies.repeats[passing] = _within(reads[passing], copies, passing)
     for a, b in itertools.combinations(opened.splits, 2):
         copies.overlaps[a, b] = _shared(*members[a], *members[b])
 
 
-def _within(passed: Read, copies: Copies, name: str) -> Repeats:
-    """Repeats within the streamed split by the fingerprints that were held; rows are not known, only how many."""
+def _within(passed: Read, copies: Copies, name: str, labels: dict[int, Any]) -> Repeats:
+    """Repeats within the streamed split by the fingerprints that were held.
+
+    Their labels were not held, only a word for each, which tells as well as the label whether two of them differ.
+    """
     import numpy as np
 
-    _, numbers = numbered(passed.prints)
+    _, numbers = numbered(passed.held[:, :2])
     if passed.mask:
         copies.part[name] = 1 / (passed.mask + 1)
-    return _several(np.arange(len(numbers)), numbers)
+    found = _several(np.arange(len(numbers)), numbers)
+    rows, words = passed.held[found.rows, 2:].T
+    for row, word in zip(rows.tolist(), words.tolist(), strict=True):
+        labels.setdefault(row, word)
+    return Repeats(rows.astype(np.int64), found.ids)
 
 
 def _doubts(copies: Copies, opened: Opened, name: str, each: Read) -> None:

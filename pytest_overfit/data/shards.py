@@ -167,17 +167,18 @@ class _Merged:
 
     def __init__(self) -> None:
         self.whole, self.parts = Read(), 0
-        self._prints = Thinned()
+        self._held = Thinned()
         self._rows: list[Array] = []
         self._ids: list[Array] = []
 
     def add(self, part: Read) -> None:
         whole = self.whole
         self.parts += 1
-        self._prints.add(part.prints, part.mask)
+        self._held.add(part.held, part.mask)
         self._rows.append(part.rows)
         self._ids.append(part.ids)
         whole.labels += part.labels
+        whole.labelled |= part.labelled
         whole.count += part.count
         whole.errors.update(part.errors)
         whole.groups, whole.times = more(whole.groups, part.groups), more(whole.times, part.times)
@@ -187,6 +188,6 @@ class _Merged:
         import numpy as np
 
         whole = self.whole
-        whole.prints, whole.mask = self._prints.whole(), self._prints.mask
+        whole.held, whole.mask = self._held.whole(), self._held.mask
         whole.rows, whole.ids = np.concatenate(self._rows), np.concatenate(self._ids)
         return whole

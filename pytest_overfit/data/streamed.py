@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.data.cycles import FirstRound
 from pytest_overfit.data.exact import _inside
-from pytest_overfit.data.fingerprints import Coding
+from pytest_overfit.data.fingerprints import Coding, label_words
 from pytest_overfit.data.lookup import Table
 from pytest_overfit.data.splits import Chunk, Split
 
@@ -29,13 +29,17 @@ class Read:
     """What one pass over a split, or over a part of it, gave."""
 
     count: int = 0
-    #: fingerprints: all of a held split, of the streamed one only those that share their low bits
+    #: fingerprints of a held split
     prints: Any = None
+    #: of the streamed split lines of a fingerprint (two words), its row and its label's word: all of them, or those
+    #: whose low bits are zero
+    held: Any = None
     mask: int = 0
     #: rows of a held split, of the streamed one those whose fingerprint the table has, by its number
     rows: Any = None
     ids: Any = None
-    #: labels of `rows`
+    #: labels of `rows`; `labelled`: any row has one
+    labelled: bool = False
     labels: list[Any] = dataclasses.field(default_factory=list)
     #: of all rows
     groups: list[Any] | None = None
@@ -52,19 +56,22 @@ class Read:
 
 
 class Thinned:
-    """Fingerprints, all of them until they are too many; from then on those whose low bits are zero."""
+    """Lines that begin with a fingerprint, all of them until they are too many; then those whose low bits are zero.
+
+    By value, not by row: of equal samples all are held or none.
+    """
 
     def __init__(self) -> None:
         self.mask = 0
         self._parts: list[Array] = []
         self._held = 0
 
-    def add(self, prints: Array, mask: int = 0) -> None:
+    def add(self, held: Array, mask: int = 0) -> None:
         """`mask`: by which these were thinned already."""
         if mask > self.mask:
             self.mask = mask
             self._again()
-        self._parts.append(self._left(prints))
+        self._parts.append(self._left(held))
         self._held += len(self._parts[-1])
         while self._held > _HELD and self.mask < 2**63:
             self.mask = 2 * self.mask + 1
@@ -74,15 +81,15 @@ class Thinned:
         self._parts = [self._left(self.whole())]
         self._held = len(self._parts[0])
 
-    def _left(self, prints: Array) -> Array:
+    def _left(self, held: Array) -> Array:
         import numpy as np
 
-        return prints[(prints[:, 1] & np.uint64(self.mask)) == 0] if self.mask else prints
+        return held[(held[:, 1] & np.uint64(self.mask)) == 0] if self.mask else held
 
     def whole(self) -> Array:
         import numpy as np
 
-        return np.concatenate(self._parts) if self._parts else np.empty((0, 2), np.uint64)
+        return np.concatenate(self._parts) if self._parts else np.empty((0, 4), np.uint64)
 
 
 def read(
@@ -116,8 +123,8 @@ class _Reading:
 
         self.found, self._table, self._watched = Read(), table, watched
         self.found.seen = None if watched is None else np.zeros(len(watched), bool)
-        self._prints = Thinned()
-        self._all: list[Array] = []
+        self._held = Thinned()
+        self._all: list[Array] = [np.empty((0, 2), np.uint64)]
         self._rows: list[Array] = [np.empty(0, np.int64)]
         self._ids: list[Array] = [np.empty(0, np.int64)]
 
@@ -137,7 +144,9 @@ class _Reading:
             self._rows.append(chunk.index[hits])
             self._ids.append(numbers[hits])
             found.labels += [None if chunk.labels is None else chunk.labels[hit] for hit in hits.tolist()]
-            self._prints.add(marks)
+            words = label_words(chunk.labels, len(marks))
+            self._held.add(np.column_stack([marks, chunk.index.astype(np.uint64), words]))
+        found.labelled |= chunk.labels is not None
         found.groups, found.times = more(found.groups, chunk.groups), more(found.times, chunk.times)
         found.count += len(marks)
 
@@ -145,8 +154,8 @@ class _Reading:
         import numpy as np
 
         found = self.found
-        found.prints = np.concatenate(self._all) if self._all else self._prints.whole()
-        found.mask = self._prints.mask
+        found.prints = np.concatenate(self._all)
+        found.held, found.mask = self._held.whole(), self._held.mask
         found.rows, found.ids = np.concatenate(self._rows), np.concatenate(self._ids)
 
 
