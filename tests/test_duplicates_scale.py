@@ -22,7 +22,10 @@ from hypothesis import strategies as st
 
 from pytest_overfit import CaseError, find_duplicates
 from pytest_overfit.data import lookup, streamed, travel
+from pytest_overfit.data.fetching import Source
 from pytest_overfit.data.measuring import Request, measure_duplicates
+from pytest_overfit.data.picking import Facts
+from pytest_overfit.data.splits import Split
 from pytest_overfit.report import progress as progress_module
 from pytest_overfit.report.progress import is_watched, shown
 from pytest_overfit.report.text import progress_line
@@ -545,6 +548,33 @@ def test_a_sample_that_cannot_be_read_does_not_shift_the_labels(mine: Any) -> No
         assert found["within"]["train"] == {
             "rows": 2, "rate": 2 / 89, "groups": 1, "conflicts": 0, "sampled": False, "samples": 89,
         }  # fmt: skip
+
+
+class Columns(Source):
+    """Gives columns for a list of places, as Hugging Face datasets do."""
+
+    def __init__(self, broken: int) -> None:
+        self.broken = broken
+
+    def __call__(self, places: Any) -> Any:
+        if self.broken in places:
+            raise OSError("truncated file")
+        return {"x": np.arange(50)[list(places)] * 2, "label": [place % 2 for place in places]}
+
+
+def row_parts(chunk: Any) -> tuple[Any, Any, Any]:
+    return chunk.index, chunk.leaves["x"], chunk.labels
+
+
+@pytest.mark.parametrize("length", [5, 50])
+@pytest.mark.parametrize("broken", [3, 99])
+def test_columns_are_read_around_a_row_that_raises(broken: int, length: int) -> None:
+    split = Split("train", "columns", Facts(), length, fetch=Columns(broken))
+    for read in (split.chunks(), [split.peek(32)], split.chunks(0, 99)):
+        rows = [(int(i), int(x), y) for each in read for i, x, y in zip(*row_parts(each), strict=True)]
+        rows = [each for each in rows if each[0] < 32]
+        assert rows == [(place, 2 * place, place % 2) for place in range(min(length, 32)) if place != broken]
+    assert list(split.errors) == ([3] if broken == 3 else [])
 
 
 def test_fingerprints_are_the_same_thing_with_both_hashes(mine: Any) -> None:

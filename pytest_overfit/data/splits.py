@@ -98,29 +98,37 @@ class Split:
             yield whole.part(slice(first, min(first + ROWS, end)))
 
     def _fetched(self, start: int, stop: int | None) -> Iterator[Chunk]:
-        for first in range(start, stop or 0, SAMPLES):
-            places = list(range(first, min(first + SAMPLES, stop or 0)))
+        end = min(self.length or 0, stop or 0)
+        for first in range(start, end, SAMPLES):
+            places = list(range(first, min(first + SAMPLES, end)))
             yield from gathered(*self._read(places), self)
 
-    def _read(self, places: list[int]) -> tuple[list[int], Sequence[Any]]:
-        """Samples at these places; one that raises is noted, the others are still read."""
+    def _read(self, places: list[int]) -> tuple[list[int], Any]:
+        """Samples at these places, or a dict of their columns; one that raises is noted, the others are still read."""
         if self.fetch is None:  # pragma: no cover - only called where there is one
             return [], []
         try:
             return places, self.fetch(places)
         except OverfitError:
             raise
-        except Exception:
-            good, samples = [], []  # one of them raised: which?
+        except Exception:  # one of them raised: which?
+            good, samples = [], []
+            columns: dict[str, list[Any]] = {}
         for place in places:
             try:
-                samples += list(self.fetch([place]))
-                good.append(place)
+                found: Any = self.fetch([place])
             except OverfitError:
                 raise
             except Exception as error:
                 self.errors[place] = f"{type(error).__name__}: {error}"
-        return good, samples
+                continue
+            good.append(place)
+            if isinstance(found, Mapping):
+                for name, column in found.items():
+                    columns.setdefault(name, []).extend(column)
+            else:
+                samples += list(found)
+        return good, columns or samples
 
     def _streamed(self, most: int = 0) -> Iterator[Chunk]:
         first, waiting = 0, []
