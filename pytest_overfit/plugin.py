@@ -17,7 +17,7 @@ import pytest
 
 from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed, did_you_mean
 from pytest_overfit.core.settings import Settings, set_settings
-from pytest_overfit.report.progress import Progress
+from pytest_overfit.report.progress import Progress, is_watched
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -294,5 +294,4 @@ def _seed(text: Any, where: str) -> int | None:
 
 def _on_terminal(config: pytest.Config) -> bool:
     """True where a person watches: a terminal, not a CI log, not an xdist worker."""
-    in_ci = any(os.environ.get(name) for name in ("CI", "BUILD_NUMBER"))
-    return not in_ci and not hasattr(config, "workerinput") and sys.__stdout__ is not None and sys.__stdout__.isatty()
+    return not hasattr(config, "workerinput") and is_watched(sys.__stdout__)

@@ -107,7 +107,7 @@ def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings) ->
         seed=run_seed,
         make_learner=lambda: _learner(case, run_seed, settings),
         make_trainer=_Trainers(case),
-        progress=lambda step, of, loss: settings.progress(case.name, probe.name, step, of, loss),
+        progress=lambda step, of, loss=None: settings.progress(case.name, probe.name, step, of, loss),
         clock=time.perf_counter,
     )
     measured: dict[str, Any] = {}

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pytest_overfit.core.verdict import Verdict
     from pytest_overfit.probes.base import Probe
 
-#: `progress(case, probe, step, of, loss)`
-Progress = Callable[[str, str, int, int, float], None]
+#: `progress(case, probe, step, of, loss)`; steps without a loss are samples, `of` is None where nobody knows how many
+Progress = Callable[[str, str, int, "int | None", "float | None"], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False, eq=False)

@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.data.comparing import Comparison, canonical, words
@@ -90,13 +90,14 @@ def keys_of(rows: Rows, columns: Sequence[Column], part: Any) -> Array:
     return key
 
 
-def all_keys(rows: Rows, columns: Sequence[Column]) -> Array:
+def all_keys(rows: Rows, columns: Sequence[Column], progress: Callable[[int], None] = lambda count: None) -> Array:
     """Keys of all rows, made chunk by chunk."""
     import numpy as np
 
     found = np.empty(len(rows), np.uint64)
     for start in range(0, len(rows), CHUNK):
         found[start : start + CHUNK] = keys_of(rows, columns, slice(start, start + CHUNK))
+        progress(min(start + CHUNK, len(rows)))
     return found
 
 

@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.columns import Rows, all_keys, choose_columns
 from pytest_overfit.data.exact import Overlap, Repeats, _inside, _several, _shared, overlap, repeats
+from pytest_overfit.data.lookup import Table, numbered
 from pytest_overfit.data.opening import Opened
-from pytest_overfit.data.splits import Chunk, Split
+from pytest_overfit.data.shards import read_apart
 from pytest_overfit.data.steadiness import watched_seen
-from pytest_overfit.data.streamed import Coding, Read, Table, Verifier, merged, read
+from pytest_overfit.data.streamed import Read, read
+from pytest_overfit.data.verifying import Verifier
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
 
-#: shards for each executor's `map`
-_SHARDS = 16
+#: `progress(count, of)`: samples read so far, of how many; None: nobody knows
+Progress = Callable[[int, "int | None"], None]
 
 
 @dataclasses.dataclass
@@ -47,17 +49,36 @@ class Copies:
     doubts: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
-def find_copies(opened: Opened, executor: Any, progress: Callable[[int], None] = lambda count: None) -> Copies:
+def find_copies(opened: Opened, executor: Any, progress: Progress = lambda count, of: None) -> Copies:
     """All exact copies between and within the splits."""
     if opened.rows is not None and executor is None:
-        return _in_memory(opened, opened.rows)
+        return _in_memory(opened, opened.rows, progress)
     return _by_fingerprint(opened, executor, progress)
 
 
-def _in_memory(opened: Opened, rows: Mapping[str, Rows]) -> Copies:
+class _Count:
+    """Samples of all splits that were read, one split after the other."""
+
+    def __init__(self, opened: Opened, progress: Progress) -> None:
+        lengths = [split.length for split in opened.splits.values()]
+        self._of = None if None in lengths else sum(length or 0 for length in lengths)
+        self._before, self._progress = 0, progress
+
+    def __call__(self, count: int) -> None:
+        self._progress(self._before + count, self._of)
+
+    def next(self, count: int) -> None:
+        """The split before had so many."""
+        self._before += count
+
+
+def _in_memory(opened: Opened, rows: Mapping[str, Rows], progress: Progress) -> Copies:
     largest = max(rows.values(), key=len)
     columns = choose_columns(largest)
-    keys = {name: all_keys(each, columns) for name, each in rows.items()}
+    count, keys = _Count(opened, progress), {}
+    for name, each in rows.items():
+        keys[name] = all_keys(each, columns, count)
+        count.next(len(each))
     memory = {name: split.memory for name, split in opened.splits.items() if split.memory is not None}
     return Copies(
         counts={name: len(each) for name, each in rows.items()},
@@ -77,23 +98,26 @@ def _whole(values: Any) -> list[Any] | None:
     return None if values is None else list(values)
 
 
-def _by_fingerprint(opened: Opened, executor: Any, progress: Callable[[int], None]) -> Copies:
+def _by_fingerprint(opened: Opened, executor: Any, progress: Progress) -> Copies:
     import numpy as np
 
     splits, coding = opened.splits, opened.coding
     passing = max(splits, key=lambda name: float("inf") if splits[name].length is None else splits[name].length or 0)
     if splits.get("train") is not None and splits["train"].length is None:
         passing = "train"
-    reads = {name: read(split, coding, None) for name, split in splits.items() if name != passing}
-    table = Table(np.concatenate([each.prints for each in reads.values()]))
-    watched = opened.steady[passing].watched
-    reads[passing] = _pass(splits[passing], coding, table, watched, executor, progress)
-    for name, each in reads.items():
+    count, reads = _Count(opened, progress), {}
+    for name, split in splits.items():
         if name != passing:
-            each.ids = table.numbers(each.prints)
+            reads[name] = read(split, coding, None, progress=count)
+            count.next(reads[name].count)
+    table = Table(np.concatenate([each.prints for each in reads.values()]))
+    parts = np.split(table.numbers, np.cumsum([each.count for each in reads.values()])[:-1])
+    for each, numbers in zip(reads.values(), parts, strict=True):
+        each.ids = numbers
+    reads[passing] = _pass(opened, passing, table, executor, count)
     ids = {name: (each.rows, each.ids) for name, each in reads.items()}
     members = _shared_or_repeated(ids)
-    verify = Verifier(splits, coding, table)
+    verify = Verifier(splits, coding, len(table.prints))
     if any(len(rows) for rows, _ in members.values()):
         verify(members)
     copies = Copies({}, {}, {}, {}, unverified=verify.unverified)
@@ -101,51 +125,15 @@ def _by_fingerprint(opened: Opened, executor: Any, progress: Callable[[int], Non
     return copies
 
 
-def _pass(
-    split: Split, coding: Coding, table: Table, watched: Any, executor: Any, progress: Callable[[int], None]
-) -> Read:
-    if executor is None:
-        return read(split, coding, table, watched, progress=progress)
-    parts = list(_shards(split))
-    if not parts:
-        split.notes.append(f"{split.name} is read in one process: it has no places by which it could be parted")
-        return read(split, coding, table, watched, progress=progress)
-    found = executor.map(_read_part, parts, itertools.repeat(coding), itertools.repeat(table.prints))
-    return merged(list(found))
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """A part of a split that another process can read."""
-
-    split: Split
-    start: int
-    stop: int
-
-
-def _shards(split: Split) -> Iterator[Part]:
-    if split.length is None:
-        return
-    step = max(1, -(-split.length // _SHARDS))
-    for start in range(0, split.length, step):
-        stop = min(start + step, split.length)
-        if split.memory is not None:
-            whole = split.memory
-            part = slice(start, stop)
-            memory = Chunk(
-                whole.index[part],
-                {name: column[part] for name, column in whole.leaves.items()},
-                *(None if each is None else each[part] for each in (whole.labels, whole.groups, whole.times)),
-            )
-            small = Split(split.name, split.how, split.facts, stop - start, memory, split.is_table)
-            yield Part(small, 0, stop - start)
-        elif split.fetch is not None:
-            yield Part(split, start, stop)
-
-
-def _read_part(part: Part, coding: Coding, prints: Array) -> Read:
-    """What one process does: reads its part, gives back its matches."""
-    return read(part.split, coding, Table(prints), start=part.start, stop=part.stop)
+def _pass(opened: Opened, name: str, table: Table, executor: Any, progress: Callable[[int], None]) -> Read:
+    """The largest split, by other threads, processes or machines where that was asked for."""
+    split, coding = opened.splits[name], opened.coding
+    if executor is not None:
+        found = read_apart(split, coding, table, executor, progress)
+        if found is not None:
+            return found
+        opened.notes.append(f"{name} is read in this process: it has no places by which it could be parted")
+    return read(split, coding, table, opened.steady[name].watched, progress=progress)
 
 
 def _shared_or_repeated(ids: Mapping[str, tuple[Array, Array]]) -> dict[str, tuple[Array, Array]]:
@@ -172,32 +160,34 @@ def _fill(
     for name in opened.splits:
         each = reads[name]
         copies.counts[name] = each.count
-        by_row = dict(zip(each.rows.tolist(), each.labels, strict=True))
-        known = any(label is not None for label in each.labels)
-        copies.labels[name] = by_row.get if known else None
+        by_row: dict[int, Any] = dict(zip(each.rows.tolist(), each.labels, strict=True))
+        if name == passing:
+            copies.repeats[name] = _within(each, copies, name, by_row)
+        copies.labels[name] = by_row.get if each.labelled else None
         copies.groups[name], copies.times[name] = each.groups, each.times
         rows, ids = members[name]
-        copies.repeats[name] = _several(rows, ids)
+        if name != passing:
+            copies.repeats[name] = _several(rows, ids)
         _doubts(copies, opened, name, each)
-    copies.repeats[passing] = _within(reads[passing], copies, passing)
     for a, b in itertools.combinations(opened.splits, 2):
         copies.overlaps[a, b] = _shared(*members[a], *members[b])
 
 
-def _within(passed: Read, copies: Copies, name: str) -> Repeats:
-    """Repeats within the streamed split by the fingerprints that were held; rows are not known, only how many."""
+def _within(passed: Read, copies: Copies, name: str, labels: dict[int, Any]) -> Repeats:
+    """Repeats within the streamed split by the fingerprints that were held.
+
+    Their labels were not held, only a word for each, which tells as well as the label whether two of them differ.
+    """
     import numpy as np
 
-    prints = passed.prints
-    order = np.lexsort((prints[:, 1], prints[:, 0]))
-    ordered = prints[order]
-    new = np.ones(len(ordered), bool)
-    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    numbers = np.empty(len(ordered), np.int64)
-    numbers[order] = np.cumsum(new) - 1
+    _, numbers = numbered(passed.held[:, :2])
     if passed.mask:
         copies.part[name] = 1 / (passed.mask + 1)
-    return _several(np.arange(len(numbers)), numbers)
+    found = _several(np.arange(len(numbers)), numbers)
+    rows, words = passed.held[found.rows, 2:].T
+    for row, word in zip(rows.tolist(), words.tolist(), strict=True):
+        labels.setdefault(row, word)
+    return Repeats(rows.astype(np.int64), found.ids)
 
 
 def _doubts(copies: Copies, opened: Opened, name: str, each: Read) -> None:
@@ -205,6 +195,12 @@ def _doubts(copies: Copies, opened: Opened, name: str, each: Read) -> None:
     found = opened.steady[name] = watched_seen(opened.steady[name], each.seen, each.cut)
     if found.steady is not True:
         copies.doubts.append((name, found.why))
+    elif each.strayed is not None:
+        why = (
+            f"sample {each.strayed} was another one when a worker of executor= read it: is the dataset made at random, "
+            "or have the workers other files or other versions of what is installed here?"
+        )
+        copies.doubts.append((name, why))
     for place, why in itertools.islice(each.errors.items(), 10):
         copies.doubts.append((name, f"sample {place} could not be read: {why}"))
     if len(each.errors) > 10:

@@ -15,6 +15,7 @@ from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement, to_plain
 from pytest_overfit.data.duplicate_judgement import SplitDuplicatesLimits, judge_duplicates
 from pytest_overfit.data.measuring import Request, measure_duplicates
+from pytest_overfit.report.progress import shown
 
 SPLITS = ("train", "val", "test")
 
@@ -47,7 +48,10 @@ def find_duplicates(
     function of a sample or names of columns; default: the whole input. `features`: a dict with one array of embeddings
     a split, for near-copies. `near`, `windows`: "auto", or False to leave them out. `text="normalized"` folds Unicode
     form, case and white space. `allow`: `{"test:17": "reason"}`, or a copy's fingerprint instead of its place.
-    `executor`: anything with `.map`, as of `concurrent.futures`.
+    `executor`: anything with `.map`, as of `concurrent.futures` or Dask's `Client.get_executor()`: the largest split is
+    read in parts, in other threads, processes or machines (docs/scale.md); the answer is the same.
+
+    On a terminal a line on standard error tells how far it is, once it has lasted two seconds.
 
     Raises `CaseError` for data that cannot be compared. Cost, in memory: about three reads of the data.
     """
@@ -57,13 +61,15 @@ def find_duplicates(
             f"find_duplicates got {next(iter(given), 'no split')}{'= alone' if given else ''}, but two splits or more "
             "are wanted; write find_duplicates(train=..., test=...)"
         )
-    request = Request(
-        given=given, label=label, group=group, time=time, gap=gap, key=key, features=features, near=near,
-        windows=windows, text=text, allow=allow, executor=executor, max_samples=max_samples, batched=batched, seed=seed,
-    )  # fmt: skip
     if not isinstance(max_rate, (int, float)) or isinstance(max_rate, bool) or not 0 <= max_rate < 1:
         raise CaseError(f"max_rate={max_rate!r}, but a share of 0 or more and below 1 is wanted")
-    return Duplicates(measure_duplicates(request), float(max_rate))
+    with shown("find_duplicates") as progress:
+        request = Request(
+            given=given, label=label, group=group, time=time, gap=gap, key=key, features=features, near=near,
+            windows=windows, text=text, allow=allow, executor=executor, max_samples=max_samples, batched=batched,
+            seed=seed, progress=progress,
+        )  # fmt: skip
+        return Duplicates(measure_duplicates(request), float(max_rate))
 
 
 class Duplicates:

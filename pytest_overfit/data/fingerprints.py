@@ -8,6 +8,8 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +49,26 @@ def _standard(data: Any, seed: int) -> bytes:
 def lasting(data: bytes) -> str:
     """A short name for a sample that is the same with and without xxhash, for allow-lists."""
     return _standard(data, 0).hex()[:16]
+
+
+def label_words(labels: Sequence[Any] | None, count: int) -> Array:
+    """Eight bytes a label, the same for equal labels: a number as a float, anything else (long ones, too) by a hash."""
+    import numpy as np
+
+    if labels is None:
+        return np.zeros(count, np.uint64)
+    numbers = [isinstance(each, float) or (isinstance(each, int) and abs(each) < 2**53) for each in labels]
+    floats = np.array([each if number else 0.0 for each, number in zip(labels, numbers, strict=True)], np.float64)
+    found = canonical(floats, "<f8").view(np.uint64)
+    for place, number in enumerate(numbers):
+        if not number:
+            found[place] = _label_word(repr(labels[place]))
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _label_word(label: str) -> int:
+    return int.from_bytes(_standard(label.encode("utf-8", "surrogatepass"), 0)[:8], "little")
 
 
 def folded(text: str) -> str:
@@ -228,6 +250,17 @@ class Encoder:
                 for left, right in zip(one, other, strict=True)
             )
         return type(one) is type(other) and one == other
+
+
+@dataclasses.dataclass(frozen=True)
+class Coding:
+    """How fingerprints are made: the same in every process."""
+
+    comparisons: Mapping[str, Comparison]
+    text: str
+
+    def encoder(self, split: str) -> Encoder:
+        return Encoder(split, self.comparisons, self.text)
 
 
 def lasting_name(leaves: Mapping[str, Any]) -> str:

@@ -5,15 +5,39 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pytest_overfit.core.errors import CaseError
+from pytest_overfit.data.fetching import Shifted, Source
 from pytest_overfit.data.picking import Facts
 from pytest_overfit.data.splits import Split
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Files(Source):
+    """Image files, each with its folder's name as label."""
+
+    files: Sequence[Path]
+    folder: Path
+    #: decoded to pixels, else compared as they are
+    decoded: bool
+
+    def __call__(self, places: Sequence[int]) -> Sequence[Any]:
+        read = _pixels if self.decoded else Path.read_bytes
+        return [(read(self.files[place]), self._label(self.files[place])) for place in places]
+
+    def part(self, start: int, stop: int) -> Source | None:
+        return Shifted(dataclasses.replace(self, files=self.files[start:stop]), start)
+
+    def _label(self, file: Path) -> str | None:
+        parts = file.relative_to(self.folder).parts
+        return parts[0] if len(parts) > 1 else None
 
 
 def image_folder(name: str, folder: Path, facts: Facts) -> Split:
@@ -21,32 +45,17 @@ def image_folder(name: str, folder: Path, facts: Facts) -> Split:
     files = sorted(each for each in folder.rglob("*") if each.suffix.lower() in _SUFFIXES and each.is_file())
     if not files:
         raise CaseError(f"{name}={str(folder)!r} has no image files ({', '.join(_SUFFIXES)})")
-    reader, how = _reader()
-
-    def fetch(places: Sequence[int]) -> list[Any]:
-        return [(reader(files[place]), _label(files[place], folder)) for place in places]
-
-    split = Split(name, f"folder of images, {how}", facts, len(files), fetch=fetch)
-    if how == "bytes":
+    decoded = importlib.util.find_spec("PIL") is not None
+    how = f"folder of images, {'pixels' if decoded else 'bytes'}"
+    split = Split(name, how, facts, len(files), fetch=Files(files, folder, decoded))
+    if not decoded:
         split.notes.append(f"{name}: files are compared byte by byte, because Pillow is not installed")
     return split
 
 
-def _label(file: Path, folder: Path) -> str | None:
-    parts = file.relative_to(folder).parts
-    return parts[0] if len(parts) > 1 else None
+def _pixels(file: Path) -> Any:
+    import numpy as np
+    from PIL import Image  # type: ignore[import-not-found, unused-ignore]
 
-
-def _reader() -> tuple[Any, str]:
-    try:
-        from PIL import Image  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        return Path.read_bytes, "bytes"
-
-    def pixels(file: Path) -> Any:
-        import numpy as np
-
-        with Image.open(file) as image:
-            return np.asarray(image.convert("RGB") if image.mode in ("P", "CMYK", "YCbCr") else image)
-
-    return pixels, "pixels"
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB") if image.mode in ("P", "CMYK", "YCbCr") else image)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.data.picking import Facts, label_list, rows_of
+from pytest_overfit.data.fetching import Collated, Indexed
+from pytest_overfit.data.picking import Facts, label_list, row_values, rows_of
 from pytest_overfit.data.splits import Chunk, Split
 
 if TYPE_CHECKING:
@@ -81,31 +82,18 @@ def _walked(sampler: Iterable[Any], size: int) -> list[int]:
 
 def _collated(split: Split, collate: Callable[[Any], Any]) -> Split:
     """The loader's own collate function makes the model's input: it is given one sample at a time."""
-    inner = split if split.fetch is not None else None
-    if inner is None or inner.fetch is None:
+    if split.fetch is None:
         split.notes.append(f"{split.name}: the loader's collate_fn is left out, samples are read from the dataset")
         return split
-    raw = inner.fetch
+    split.fetch, inner = Collated(split.fetch, collate), split.bare
 
-    def fetch(places: Sequence[int]) -> list[Any]:
-        return [_first_row(collate([sample])) for sample in raw(places)]
+    def bare() -> Split | None:
+        stripped = None if inner is None else inner()
+        return None if stripped is None else _collated(stripped, collate)
 
-    split.fetch = fetch
+    split.bare = bare
     split.notes.append(f"{split.name}: read through the loader's collate_fn, one sample at a time")
     return split
-
-
-def _first_row(batch: Any) -> Any:
-    if isinstance(batch, Mapping):
-        return {name: _first_row(each) for name, each in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        return tuple(_first_row(each) for each in batch) if not _plain(batch) else batch[0]
-    return batch[0] if getattr(batch, "shape", ()) != () else batch
-
-
-def _plain(batch: Any) -> bool:
-    """A list with one entry: a column of one row that was not made an array."""
-    return isinstance(batch, list) and len(batch) == 1
 
 
 def _torch_dataset(name: str, dataset: Any, facts: Facts, places: Sequence[int] | None) -> Split:
@@ -138,8 +126,6 @@ def _tensors(name: str, dataset: Any, facts: Facts, places: Sequence[int] | None
     x, y = columns[: len(columns) if len(columns) > 3 else 1], columns[1:2] if len(columns) in (2, 3) else []
     leaves = {str(number): each for number, each in enumerate(x)} if len(x) > 1 else {"": x[0]}
     index = np.arange(len(columns[0]), dtype=np.int64)
-    from pytest_overfit.data.picking import row_values
-
     extras = [
         row_values(fact, (), index.tolist(), name, what) if isinstance(fact, Mapping) else None
         for fact, what in ((facts.group, "group"), (facts.time, "time"))
@@ -163,17 +149,11 @@ def indexed(name: str, dataset: Any, how: str, facts: Facts, places: Sequence[in
     with user_code(f"len() of the dataset given as {name}"):
         length = len(dataset) if places is None else len(places)
 
-    def fetch(at: Sequence[int]) -> Sequence[Any]:
-        wanted = [places[place] for place in at] if places is not None else list(at)
-        many = getattr(dataset, "__getitems__", None)
-        found: Sequence[Any] = many(wanted) if callable(many) else [dataset[place] for place in wanted]
-        return found
-
     def bare() -> Split | None:
         stripped = _without_transforms(dataset)
         return None if stripped is None else indexed(name, stripped, how, facts, places)
 
-    return Split(name, how, facts, length, fetch=fetch, bare=bare)
+    return Split(name, how, facts, length, fetch=Indexed(dataset, places), bare=bare)
 
 
 def _without_transforms(dataset: Any) -> Any:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import time as clock
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.data.allowing import Allowed, allowed_of
-from pytest_overfit.data.copies import Copies, find_copies
+from pytest_overfit.data.copies import Copies, Progress, find_copies
 from pytest_overfit.data.fingerprints import lasting_name
 from pytest_overfit.data.opening import Opened, open_all
 from pytest_overfit.data.picking import Facts
@@ -48,7 +48,8 @@ class Request:
     max_samples: int | None = None
     batched: bool | None = None
     seed: int = 0
-    progress: Callable[[int], None] = lambda count: None
+    #: `progress(count, of)`, called while samples are read; `of` is None where nobody knows
+    progress: Progress = lambda count, of: None
 
     def __post_init__(self) -> None:
         _one_of("text", self.text, ("exact", "normalized"))

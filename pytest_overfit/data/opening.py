@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.columns import Rows
 from pytest_overfit.data.comparing import Comparison, compared, numeric, plain_numbers
-from pytest_overfit.data.fingerprints import as_leaf, folded
+from pytest_overfit.data.fingerprints import Coding, as_leaf, folded
 from pytest_overfit.data.picking import Facts
 from pytest_overfit.data.samples import open_split
 from pytest_overfit.data.splits import Chunk, Split
 from pytest_overfit.data.steadiness import Steadiness, steadiness, without_transforms
-from pytest_overfit.data.streamed import Coding
 from pytest_overfit.data.tables import is_counter
 
 if TYPE_CHECKING:

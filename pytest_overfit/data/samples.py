@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data import loaders, tables
+from pytest_overfit.data.fetching import Lines, Made, Sliced
 from pytest_overfit.data.picking import Facts, given_values, label_list, row_values, rows_of, table_parts
 from pytest_overfit.data.splits import Chunk, Split
 
@@ -33,11 +34,29 @@ def open_split(name: str, given: Any, facts: Facts, most: int) -> Split:
     split = _open(name, source, facts)
     if split.open is not None and split.length is None:
         split.most = most
-    if isinstance(source, Iterator) and opener is not None:  # a function that returns a new generator each time
-        split.open, split.again = opener, True
+    if opener is not None:
+        _made_anew(split, opener, isinstance(source, Iterator))
     if split.length == 0:
         raise CaseError(f"{name}= is empty: it has no samples")
     return split
+
+
+def _made_anew(split: Split, function: Callable[[], Any], is_stream: bool) -> None:
+    """What a function returned can be had again: a stream for each pass, samples by place in another process."""
+    if is_stream:
+        split.open, split.again = function, True
+    if split.fetch is None:
+        return
+    name, facts, inner = split.name, split.facts, split.bare
+    split.fetch = Made(split.fetch, function, name, facts)
+
+    def bare() -> Split | None:
+        stripped = None if inner is None else inner()
+        if stripped is not None and stripped.fetch is not None:
+            stripped.fetch = Made(stripped.fetch, function, name, facts, bare=True)
+        return stripped
+
+    split.bare = bare
 
 
 def _called(given: Any, name: str) -> tuple[Any, Any]:
@@ -87,9 +106,7 @@ def _path(name: str, source: Any, facts: Facts) -> Split | None:
 
 def _table(name: str, source: Any, facts: Facts) -> Split | None:
     if tables.is_hugging_face(source):
-        return Split(
-            name, "Hugging Face dataset", facts, length=len(source), fetch=lambda at: source[list(at)], is_table=True
-        )
+        return Split(name, "Hugging Face dataset", facts, len(source), is_table=True, fetch=Sliced(source))
     columns = tables.columns_of(source)
     return None if columns is None else _columns(name, columns, type(source).__name__, facts)
 
@@ -182,7 +199,7 @@ def _memory(name: str, leaves: Mapping[str, Any], how: str, facts: Facts) -> Spl
         )
     index = np.arange(sizes.pop(), dtype=np.int64)
     if callable(facts.key) or callable(facts.label) or callable(facts.group) or callable(facts.time):
-        return _by_sample(name, leaves, how, facts, len(index))
+        return Split(name, how, facts, len(index), fetch=Lines(leaves))  # these take one sample each
     groups, times = (
         row_values(fact, (), index.tolist(), name, what) if isinstance(fact, Mapping) else None
         for fact, what in ((facts.group, "group"), (facts.time, "time"))
@@ -195,18 +212,6 @@ def _memory(name: str, leaves: Mapping[str, Any], how: str, facts: Facts) -> Spl
                 "array a split"
             )
     return Split(name, how, facts, len(index), Chunk(index, leaves, labels, groups, times))
-
-
-def _by_sample(name: str, leaves: Mapping[str, Any], how: str, facts: Facts, length: int) -> Split:
-    """The functions given as key, label, group or time take one sample each."""
-
-    def fetch(places: Sequence[int]) -> list[Any]:
-        one = set(leaves) == {""}
-        return [
-            leaves[""][place] if one else {name: column[place] for name, column in leaves.items()} for place in places
-        ]
-
-    return Split(name, how, facts, length, fetch=fetch)
 
 
 def _named(name: str, source: Any, facts: Facts) -> Split | None:

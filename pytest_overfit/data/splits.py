@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.errors import OverfitError
+from pytest_overfit.data.fetching import Source
 from pytest_overfit.data.picking import Facts, given_values, parted, row_values
 
 if TYPE_CHECKING:
@@ -35,6 +36,14 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.index)
 
+    def part(self, rows: slice) -> Chunk:
+        """Some of the samples, without a copy where columns are arrays."""
+        return Chunk(
+            self.index[rows],
+            {name: column[rows] for name, column in self.leaves.items()},
+            *(None if each is None else each[rows] for each in (self.labels, self.groups, self.times)),
+        )
+
     def sample(self, place: int) -> dict[str, Any]:
         """The input of one sample."""
         return {name: column[place] for name, column in self.leaves.items()}
@@ -44,7 +53,7 @@ class Chunk:
 class Split:
     """One split, read in chunks.
 
-    `memory` is everything at once, where it is in memory; else `fetch(indices)` gives samples by place, or `open()`
+    `memory` is everything at once, where it is in memory; else `fetch(places)` gives samples by place, or `open()`
     gives an iterator of samples or of batches.
     """
 
@@ -56,7 +65,7 @@ class Split:
     memory: Chunk | None = None
     #: a dict of equal columns, by name: tables, where columns are found by name
     is_table: bool = False
-    fetch: Callable[[Sequence[int]], Sequence[Any]] | None = None
+    fetch: Source | None = None
     open: Callable[[], Iterable[Any]] | None = None
     #: the samples come in batches, rows first
     batched: bool = False
@@ -86,37 +95,40 @@ class Split:
     def _sliced(self, whole: Chunk, start: int, stop: int | None) -> Iterator[Chunk]:
         end = len(whole) if stop is None else min(stop, len(whole))
         for first in range(start, end, ROWS):
-            part = slice(first, min(first + ROWS, end))
-            yield Chunk(
-                whole.index[part],
-                {name: column[part] for name, column in whole.leaves.items()},
-                *(None if each is None else each[part] for each in (whole.labels, whole.groups, whole.times)),
-            )
+            yield whole.part(slice(first, min(first + ROWS, end)))
 
     def _fetched(self, start: int, stop: int | None) -> Iterator[Chunk]:
-        for first in range(start, stop or 0, SAMPLES):
-            places = list(range(first, min(first + SAMPLES, stop or 0)))
+        end = min(self.length or 0, stop or 0)
+        for first in range(start, end, SAMPLES):
+            places = list(range(first, min(first + SAMPLES, end)))
             yield from gathered(*self._read(places), self)
 
-    def _read(self, places: list[int]) -> tuple[list[int], Sequence[Any]]:
-        """Samples at these places; one that raises is noted, the others are still read."""
+    def _read(self, places: list[int]) -> tuple[list[int], Any]:
+        """Samples at these places, or a dict of their columns; one that raises is noted, the others are still read."""
         if self.fetch is None:  # pragma: no cover - only called where there is one
             return [], []
         try:
             return places, self.fetch(places)
         except OverfitError:
             raise
-        except Exception:
-            good, samples = [], []  # one of them raised: which?
+        except Exception:  # one of them raised: which?
+            good, samples = [], []
+            columns: dict[str, list[Any]] = {}
         for place in places:
             try:
-                samples += list(self.fetch([place]))
-                good.append(place)
+                found: Any = self.fetch([place])
             except OverfitError:
                 raise
             except Exception as error:
                 self.errors[place] = f"{type(error).__name__}: {error}"
-        return good, samples
+                continue
+            good.append(place)
+            if isinstance(found, Mapping):
+                for name, column in found.items():
+                    columns.setdefault(name, []).extend(column)
+            else:
+                samples += list(found)
+        return good, columns or samples
 
     def _streamed(self, most: int = 0) -> Iterator[Chunk]:
         first, waiting = 0, []

@@ -9,8 +9,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pytest_overfit.data.fingerprints import Coding
 from pytest_overfit.data.splits import Split
-from pytest_overfit.data.streamed import Coding
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -26,6 +26,13 @@ class MakeTrainer(Protocol):
         """`train`: another split to train on than the case's."""
 
 
+class Report(Protocol):
+    """How far a probe is: steps with a loss, or, without one, samples; `of` is None where nobody knows how many."""
+
+    def __call__(self, step: int, of: int | None, loss: float | None = None) -> None:
+        """Called at chunk ends."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bench:
     """What a probe works with: it asks for learners here and reports progress."""
@@ -36,8 +43,7 @@ class Bench:
     make_learner: Callable[[], Learner]
     #: a new trainer from a seed; `plain` takes the regularisers out
     make_trainer: MakeTrainer
-    #: `progress(step, of, loss)`, called at chunk ends
-    progress: Callable[[int, int, float], None] = lambda step, of, loss: None
+    progress: Report = lambda step, of, loss=None: None
     #: seconds, for budgets only: no verdict depends on it unless the user sets a budget
     clock: Callable[[], float] = lambda: 0.0
 

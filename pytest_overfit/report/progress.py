@@ -5,10 +5,14 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
 #: seconds before anything is shown
 _PATIENCE = 2.0
@@ -31,7 +35,7 @@ class Progress:
         self._start = self._shown = 0.0
         self._width = 0
 
-    def __call__(self, case: str, probe: str, step: int, of: int, loss: float) -> None:
+    def __call__(self, case: str, probe: str, step: int, of: int | None, loss: float | None = None) -> None:
         now = self._clock()
         if self._key != (case, probe):
             self.clear()
@@ -49,3 +53,35 @@ class Progress:
         if self._width:
             self._write("\b" * self._width + " " * self._width + "\b" * self._width)
         self._key, self._width = None, 0
+
+
+def is_watched(stream: Any, environment: Mapping[str, str] = os.environ) -> bool:
+    """True for a terminal that a person watches, False for a file, a pipe, a CI log."""
+    in_ci = any(environment.get(name) for name in ("CI", "BUILD_NUMBER"))
+    return not in_ci and stream is not None and bool(stream.isatty())
+
+
+@contextmanager
+def shown(
+    name: str, stream: Any = None, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[int, int | None], None]]:
+    """`progress(count, of)` for what runs outside of pytest: a line on standard error, where a person watches."""
+    stream = sys.stderr if stream is None else stream
+    if not is_watched(stream):
+        yield lambda count, of: None
+        return
+
+    def write(text: str) -> None:
+        print(text, end="", file=stream, flush=True)
+
+    progress = Progress(write, clock, _columns)
+    try:
+        yield lambda count, of: progress("", name, count, of)
+    finally:
+        progress.clear()
+
+
+def _columns() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns - 1

@@ -125,6 +125,9 @@ def _cut(line: str, width: int) -> str:
     return line if not width or len(line) <= width else line[: max(0, width - 3)] + "..."
 
 
-def progress_line(case: str, probe: str, step: int, of: int, loss: float) -> str:
-    """What a terminal shows while a probe runs."""
-    return f"{probe} {case}: step {step} of {of}, loss {short(loss)}"
+def progress_line(case: str, probe: str, step: int, of: int | None, loss: float | None) -> str:
+    """What a terminal shows while a probe runs; without a loss it reads samples."""
+    name = f"{probe} {case}".rstrip()
+    if loss is not None:
+        return f"{name}: step {step} of {of}, loss {short(loss)}"
+    return f"{name}: {step:,} samples" if of is None else f"{name}: {step:,} of {of:,} samples"
