@@ -72,7 +72,7 @@ def _known(name: str, known: Any, what: str) -> None:
 
 
 @functools.cache
-def _hints(limits: type[Any]) -> dict[str, Any]:
+def _hints(limits: Any) -> dict[str, Any]:
     """Annotations as types; to evaluate them costs more than all the rest of resolving."""
     return get_type_hints(limits)
 
