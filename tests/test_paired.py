@@ -1,8 +1,13 @@
-"""The paired comparison: its answers, its quantiles, and how often it is wrong."""
+"""Paired comparisons that stop as soon as they know: boundaries, answers, refusals, error rates."""
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,98 +15,281 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pytest_overfit.measures.paired import LOOKS, looks, paired
-from pytest_overfit.measures.student import two_sided, within
+from pytest_overfit.measures.paired import FIRST_LOOK, Comparison, looks, needed, paired
+from pytest_overfit.measures.t_walk import boundaries, spent
+
+FAST = settings(deadline=None, max_examples=60)
+NUMBERS = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=FIRST_LOOK, max_size=16)
 
 
-@given(alpha=st.floats(1e-6, 0.9), freedom=st.integers(1, 200))
-@settings(deadline=None)
-def test_quantiles_are_students(alpha: float, freedom: int) -> None:
-    assert two_sided(alpha, freedom) == pytest.approx(stats.t.ppf(1 - alpha / 2, freedom), rel=1e-9)
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    path = Path(__file__).parent.parent / "benchmarks" / "sequential.py"
+    spec = importlib.util.spec_from_file_location("sequential", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["sequential"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
-@given(t=st.floats(0, 1e4), freedom=st.integers(1, 200))
-@settings(deadline=None)
-def test_probabilities_are_students(t: float, freedom: int) -> None:
-    assert within(t, freedom) == pytest.approx(1 - 2 * stats.t.sf(t, freedom), abs=1e-12)
+def noisy(mean: float, sd: float, count: int = 16, seed: int = 0) -> list[float]:
+    values = np.random.default_rng(seed).normal(size=count)
+    values = (values - values.mean()) / values.std()
+    return [float(each) for each in mean + sd * values]
 
 
-@given(most=st.integers(2, 100), alpha=st.floats(0.001, 0.4))
-def test_parts_of_alpha_add_up_and_the_last_look_is_the_last_pair(most: int, alpha: float) -> None:
-    made = list(looks(most, alpha))
-    assert sum(part for _, part in made) == pytest.approx(alpha)
-    assert all(part > 0 for _, part in made)
-    assert made[-1][0] == most
-    assert {pairs for pairs, _ in made[:-1]} == {each for each in LOOKS if each < most}
+# ---------------------------------------------------------------------------------------------------------- boundaries
 
 
-NUMBERS = st.lists(st.floats(-1, 1), min_size=1, max_size=16)
+@pytest.mark.parametrize(("count", "alpha"), [(3, 0.05), (10, 0.05), (16, 0.05), (30, 0.01), (12, 0.0005)])
+def test_the_boundary_of_one_look_is_student_s_quantile(count: int, alpha: float) -> None:
+    assert boundaries((count,), alpha)[0] == pytest.approx(stats.t.isf(alpha / 2, count - 1), rel=1e-3)
 
 
-@given(differences=NUMBERS, margin=st.floats(0.001, 1))
-@settings(deadline=None)
-def test_turning_every_sign_turns_the_answer(differences: list[float], margin: float) -> None:
-    one, other = paired(differences, margin), paired([-each for each in differences], margin)
-    turned = {"helps": "harms", "harms": "helps"}
-    assert other.outcome == turned.get(one.outcome, one.outcome)
-    assert (other.low, other.high) == (-one.high, -one.low)
+@pytest.mark.parametrize("at", [(10, 13, 16), tuple(range(4, 13))])
+def test_a_walk_without_a_mean_crosses_as_often_as_is_spent(at: tuple[int, ...]) -> None:
+    runs = 100_000
+    x = np.random.default_rng(0).normal(size=(runs, at[-1]))
+    crossed = np.zeros(runs, bool)
+    for k, boundary in zip(at, boundaries(at, 0.05), strict=True):
+        crossed |= np.abs(x[:, :k].mean(1)) > boundary * x[:, :k].std(1, ddof=1) / math.sqrt(k)
+        due = spent(k / at[-1], 0.05)
+        assert crossed.mean() == pytest.approx(due, abs=4 * math.sqrt(due / runs))
 
 
-@given(differences=NUMBERS, margin=st.floats(0.001, 1))
-@settings(deadline=None)
-def test_an_answer_is_what_its_interval_says(differences: list[float], margin: float) -> None:
-    found = paired(differences, margin)
-    if found.outcome in ("helps", "harms"):
-        assert found.low > 0 or found.high < 0 or found.low == found.high
-        assert abs(found.mean) >= margin
-    if found.outcome == "no measurable effect":
-        assert abs(found.mean) < margin
-    if found.decided:
-        assert paired([*differences[: found.pairs]], margin) == found  # later pairs do not change an answer
+def test_boundaries_of_a_normal_walk_would_let_too_much_through(benchmark: ModuleType) -> None:
+    """What the exact computation is for: the same check finds the usual shortcut wrong."""
+    at = (10, 13, 16)
+    x = np.random.default_rng(0).normal(size=(20_000, 16))
+    crossed = np.zeros(len(x), bool)
+    for k, boundary in zip(at, benchmark.normal_boundaries(at), strict=True):
+        crossed |= np.abs(x[:, :k].mean(1)) > boundary * x[:, :k].std(1, ddof=1) / math.sqrt(k)
+    assert crossed.mean() > 0.07
 
 
-def test_the_first_look_is_after_four_pairs() -> None:
-    assert paired([0.1, 0.1001, 0.0999], 0.01).outcome == "undecided"
-    assert paired([0.1, 0.1001, 0.0999, 0.1], 0.01).outcome == "helps"
+def test_all_of_alpha_is_spent_at_the_end_and_little_before() -> None:
+    assert spent(1.0, 0.05) == pytest.approx(0.05)
+    assert spent(0.25, 0.05) < 0.0002
 
 
-def test_scores_that_repeat_exactly_are_judged_by_their_resolution() -> None:
-    assert paired([0.0] * 4, 0.01, resolution=1 / 500).outcome == "no measurable effect"
-    assert paired([0.0] * 16, 0.01, resolution=1 / 10).outcome == "undecided"
+def test_a_look_that_comes_too_early_decides_nothing() -> None:
+    bounds = boundaries(looks(100), 0.05)
+    assert bounds[0] == math.inf
+    assert sorted(bounds, reverse=True) == list(bounds)
+    assert paired([1.0] * 10, margin=0.1, most=100).outcome == "undecided"
+
+
+def test_looks() -> None:
+    assert looks(10) == (10,)
+    assert looks(12) == (10, 12)
+    assert looks(16) == (10, 13, 16)
+    assert looks(18) == (10, 13, 16, 18)
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
 
 
 @pytest.mark.parametrize(
-    "given",
+    ("differences", "outcome", "seeds"),
     [
-        ([math.nan], 0.1, 0.05, 16),
-        ([0.1], 0.0, 0.05, 16),
-        ([0.1], 0.1, 0.0, 16),
-        ([0.1], 0.1, 0.05, 1),
-        ([0.1] * 5, 0.1, 0.05, 4),
+        (noisy(0.04, 0.01), "helps", 16),
+        (noisy(-0.04, 0.01), "harms", 16),
+        (noisy(0.0, 0.01), "no measurable effect", 16),
+        (noisy(0.005, 0.002), "no measurable effect", 16),  # above 0 beyond doubt, and too small to matter
+        (noisy(0.02, 0.01), "helps", 16),  # at the margin itself there is an answer too
+        (noisy(0.0, 0.1), "inconclusive", 16),
+        (noisy(0.0, 0.1, count=13), "undecided", 13),
+        (noisy(0.04, 0.01, count=10), "helps", 10),
+        (noisy(0.04, 0.01, count=9), "undecided", 9),
     ],
 )
-def test_numbers_that_cannot_be_used_are_refused(given: tuple[list[float], float, float, int]) -> None:
-    with pytest.raises(ValueError, match=r"finite|wanted"):
-        paired(*given)
+def test_answers(differences: list[float], outcome: str, seeds: int) -> None:
+    found = paired(differences, margin=0.02)
+    assert (found.outcome, found.seeds) == (outcome, seeds)
+    assert found.decided == (outcome in ("helps", "harms", "no measurable effect"))
+    assert found.low < found.mean < found.high
 
 
-NOISE = {
-    "normal": lambda random, size: random.normal(size=size),
-    "t with 3 degrees of freedom": lambda random, size: random.standard_t(3, size=size) / math.sqrt(3),
-    "a tenth of the pairs 5 times as noisy": lambda random, size: (
-        random.normal(size=size) * np.where(random.random(size) < 0.1, 5, 1) / math.sqrt(3.4)
-    ),
-    "a few rows of a small split": lambda random, size: random.integers(-2, 3, size=size) / math.sqrt(2),
-}
+def test_there_is_no_interval_before_the_first_look() -> None:
+    found = paired([0.5, 0.7], margin=0.01)
+    assert found == Comparison("undecided", 0.6, -math.inf, math.inf, 2, FIRST_LOOK)
 
 
-@pytest.mark.parametrize("noise", sorted(NOISE))
-@pytest.mark.parametrize("spread", [0.5, 2.0])
-def test_at_most_one_answer_in_twenty_is_wrong(noise: str, spread: float) -> None:
-    """2,000 runs a cell; `benchmarks/sequential.py` has more, and the cells where it does not hold."""
-    random = np.random.default_rng(1)
-    drawn = NOISE[noise](random, (2000, 16)) * spread
-    found = [paired(each.tolist(), 1.0).outcome for each in drawn]
-    assert sum(each in ("helps", "harms") for each in found) <= 0.05 * 2000
-    found = [paired((each + 1.0).tolist(), 1.0).outcome for each in drawn]
-    assert sum(each in ("harms", "no measurable effect") for each in found) <= 0.05 * 2000
+def test_between_looks_the_last_look_counts() -> None:
+    values = noisy(0.0, 0.1)
+    assert paired(values[:12], margin=0.02) == paired(values[:10], margin=0.02)
+    assert paired(values[:12], margin=0.02).next_look == 13
+    assert paired(values[:13], margin=0.02) != paired(values[:10], margin=0.02)
+
+
+def test_differences_that_are_all_zero() -> None:
+    found = paired([0.0] * 10, margin=0.02)
+    assert found.outcome == "no measurable effect"
+    assert found.high == -found.low == pytest.approx(math.log(20) / 10 * 0.02)
+
+
+def test_all_zero_on_few_samples_says_less() -> None:
+    """One of 20 samples is 0.05: zeros of 10 seeds do not yet show that the mean is below 0.01, those of 16 do."""
+    assert paired([0.0] * 10, margin=0.01, resolution=1 / 20).outcome == "undecided"
+    assert paired([0.0] * 16, margin=0.01, resolution=1 / 20).outcome == "no measurable effect"
+    assert paired([0.0] * 16, margin=0.005, resolution=1 / 20).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize("value", [0.04, -0.04, 1e200, 1e-300])
+def test_differences_that_are_all_the_same(value: float) -> None:
+    found = paired([value] * 10, margin=abs(value) / 2)
+    assert found.outcome == ("helps" if value > 0 else "harms")
+
+
+def test_a_long_tail_widens_its_own_side_only() -> None:
+    tail = [*noisy(0.0, 0.01, count=15), 0.2]
+    found = paired(tail, margin=0.02)
+    mirrored = paired([-each for each in tail], margin=0.02)
+    t = boundaries(looks(16), 0.05)[-1] * np.std(tail, ddof=1) / 4
+    assert found.mean - found.low == pytest.approx(t)
+    assert found.high - found.mean > 2 * t
+    assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_fewer_wrong_answers_cost_a_wider_interval() -> None:
+    values = noisy(0.01, 0.02)
+    widths = [found.high - found.low for found in (paired(values, 0.02, alpha) for alpha in (0.2, 0.05, 0.01))]
+    assert widths == sorted(widths)
+
+
+@FAST
+@given(NUMBERS, st.floats(0.001, 1))
+def test_the_other_arm_has_the_mirrored_answer(differences: list[float], margin: float) -> None:
+    other = {"helps": "harms", "harms": "helps"}
+    found, back = paired(differences, margin), paired([-each for each in differences], margin)
+    assert back.outcome == other.get(found.outcome, found.outcome)
+    assert (back.low, back.high) == (-found.high, -found.low)
+
+
+@FAST
+@given(NUMBERS, st.floats(0.001, 1), st.integers(-40, 40))
+def test_the_unit_of_the_score_does_not_matter(differences: list[float], margin: float, power: int) -> None:
+    found = paired(differences, margin)
+    scaled = paired([each * 2.0**power for each in differences], margin * 2.0**power)
+    assert scaled.outcome == found.outcome
+    assert (scaled.low, scaled.high) == pytest.approx((found.low * 2.0**power, found.high * 2.0**power), rel=1e-9)
+
+
+@FAST
+@given(NUMBERS, st.floats(0.001, 1))
+def test_the_answer_is_what_the_interval_says(differences: list[float], margin: float) -> None:
+    found = paired(differences, margin)
+    inside = -margin < found.low and found.high < margin
+    assert found.low <= found.mean <= found.high
+    assert (found.outcome == "no measurable effect") == inside
+    assert (found.outcome == "helps") == (not inside and found.low > 0)
+    assert (found.outcome == "harms") == (not inside and found.high < 0)
+
+
+# ----------------------------------------------------------------------------------------------------- how many seeds
+
+
+def test_seeds_that_an_undecided_comparison_needs() -> None:
+    values = noisy(0.0, 0.05)
+    found = paired(values, margin=0.02)
+    assert found.outcome == "inconclusive"
+    more = needed(found, 0.02)
+    assert more is not None
+    assert 25 < more < 120
+    again = noisy(0.0, 0.05, count=2 * more)
+    assert paired(again, margin=0.02, most=2 * more).outcome == "no measurable effect"
+
+
+def test_seeds_that_a_decided_comparison_and_none_at_all_need() -> None:
+    assert needed(paired([0.0] * 10, 0.02), 0.02) == 10
+    assert needed(paired([0.0] * 5, 0.02), 0.02) is None
+
+
+# ------------------------------------------------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize(
+    ("differences", "more", "words"),
+    [
+        ([], {}, r"0 differences, but wanted are 2 to 16"),
+        ([0.1], {}, r"1 differences, but wanted are 2 to 16"),
+        ([0.1] * 17, {}, r"17 differences, but wanted are 2 to 16 \(most=16\)"),
+        ([0.1, math.nan], {}, r"difference 1 is nan, but wanted are finite numbers"),
+        ([-math.inf, 0.1], {}, r"difference 0 is -inf"),
+        ([0.1, 0.2], {"margin": 0.0}, r"margin=0\.0, but wanted is the least difference that matters"),
+        ([0.1, 0.2], {"margin": -1.0}, r"margin=-1\.0"),
+        ([0.1, 0.2], {"margin": math.nan}, r"margin=nan"),
+        ([0.1, 0.2], {"alpha": 0.0}, r"alpha=0\.0, but wanted is .* between 0 and 1"),
+        ([0.1, 0.2], {"alpha": 1.0}, r"alpha=1\.0"),
+        ([0.1, 0.2], {"most": 9}, r"most=9, but wanted is a number of seeds, at least 10"),
+        ([0.1, 0.2], {"resolution": -0.1}, r"resolution=-0\.1"),
+    ],
+)
+def test_refusals(differences: Sequence[float], more: dict[str, float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        paired(differences, **{"margin": 0.02, **more})  # type: ignore[arg-type]
+
+
+# --------------------------------------------------------------------------------------------------------- error rates
+
+
+def test_the_simulation_asks_what_paired_answers(benchmark: ModuleType) -> None:
+    names = {
+        benchmark.HELPS: "helps",
+        benchmark.HARMS: "harms",
+        benchmark.NO_EFFECT: "no measurable effect",
+        benchmark.OPEN: "inconclusive",
+    }
+    seen = set()
+    for number, noise in enumerate(benchmark.NOISE.values()):
+        x = noise(np.random.default_rng(number), (40, 16)) + (number % 3 - 1)
+        for row, said, seeds, low, high in zip(x, *benchmark.Rule().answers(x, 0.5), strict=True):
+            for count in range(FIRST_LOOK, 17):
+                found = paired(list(row[:count]), margin=1.0, resolution=0.5)
+                if found.outcome != "undecided":
+                    break
+            assert (found.outcome, found.seeds) == (names[said], seeds)
+            assert (found.low, found.high) == pytest.approx((low, high))
+            seen.add(found.outcome)
+    assert seen == set(names.values())
+
+
+def test_a_t_test_after_each_seed_is_wrong_one_time_in_five(benchmark: ModuleType) -> None:
+    x = np.random.default_rng(0).normal(size=(4_000, 16))
+    stopped = np.zeros(len(x), bool)
+    for k in range(3, 17):
+        stopped |= np.abs(stats.ttest_1samp(x[:, :k], 0, axis=1).statistic) > stats.t.isf(0.025, k - 1)
+    said, *_ = benchmark.Rule().answers(5 * x)
+    assert stopped.mean() > 0.18
+    assert benchmark.wrong(said, 0.0) <= 0.045
+
+
+def test_the_check_would_see_a_rule_that_is_wrong_too_often(benchmark: ModuleType) -> None:
+    """The rule without what it does about skewness, and with looks from the fourth seed on."""
+    careless = benchmark.Rule(looks=tuple(range(4, 17)), skew=0.0)
+    assert benchmark.worst(benchmark.NOISE["exponential"], 2.0, careless, runs=2_000)[0] > 0.09
+    assert benchmark.worst(benchmark.NOISE["two values, 50:50"], 5.0, careless, runs=2_000)[0] > 0.08
+
+
+def test_a_clear_effect_is_found(benchmark: ModuleType) -> None:
+    x = np.random.default_rng(0).normal(size=(1_000, 16))
+    said, seeds, *_ = benchmark.Rule().answers(2 + x)
+    assert np.mean(said == benchmark.HELPS) > 0.99
+    assert seeds.mean() < 12
+    said, *_ = benchmark.Rule().answers(0.5 * x)
+    assert np.mean(said == benchmark.NO_EFFECT) > 0.97
+
+
+@pytest.mark.slow
+def test_at_most_one_answer_in_twenty_is_wrong(benchmark: ModuleType) -> None:
+    """Normal, heavy-tailed, skewed and discrete differences, 0.25 to 5 margins wide; 20,000 comparisons a cell."""
+    rates = {
+        (name, sd): benchmark.worst(noise, sd, benchmark.Rule(), seed=1)
+        for name, noise in benchmark.NOISE.items()
+        for sd in (0.25, 0.5, 1.0, 2.0, 5.0)
+    }
+    assert {cell: rate for cell, rate in rates.items() if rate[0] > 0.05} == {}
+    assert {cell: rate for cell, rate in rates.items() if rate[1] < 0.95} == {}
+    assert benchmark.accuracies() <= 0.05

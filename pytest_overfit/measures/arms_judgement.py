@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -54,6 +55,8 @@ class _Judge:
     def _comparison(self) -> Comparison:
         values = self.limits.values
         differences = [a.score - b.score for a, b in self.pairs]
+        if len(differences) == 1:
+            return Comparison("undecided", differences[0], -math.inf, math.inf, 1, None)
         return paired(differences, values.margin, values.alpha, values.seeds, resolution_of(self.own[0]))
 
     def _compared(self, found: Comparison) -> Finding:
@@ -73,7 +76,7 @@ class _Judge:
 
     def _numbers(self, found: Comparison) -> str:
         with_, without = _mean([each.score for each in self.own]), _mean([each.score for each in self.plain])
-        interval = f"[{found.low:+.3f}, {found.high:+.3f}]" if found.pairs else "(no interval yet)"
+        interval = f"[{found.low:+.3f}, {found.high:+.3f}]" if found.low > -math.inf else "(no interval yet)"
         return (
             f"{self.measured['split']} {self.metric} {with_:.3f} with, {without:.3f} without, difference "
             f"{found.mean:+.3f} {interval} over {_pairs(len(self.pairs))}"

@@ -6,13 +6,14 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
 from pytest_overfit.measures.arms import ArmRun, broken, resolution_of, run_of
-from pytest_overfit.measures.paired import Comparison, interval
+from pytest_overfit.measures.seeds import SeedMean, looks, mean_over_seeds
 
 #: with fewer validation rows one row is more than 5 % of the score
 _FEW_ROWS = 20
@@ -43,7 +44,7 @@ class Bound:
     values: tuple[float, ...]
     bound: float
     relation: Literal["<=", ">="]
-    found: Comparison
+    found: SeedMean
 
     @property
     def outcome(self) -> Literal["passed", "failed", "inconclusive"]:
@@ -73,15 +74,14 @@ class Bounds:
         if limits.max_gap is not None:
             wanted.append(("gap", "max_gap", tuple(each.gap for each in runs), limits.max_gap, "<="))
         return [
-            Bound(name, limit, values, bound, relation, interval(values, limits.alpha, limits.seeds, step))
+            Bound(name, limit, values, bound, relation, mean_over_seeds(values, limits.alpha, limits.seeds, step))
             for name, limit, values, bound, relation in wanted
         ]
 
     def decided(self, runs: Sequence[ArmRun]) -> bool:
         """No further run is wanted."""
-        made = self.on(runs)
-        enough = interval([0.0] * len(runs), self.limits.alpha, self.limits.seeds).pairs == len(runs)
-        return enough and all(each.outcome != "inconclusive" for each in made)
+        asked = len(runs) in looks(self.limits.seeds)
+        return asked and all(each.outcome != "inconclusive" for each in self.on(runs))
 
 
 def judge_gap(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
@@ -127,7 +127,7 @@ class _Judge:
 
     def _words(self, bound: Bound) -> str:
         found = bound.found
-        around = f" [{found.low:.3f}, {found.high:.3f}]" if found.pairs else " (no interval yet)"
+        around = f" [{found.low:.3f}, {found.high:.3f}]" if found.low > -math.inf else " (no interval yet)"
         what = f"gap of {self.metric}" if bound.name == "gap" else f"{self.split} {self.metric}"
         told = f"{what} {found.mean:.3f}{around} over {len(self.runs)} seeds"
         if bound.name == "above_chance":
@@ -151,7 +151,7 @@ class _Judge:
         most = chance + self.limits.values.above_chance
         value = sum(scores) / len(scores)
         # of several runs the mean must be above what is allowed beyond the spread between them
-        least = interval(scores, 2 * _CONTROL_ALPHA, len(scores)).low if len(scores) > 1 else value
+        least = mean_over_seeds(scores, 2 * _CONTROL_ALPHA, len(scores)).low if len(scores) > 1 else value
         good = least <= most
         told = f"trained on {name}, {self.split} {self.metric} is {value:.3f}, chance {chance:.3f}"
         return Finding(

@@ -17,7 +17,7 @@ from pytest_overfit.data.resplit import resplit
 from pytest_overfit.data.split_batches import Split, open_split
 from pytest_overfit.measures.arms import EPOCHS, ArmRun, band, plain_form, resolution_of, run_arm, seed_of_run
 from pytest_overfit.measures.arms_judgement import judge_arms
-from pytest_overfit.measures.paired import paired
+from pytest_overfit.measures.paired import FIRST_LOOK, paired
 from pytest_overfit.probes.base import Bench
 
 
@@ -27,7 +27,7 @@ class RegularizationLimits:
 
     #: least difference of the validation score that matters; 0.01 is one point of accuracy or of explained variance
     margin: float = 0.01
-    #: paired runs at most; fewer where the answer is known sooner
+    #: paired runs at most, 10 or more; no more than are wanted for the answer are made
     seeds: int = 16
     #: epochs of each run; None: `fit_kwargs["epochs"]`, else 20
     epochs: int | None = None
@@ -41,10 +41,8 @@ class RegularizationLimits:
     def __post_init__(self) -> None:
         if not 0 < self.margin < 1:
             raise CaseError(f"margin={self.margin:g}, but a difference of scores above 0 and below 1 is wanted")
-        if self.seeds < 2:
-            raise CaseError(
-                f"seeds={self.seeds}, but one run tells nothing about the spread between runs; give 2 or more"
-            )
+        if self.seeds < FIRST_LOOK:
+            raise CaseError(f"seeds={self.seeds}, but fewer than {FIRST_LOOK} pairs cannot give an answer")
         if self.epochs is not None and self.epochs < 1:
             raise CaseError(f"epochs={self.epochs}, but at least 1 epoch is wanted")
         if not 0 < self.alpha < 0.5:
@@ -133,12 +131,15 @@ class _Pairs:
                 return "nan"
             loss = self.own[-1].val.loss
             self.bench.progress(number + 1, self.limits.seeds, math.nan if loss is None else loss)
-            values, step = self.limits, resolution_of(self.own[0])
-            if paired(differences, values.margin, values.alpha, values.seeds, step).decided:
+            if self._decided(differences):
                 return "decided"
             if self.limits.budget is not None and self.bench.clock() - start >= self.limits.budget:
                 return "budget"
         return "seeds"
+
+    def _decided(self, differences: Sequence[float]) -> bool:
+        values, step = self.limits, resolution_of(self.own[0])
+        return len(differences) > 1 and paired(differences, values.margin, values.alpha, values.seeds, step).decided
 
     def differences(self) -> Sequence[float]:
         """Validation score of the regularised arm minus that of the other, a pair each."""
