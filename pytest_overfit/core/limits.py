@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, TypeVar, cast, get_type_hints
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
 
@@ -81,7 +81,7 @@ def resolve(limits: type[L], layers: Sequence[Layer]) -> Resolved[L]:
     """Make the limits of one probe; the first layer that has a name wins."""
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    hints = _hints(limits)
+    hints = _hints(cast("Any", limits))
     for source, written in layers:
         for name, value in written.items():
             _known(name, names_of(limits), f"{source}: unknown limit")

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_overfit.measures.paired import Comparison, paired
 from pytest_overfit.measures.scores import Scores, scores_of
 
 if TYPE_CHECKING:
@@ -67,6 +68,20 @@ def run_arm(trainer: Trainer, seed: int, epochs: int, train: Split, val: Split, 
 def resolution_of(run: ArmRun) -> float:
     """The least step of the validation score: one row, where rows are counted; 0.0 for a continuous score."""
     return 1 / run.val.rows if run.val.metric == "accuracy" else 0.0
+
+
+def compare(own: Sequence[ArmRun], plain: Sequence[ArmRun], margin: float, alpha: float, most: int) -> Comparison:
+    """Score of the first arm minus that of the second, over the pairs.
+
+    Harm that is shown but is, as far as the pairs tell, smaller than the least difference that matters is no answer
+    yet: further pairs may show that it lies within the margin. To call a model harmed fails its test.
+    """
+    differences = [mine.score - other.score for mine, other in zip(own, plain, strict=True)]
+    if len(differences) < 2:
+        return Comparison("undecided", differences[0], -math.inf, math.inf, 1, None)
+    found = paired(differences, margin, alpha, most, resolution_of(own[0]))
+    small = found.outcome == "harms" and found.mean > -margin
+    return dataclasses.replace(found, outcome="undecided") if small else found
 
 
 def seed_of_run(seed: int, number: int) -> int:

@@ -11,8 +11,8 @@ from typing import Any
 
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
-from pytest_overfit.measures.arms import ArmRun, broken, resolution_of, run_of
-from pytest_overfit.measures.paired import Comparison, paired
+from pytest_overfit.measures.arms import ArmRun, broken, compare, run_of
+from pytest_overfit.measures.paired import Comparison, needed
 
 #: with fewer validation rows one row is more than 5 % of the score
 _FEW_ROWS = 20
@@ -54,16 +54,13 @@ class _Judge:
 
     def _comparison(self) -> Comparison:
         values = self.limits.values
-        differences = [a.score - b.score for a, b in self.pairs]
-        if len(differences) == 1:
-            return Comparison("undecided", differences[0], -math.inf, math.inf, 1, None)
-        return paired(differences, values.margin, values.alpha, values.seeds, resolution_of(self.own[0]))
+        return compare(self.own, self.plain, values.margin, values.alpha, values.seeds)
 
     def _compared(self, found: Comparison) -> Finding:
         outcome = {"helps": "passed", "no measurable effect": "passed", "harms": "failed"}.get(
             found.outcome, "inconclusive"
         )
-        words = found.outcome if outcome != "inconclusive" else self._undecided()
+        words = found.outcome if outcome != "inconclusive" else self._undecided(found)
         return Finding(
             name="score_difference",
             value=found.mean,
@@ -82,9 +79,14 @@ class _Judge:
             f"{found.mean:+.3f} {interval} over {_pairs(len(self.pairs))}"
         )
 
-    def _undecided(self) -> str:
-        spent = {"budget": "the budget was spent", "seeds": "seeds= were made"}.get(self.measured["stop"], "undecided")
-        return f"undecided when {spent}" if spent != "undecided" else spent
+    def _undecided(self, found: Comparison) -> str:
+        if self.measured["stop"] == "budget":
+            return "undecided when the budget was spent"
+        margin = self.limits.values.margin
+        if found.high < 0:
+            return f"undecided: worse, but by less than the margin of {margin:g} as far as these pairs tell"
+        more = needed(found, margin)
+        return "undecided" if more is None else f"undecided, about seeds={more} would tell"
 
     def _broken(self) -> str:
         return broken(self.own, "regularised arm") or broken(self.plain, "unregularised arm")

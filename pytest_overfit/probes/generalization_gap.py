@@ -45,10 +45,8 @@ class GeneralizationGapLimits:
     controls: bool = False
 
     def __post_init__(self) -> None:
-        if self.seeds < 2:
-            raise CaseError(
-                f"seeds={self.seeds}, but one run tells nothing about the spread between runs; give 2 or more"
-            )
+        if self.seeds < 3:
+            raise CaseError(f"seeds={self.seeds}, but the spread between runs needs 3 or more to be told")
         if self.epochs is not None and self.epochs < 1:
             raise CaseError(f"epochs={self.epochs}, but at least 1 epoch is wanted")
         if not 0 < self.alpha < 0.5:
@@ -92,8 +90,7 @@ class GeneralizationGap:
             trainer = bench.make_trainer(seed)
             remarks, framework = trainer.remarks, trainer.framework
             runs.append(run_arm(trainer, seed, epochs, train, val, case.task))
-            loss = runs[-1].val.loss
-            bench.progress(number + 1, limits.seeds, math.nan if loss is None else loss)
+            bench.progress(number + 1, limits.seeds, runs[-1].val.loss)
             if not math.isfinite(runs[-1].score) or bounds.decided(runs):
                 break
         found = self._controls(bench, epochs, train, val) if limits.controls else {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pytest_overfit.core.errors import CaseError, NotApplicable
@@ -15,9 +15,9 @@ from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.resplit import resplit
 from pytest_overfit.data.split_batches import Split, open_split
-from pytest_overfit.measures.arms import EPOCHS, ArmRun, band, plain_form, resolution_of, run_arm, seed_of_run
+from pytest_overfit.measures.arms import EPOCHS, ArmRun, band, compare, plain_form, run_arm, seed_of_run
 from pytest_overfit.measures.arms_judgement import judge_arms
-from pytest_overfit.measures.paired import FIRST_LOOK, paired
+from pytest_overfit.measures.paired import FIRST_LOOK
 from pytest_overfit.probes.base import Bench
 
 
@@ -58,7 +58,8 @@ class Regularization:
     gap are reported beside it.
 
     *Passing* means: the regularisers help, or make no measurable effect (the difference is shown to lie within
-    `margin`). *Failing*: they harm, or they are inert (both arms do the same to the bit).
+    `margin`). *Failing*: they harm (the difference is shown to be below 0, and is at least `margin` as far as the pairs
+    tell), or they are inert (both arms do the same to the bit).
 
     The unregularised arm is derived from the model: dropout of any kind to 0, weight decay and penalties to 0,
     augmentation layers off, early stopping removed; batch normalisation stays. `Case.unregularized` overrides it, with
@@ -126,24 +127,15 @@ class _Pairs:
         start = self.bench.clock()
         for number in range(self.limits.seeds):
             self._pair(seed_of_run(self.bench.seed, number))
-            differences = self.differences()
-            if not all(map(math.isfinite, differences)):
+            if not (math.isfinite(self.own[-1].score) and math.isfinite(self.plain[-1].score)):
                 return "nan"
-            loss = self.own[-1].val.loss
-            self.bench.progress(number + 1, self.limits.seeds, math.nan if loss is None else loss)
-            if self._decided(differences):
+            self.bench.progress(number + 1, self.limits.seeds, self.own[-1].val.loss)
+            limits = self.limits
+            if compare(self.own, self.plain, limits.margin, limits.alpha, limits.seeds).decided:
                 return "decided"
-            if self.limits.budget is not None and self.bench.clock() - start >= self.limits.budget:
+            if limits.budget is not None and self.bench.clock() - start >= limits.budget:
                 return "budget"
         return "seeds"
-
-    def _decided(self, differences: Sequence[float]) -> bool:
-        values, step = self.limits, resolution_of(self.own[0])
-        return len(differences) > 1 and paired(differences, values.margin, values.alpha, values.seeds, step).decided
-
-    def differences(self) -> Sequence[float]:
-        """Validation score of the regularised arm minus that of the other, a pair each."""
-        return [mine.score - other.score for mine, other in zip(self.own, self.plain, strict=True)]
 
     def _pair(self, seed: int) -> None:
         case, train, val = self.bench.case, self.train, self.val
