@@ -31,6 +31,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "probes": ("probes", "measures", "diagnosis", "data", "adapters", "core"),
     "diagnosis": ("diagnosis", "measures", "data", "adapters", "core"),
     "measures": ("measures", "data", "adapters.base", "core"),
+    "data/duplicates.py": ("data", "core", "report.pictures"),  # notebooks show pictures as reports do
     "data": ("data", "core"),
     "adapters/torch": ("adapters.torch", "adapters.base", "data", "core"),
     "adapters/keras": ("adapters.keras", "adapters.base", "data", "core"),
