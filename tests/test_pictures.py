@@ -23,7 +23,7 @@ from pytest_overfit import find_duplicates
 from pytest_overfit.data.duplicates import Duplicates
 from pytest_overfit.data.picking import Facts
 from pytest_overfit.data.pictures import MOST, SIDE, as_plane, pictures_of, png, side_by_side
-from pytest_overfit.data.splits import Split
+from pytest_overfit.data.splits import Chunk, Split
 from pytest_overfit.report import curves
 from pytest_overfit.report.curves import curves_svg
 from pytest_overfit.report.pictures import pictures_html
@@ -274,19 +274,25 @@ def test_near_copies_say_that_they_are() -> None:
     assert [re.sub(r"p = \S+$", "p", each) for each in captions] == ["test[100] ~ train[3], near, p"]
 
 
-@pytest.mark.parametrize("what", ["raises", "nothing"])
+class Gone(list[Any]):
+    """A column in memory of which one row is not."""
+
+    def __getitem__(self, place: Any) -> Any:
+        if place == 1:
+            raise OSError("the disk is gone")
+        return super().__getitem__(place)
+
+
+@pytest.mark.parametrize("what", ["raises", "nothing", "in memory"])
 def test_a_sample_that_cannot_be_read_again_has_none(what: str) -> None:
-    images = noise(3, 8, 8)
+    images = Gone(noise(3, 8, 8))
 
     def fetch(places: Any) -> Any:
-        if 1 not in places:
-            return [images[place] for place in places]
-        if what == "raises":
-            raise OSError("the disk is gone")
-        return []
+        return [] if what == "nothing" and 1 in places else [images[place] for place in places]
 
-    facts = Facts(None, None, None, None, None)
-    split = Split("test", "dataset", facts, 3, fetch=fetch)
+    split = Split("test", "dataset", Facts(None, None, None, None, None), 3, fetch=fetch)
+    if what == "in memory":
+        split.memory = Chunk(np.arange(3), {"": images})
     pairs = [
         {"kind": "exact", "split_a": "test", "i": row, "split_b": "train", "j": row, "label_a": None, "label_b": None,
          "p": None} for row in range(3)
@@ -380,7 +386,7 @@ def test_holes_are_marked() -> None:
 
 
 def test_one_hole_in_a_large_image_is_not_averaged_away() -> None:
-    image = np.random.default_rng(0).random((180, 180, 3))
+    image = np.random.default_rng(0).random((192, 192, 3))
     image[90, 90, 1] = np.nan
     drawn, _ = pair(image, image)
     assert (drawn == HOLE).all(2).sum() == 1
@@ -516,7 +522,9 @@ def test_a_chart_has_curves_bands_ticks_and_a_legend() -> None:
     assert {"with dropout", "without", "Score", "epoch", "accuracy", "0", "3", "0.4", "0.6", "0.8", "1"} <= {
         *texts(drawn)
     }
-    assert "0.5" not in texts(drawn)  # epochs are whole, scores step by 0.2
+    epochs = texts(chart({"name": "a", "y": [10, 20, 30]}))
+    assert {"0", "1", "2"} <= {*epochs}
+    assert "0.5" not in epochs  # where every x is whole there is nothing between
 
 
 def test_points_stand_where_the_ticks_say() -> None:
@@ -570,6 +578,14 @@ def test_curves_are_told_apart_by_colour_and_then_by_dashes() -> None:
         if each.get("stroke-width") == "1.8"
     ]
     assert len(set(looks)) == 12
+
+
+@pytest.mark.parametrize(
+    "values", [[0.0, 5e-324, 1e-323], [1e-300, 1e-300], [1.0, 1.0 + 1e-15], [1.7e308, -1.7e308], [1.79e308] * 2]
+)
+def test_a_range_that_cannot_be_divided_or_counted(values: list[float]) -> None:
+    (points,) = lines(chart({"name": "a", "x": values, "y": values}))
+    assert len(points) == len(values)
 
 
 @given(
