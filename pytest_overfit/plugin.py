@@ -121,7 +121,7 @@ def pytest_runtest_makereport(
     if forms:
         from pytest_overfit.report.attach import attach
 
-        attach(report, forms)
+        attach(report, forms, html=bool(item.config.getoption("htmlpath", None)))
         forms.clear()
     return report
 

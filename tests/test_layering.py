@@ -31,7 +31,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "probes": ("probes", "measures", "diagnosis", "data", "adapters", "core"),
     "diagnosis": ("diagnosis", "measures", "data", "adapters", "core"),
     "measures": ("measures", "data", "adapters.base", "adapters.training", "core"),
-    "data/duplicates.py": ("data", "core", "report.progress"),  # called without pytest, it shows its own progress
+    # called without pytest, it shows its own progress and, in a notebook, its pictures
+    "data/duplicates.py": ("data", "core", "report.progress", "report.pictures"),
     "data": ("data", "core"),
     "adapters/torch": ("adapters.torch", "adapters.base", "adapters.training", "data", "core"),
     "adapters/keras": ("adapters.keras", "adapters.base", "adapters.training", "data", "core"),

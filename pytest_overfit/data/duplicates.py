@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
@@ -183,6 +184,12 @@ class Duplicates:
         ]
         lines += [f"  {mark:5}{name}{each.message}" for mark, name, each in shown]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the text, and pictures of the first pairs where the samples are images."""
+        from pytest_overfit.report.pictures import pictures_html
+
+        return f"<pre>{escape(str(self))}</pre>{pictures_html(self.measured.get('pictures', ()))}"
 
     def __repr__(self) -> str:
         return f"Duplicates({self.judgement.outcome}: {self.judgement.summary})"

@@ -17,6 +17,7 @@ from pytest_overfit.data.copies import Copies, Progress, find_copies
 from pytest_overfit.data.fingerprints import lasting_name
 from pytest_overfit.data.opening import Opened, open_all
 from pytest_overfit.data.picking import Facts
+from pytest_overfit.data.pictures import pictures_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,6 +116,7 @@ def measure_duplicates(request: Request) -> dict[str, Any]:
         "unverified": copies.unverified,
         "seconds": clock.perf_counter() - start,
     }
+    measured["pictures"] = pictures_of(opened.splits, measured["pairs"])
     return measured
 
 

@@ -11,12 +11,20 @@ from typing import Any
 from pytest_overfit.report.text import failure_text
 
 
-def attach(report: Any, forms: Sequence[Mapping[str, Any]]) -> None:
+def attach(report: Any, forms: Sequence[Mapping[str, Any]], html: bool = False) -> None:
     """Let the verdicts ride on the report, through xdist as well; a passed test gets their text as sections.
 
-    Sections are what `-rP` prints and pytest-html shows. A failure has the text in its message.
+    Sections are what `-rP` prints and pytest-html shows. A failure has the text in its message. `html`: pytest-html
+    writes a page, which gets the pictures.
     """
     report.overfit = list(forms)
+    shown = [each for each in forms if "outcome" in each]
     if report.passed:
-        shown = [each for each in forms if "outcome" in each]
         report.sections.extend((f"overfit: {each['probe']}", failure_text(each)) for each in shown)
+    pictures = [picture for each in shown for picture in each["data"].get("pictures", ())] if html else []
+    if pictures:
+        from pytest_html import extras  # type: ignore[import-untyped, unused-ignore]
+
+        from pytest_overfit.report.pictures import pictures_html
+
+        report.extras = [*getattr(report, "extras", ()), extras.html(pictures_html(pictures))]
