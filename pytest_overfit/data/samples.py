@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +27,13 @@ WANTED = (
 )
 
 
-def open_split(name: str, given: Any, facts: Facts, most: int) -> Split:
-    """Any container as a split; `most`: samples that are read of an iterable without a length."""
+def open_split(name: str, given: Any, facts: Facts, most: int, keep: Callable[[Any], None]) -> Split:
+    """Any container as a split; `most`: samples that are read of an iterable without a length.
+
+    `keep` is shown the container before anything is read of it.
+    """
     source, opener = _called(given, name)
+    keep(source)
     split = _open(name, source, facts)
     if split.open is not None and split.length is None:
         split.most = most
