@@ -88,7 +88,9 @@ def test_limits_come_from_call_case_and_ini(project: Any) -> None:
         """,
     )
     result.assert_outcomes(passed=2, failed=2)
-    result.stdout.fnmatch_lines_random(["*<= 0.01 *(case)*", "*call: unknown limit 'max_rat'; did you mean 'max_rate'?*"])
+    result.stdout.fnmatch_lines_random(
+        ["*<= 0.01 *(case)*", "*call: unknown limit 'max_rat'; did you mean 'max_rate'?*"]
+    )
 
 
 def test_one_split_is_not_applicable_and_misuse_is_told(project: Any) -> None:
