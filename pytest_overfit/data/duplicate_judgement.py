@@ -97,7 +97,8 @@ class _Judge:
     def _exact(self, each: Mapping[str, Any]) -> Iterator[Finding]:
         yield self._share("exact_copies", "max_rate", each, _exact_words(each, self._within(each)))
         if each["conflicts"]:
-            message = f"{each['conflicts']} rows of {each['of']} have a copy in {each['in']} with another label"
+            has = f"row of {each['of']} has" if each["conflicts"] == 1 else f"rows of {each['of']} have"
+            message = f"{each['conflicts']} {has} a copy in {each['in']} with another label"
             yield Finding(name=_named("conflicting_labels", each), value=each["conflicts"], limit=0, relation="<=",
                           source="theory", outcome="failed", message=message)  # fmt: skip
 
@@ -128,7 +129,8 @@ class _Judge:
     def _beside(self) -> Iterator[Finding]:
         for name, each in self.measured["within"].items():
             if each["conflicts"]:
-                told = f"{each['conflicts']} inputs stand in {name} more than once with different labels"
+                stand = "input stands" if each["conflicts"] == 1 else "inputs stand"
+                told = f"{each['conflicts']} {stand} in {name} more than once with different labels"
                 yield Finding(name=f"conflicts_within.{name}", value=each["conflicts"], outcome="warning", message=told)
             if each["rows"]:
                 about = "about " if each["sampled"] else ""

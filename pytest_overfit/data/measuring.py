@@ -117,13 +117,23 @@ def _measured(request: Request, keep: Callable[[Any], None]) -> dict[str, Any]:
             f"{name} goes on: its first {copies.counts[name]} samples were read, by max_samples=" for name in cut
         ]
         copies.doubts = [each for each in copies.doubts if "max_samples=" not in each[1]]
+    copies.notes += [
+        f"{name} comes in another order at each reading: its places are those of one reading"
+        for name, split in opened.splits.items()
+        if not split.keeps_order
+    ]
     measured = _plain_copies(opened, copies, allowed)
     measured.update(measure_relations(request, opened, copies, measured["touched"], allowed))
     measured["pairs"] += measured.pop("near_pairs")
     measured["allowed"] = {"used": sorted(allowed.used), "unused": allowed.unused()}
     measured["info"] = {
         "splits": {
-            name: {"samples": _size(opened, copies, name), "how": split.how, "labels": copies.labels[name] is not None}
+            name: {
+                "samples": _size(opened, copies, name),
+                "how": split.how,
+                "labels": copies.labels[name] is not None,
+                "ordered": split.keeps_order,
+            }
             for name, split in opened.splits.items()
         },
         "differences": [list(each) for each in opened.differences],

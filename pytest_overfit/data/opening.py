@@ -145,7 +145,11 @@ def _other_shapes(peeks: Mapping[str, Chunk], leaf: str, part: str, differences:
         return False
     told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     if len({math.prod(shape) for shape in shapes.values()}) > 1:
-        if any(len(shape) == 1 for shape in shapes.values()) or min(map(len, peeks.values())) == 1:  # of any length
+        if min(map(len, peeks.values())) == 1:  # of any length
+            return False
+        if any(len(shape) == 1 for shape in shapes.values()):
+            told = f"{part}the first samples have different shapes ({told}): read as sequences of any length"
+            differences.append(("shape", told))
             return False
         raise CaseError(
             f"{part}the samples have different shapes ({told}), so no two samples can be equal; are these splits of "

@@ -55,11 +55,13 @@ class SplitDuplicates:
             raise NotApplicable(f"the case has {has}, and copies are looked for between two of train, val and test")
         seed_everything(bench.seed)  # once: data that are drawn at random must not be drawn twice the same
         try:
-            return measure_duplicates(Request(given=given, seed=bench.seed, **options))
+            measured = measure_duplicates(Request(given=given, seed=bench.seed, **options))
         except CaseError as error:
             hint = "" if isinstance(error, ProgramError) else _placed(str(error), "; ")
             error.args = (f"{where} {error}{hint}",)
             raise
+        del measured["info"]["seconds"]  # a verdict has its own, and its data are the same each time
+        return measured
 
     def judge(self, measured: Mapping[str, Any], limits: Resolved[SplitDuplicatesLimits]) -> Judgement:
         """Decide from the measured values alone."""
@@ -91,14 +93,13 @@ def _placed(message: str, before: str = "") -> str:
 
 def _ways_on(measured: Mapping[str, Any], found: Judgement) -> Iterator[Finding]:
     """What to do about a verdict that did not pass."""
-    touched = {name for name, kinds in measured["touched"].items() if any(kinds.values())}
+    ordered = [name for name, each in measured["info"]["splits"].items() if each.get("ordered", True)]
+    touched = [name for name in ordered if any(measured["touched"][name].values())]
     pair = next(iter(measured["pairs"]), None)
     if found.outcome == "failed" and touched:
-        split = [name for name in SPLITS if name in touched][-1]
-        yield _remark(
-            f"rows to keep: Duplicates(verdict.data).clean({split!r}), or find_duplicates(...).clean({split!r})"
-        )
-    if found.outcome == "failed" and pair is not None:
+        call = f"clean({touched[-1]!r})"
+        yield _remark(f"rows to keep: Duplicates(verdict.data).{call}, or find_duplicates(...).{call}")
+    if found.outcome == "failed" and pair is not None and pair["split_a"] in ordered:
         place = f"{pair['split_a']}:{pair['i']}"
         yield _remark(f"a copy that is meant: options={{'split_duplicates': {{'allow': {{{place!r}: 'the reason'}}}}}}")
     hint = _placed(found.summary) if found.outcome == "inconclusive" else ""
