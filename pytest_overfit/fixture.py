@@ -96,6 +96,15 @@ class Overfit:
         __tracebackhide__ = True
         return demand(case, "generalization_gap", [("call", limits)])
 
+    def split_duplicates(self, case: Case, **limits: Any) -> Verdict:
+        """No sample of a split stands in another: probe `split_duplicates`.
+
+        Limits, each a share of the later split's rows: `max_rate`, `max_near`, `max_windows`, `max_groups`,
+        `max_out_of_order`. `Duplicates(verdict.data).clean("test")` has the rows to keep.
+        """
+        __tracebackhide__ = True
+        return demand(case, "split_duplicates", [("call", limits)])
+
     def __repr__(self) -> str:
         return "Overfit()"
 

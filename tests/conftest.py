@@ -12,6 +12,7 @@ import torch._dynamo  # loaded by the first optimizer, and can be loaded only on
 import pytest_overfit.adapters.dispatch
 import pytest_overfit.fixture
 import pytest_overfit.probes.overfit_batch
+import pytest_overfit.probes.split_duplicates
 import pytest_overfit.report.json_file
 import pytest_overfit.report.junit
 import pytest_overfit.testing  # noqa: F401
@@ -56,6 +57,11 @@ def good(name="good", **more):
 
 def broken(name="broken", **more):
     return case(name, way=standing, **{"limits": {"steps": 60}, **more})
+
+# a learner that memorises, on two splits: apart, or with four rows in common
+def splits(name="splits", copied=False, **fake):
+    test = X[:4] if copied else X[:4] + 100
+    return Case(name=name, model=object, train=(X, Y), test=(test, Y[:4]), fit_kwargs=fake)
 
 def slow(name="slow", **more):
     return case(name, way=lambda step: step / 3000, **{"limits": {"steps": 500}, **more})

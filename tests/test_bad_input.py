@@ -34,7 +34,7 @@ def case(**more: Any) -> Case:
 def refused(make: Callable[[], Any], *parts: str, error: type[Exception] = CaseError) -> str:
     """Run what must be refused; every part must stand in the message."""
     with pytest.raises(error) as caught:
-        run_probes(make(), steps=5)
+        run_probes(make(), ["overfit_batch"], steps=5)
     message = str(caught.value)
     for part in parts:
         assert part in message, message
@@ -244,9 +244,12 @@ def test_labels(what: str) -> None:
 
 def test_ignored_labels_are_allowed() -> None:
     labels = np.where(np.arange(8) == 3, -100, Y)
-    assert run_probes(case(batch=(X, labels)), steps=5)[0].steps == 5
+    assert run_probes(case(batch=(X, labels)), ["overfit_batch"], steps=5)[0].steps == 5
     own = lambda outputs, targets: cross_entropy(outputs, targets, ignore_index=-1)  # noqa: E731
-    assert run_probes(case(batch=(X, np.where(np.arange(8) == 3, -1, Y)), loss=own), steps=5)[0].steps == 5
+    assert (
+        run_probes(case(batch=(X, np.where(np.arange(8) == 3, -1, Y)), loss=own), ["overfit_batch"], steps=5)[0].steps
+        == 5
+    )
 
 
 FIELDS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
@@ -288,7 +291,7 @@ def test_misuse_is_told_before_anything_is_trained() -> None:
     own = case(model=list, step=step)
     for wrong in ({"probes": ["overfit_bach"]}, {"stps": 3}, {"steps": -3}):
         with pytest.raises(CaseError):
-            run_probes(own, **wrong)
+            run_probes(own, ["overfit_batch"], **wrong)
     assert not steps
 
 
@@ -342,7 +345,7 @@ def test_the_users_own_frame_is_shown_and_nothing_else(project: Any, where: str,
     project.pytester.makeconftest("")  # the real adapters
     use = {
         "fixture": f"def test_it(overfit):\n    overfit.batch(net({where!r}))\n",
-        "marker": f"@pytest.mark.overfit\ndef test_it():\n    return net({where!r})\n",
+        "marker": f"@pytest.mark.overfit('overfit_batch')\ndef test_it():\n    return net({where!r})\n",
     }[style]
     result = project.run(PROGRAM + use)
     result.assert_outcomes(failed=1)
@@ -362,7 +365,7 @@ def test_the_original_exception_is_kept_as_context() -> None:
         raise KeyError("weights")
 
     with pytest.raises(ProgramError, match="raised KeyError: 'weights'") as caught:
-        run_probes(case(loss=loss))
+        run_probes(case(loss=loss), ["overfit_batch"])
     assert isinstance(caught.value.__context__, KeyError)
 
 
@@ -382,7 +385,7 @@ def test_skip_inside_a_factory_is_a_skip(project: Any) -> None:
         def factory():
             pytest.skip("no weights here")
 
-        @pytest.mark.overfit
+        @pytest.mark.overfit("overfit_batch")
         def test_it():
             return Case(name="net", model=factory, batch=(X, Y))
         """,
@@ -409,7 +412,7 @@ def test_something_else_than_a_case(project: Any, given: str, call: str) -> None
 def test_the_keras_way_of_missing_optimizer_is_not_asked_of_a_step() -> None:
     """A case with its own step needs neither loss nor optimizer."""
     own = Case(name="own", model=list, step=lambda model, x, y: 1.0, batch=(X, Y))
-    assert run_probes(own, steps=5)[0].outcome != "passed"
+    assert run_probes(own, ["overfit_batch"], steps=5)[0].outcome != "passed"
 
 
 def test_errors_in_a_module_of_cases_stop_collection_with_the_message(project: Any) -> None:

@@ -41,7 +41,7 @@ def adam(parameters: Any) -> torch.optim.Optimizer:
 
 
 def verdict(**fields: Any) -> Verdict:
-    return run_probes(Case(**{"name": "case", "optimizer": adam, **fields}), steps=100)[0]
+    return run_probes(Case(**{"name": "case", "optimizer": adam, **fields}), ["overfit_batch"], steps=100)[0]
 
 
 def batch(**fields: Any) -> Batch:
@@ -354,7 +354,7 @@ def given_to_step(given: Any) -> list[Any]:
         seen.extend((x, y))
         return 1.0
 
-    run_probes(Case(name="case", model=list, step=step, batch=given), steps=1)
+    run_probes(Case(name="case", model=list, step=step, batch=given), ["overfit_batch"], steps=1)
     return seen[:2]
 
 
@@ -646,7 +646,9 @@ def test_a_model_that_differentiates_by_its_inputs_gets_inputs_with_a_gradient()
     targets = torch.as_tensor(random.normal(size=(ROWS, 2)).astype("float32"))
     given = (TX.clone().requires_grad_(), targets.requires_grad_())
     assert not batch(batch=given).y.requires_grad
-    found = run_probes(Case(name="case", model=Slope, loss=F.mse_loss, optimizer=adam, batch=given), steps=400)[0]
+    found = run_probes(
+        Case(name="case", model=Slope, loss=F.mse_loss, optimizer=adam, batch=given), ["overfit_batch"], steps=400
+    )[0]
     assert found.passed, found.summary
     assert not verdict(model=lambda: Slope(blind=True), loss=F.mse_loss, batch=given).passed
 

@@ -53,7 +53,7 @@ def test_make_learner_is_asked_first_and_may_decline(project: Any) -> None:
             assert overfit.batch(good("fake")).framework == "fake"
 
         def test_declined():
-            (verdict,) = run_probes(Case(name="own", model=make, step=step, batch=(X, Y)), steps=5)
+            (verdict,) = run_probes(Case(name="own", model=make, step=step, batch=(X, Y)), ["overfit_batch"], steps=5)
             assert verdict.framework == "step"
         """
     )
@@ -66,23 +66,25 @@ def test_an_added_probe_is_as_good_as_a_built_in_one(project: Any) -> None:
         """
         @pytest.mark.overfit
         def test_all():
-            return good()
+            return splits()
 
         @pytest.mark.overfit("loss_is_finite", steps=7)
         def test_one():
             return good("seven", limits={"loss_is_finite.steps": 5, "overfit_batch": {"min_accuracy": 0.9}})
 
-        @parametrize_with_probes([good(), case("nan", nan_from=1)], expected_failures={"nan": "known"})
+        @parametrize_with_probes([splits(), case("nan", nan_from=1)], expected_failures={"nan": "known"})
         def test_matrix(case, probe):
             probe(case)
         """,
         "-v",
     )
-    result.assert_outcomes(passed=5, xfailed=2)
+    result.assert_outcomes(passed=7, xfailed=2, skipped=1)
     for line in (
         "test_all[loss_is_finite] PASSED",
         "test_all[overfit_batch] PASSED",
+        "test_all[split_duplicates] PASSED",
         "test_matrix[nan-overfit_batch] XFAIL",
+        "test_matrix[nan-split_duplicates] SKIPPED",
     ):
         assert line in str(result.stdout)
     result.stdout.fnmatch_lines(["ok *seven-loss_is_finite *steps=7"])

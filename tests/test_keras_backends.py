@@ -96,12 +96,12 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_program(name):
     make, y, more = CASES[name]
-    run_probes(Case(name=name, model=make, batch=(X * 3, y), **{"limits": {"steps": 200}, **more}))
+    run_probes(Case(name=name, model=make, batch=(X * 3, y), **{"limits": {"steps": 200}, **more}), ["overfit_batch"])
 
 
 def test_frozen_is_the_programs_fault():
     with pytest.raises(CaseError, match="nothing can be trained"):
-        run_probes(Case(name="frozen", model=frozen, batch=(X, Y)))
+        run_probes(Case(name="frozen", model=frozen, batch=(X, Y)), ["overfit_batch"])
 
 
 def test_generators_and_settings_are_left_as_found():
@@ -114,7 +114,7 @@ def test_generators_and_settings_are_left_as_found():
         return found + ([] if torch is None else [torch.get_rng_state().tolist()])
 
     before = state()
-    run_probes(Case(name="one", model=net, batch=(X, Y)))
+    run_probes(Case(name="one", model=net, batch=(X, Y)), ["overfit_batch"])
     assert state() == before
     drawn = ops.convert_to_numpy(keras.random.normal((3,)))
     keras.utils.set_random_seed(5)

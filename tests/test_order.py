@@ -44,9 +44,9 @@ def noisy(name):
 
 @pytest.mark.parametrize("name", ["one", "two", "three"])
 def test_noisy(name):
-    run_probes(noisy(name))
+    run_probes(noisy(name), ["overfit_batch"])
 
-@pytest.mark.overfit
+@pytest.mark.overfit("overfit_batch")
 def test_good():
     return good()
 

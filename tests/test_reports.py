@@ -25,7 +25,7 @@ FAILING = """
 def test_fixture(overfit):
     overfit.batch(broken("net", unchanged=("weight",), without_gradient=("head",), remarks=("read apart",)))
 
-@pytest.mark.overfit(steps=60)
+@pytest.mark.overfit("overfit_batch", steps=60)
 def test_marker():
     return case("nan.net", nan_from=7)
 """
@@ -90,7 +90,7 @@ def test_the_command_reruns_just_that_test(
             overfit.batch(broken())
 
         class TestModels:
-            @pytest.mark.overfit
+            @pytest.mark.overfit("overfit_batch")
             def test_marker(self):
                 return broken()
     """

@@ -107,13 +107,13 @@ def test_everything_global_is_put_back(where: str, error: Callable[[], BaseExcep
     case = disturbing(where, error)
     before = everything()
     if error is None:
-        run_probes(case)
+        run_probes(case, ["overfit_batch"])
     elif error is KeyboardInterrupt:
         with pytest.raises(KeyboardInterrupt):
-            run_probes(case)
+            run_probes(case, ["overfit_batch"])
     else:
         with pytest.raises(ProgramError, match="raised ValueError: no"):
-            run_probes(case)
+            run_probes(case, ["overfit_batch"])
     after = everything()
     assert {name for name in before if before[name] != after[name]} == set()
 
@@ -122,7 +122,7 @@ def test_everything_global_is_put_back(where: str, error: Callable[[], BaseExcep
 def test_gradients_off_around_a_probe_stay_off(off: str) -> None:
     case = Case(name="net", model=make_model, loss=torch.nn.functional.cross_entropy, optimizer=adam, batch=(X, Y))
     with getattr(torch, off)():
-        (verdict,) = run_probes(case)
+        (verdict,) = run_probes(case, ["overfit_batch"])
         assert not torch.is_grad_enabled()
         assert torch.is_inference_mode_enabled() is (off == "inference_mode")
     assert verdict.passed
@@ -137,7 +137,7 @@ def test_the_users_data_is_not_changed_by_a_step_that_writes_in_place() -> None:
         y *= 0
         return 1.0
 
-    run_probes(Case(name="own", model=list, step=step, batch=((x, t), y)), steps=3)
+    run_probes(Case(name="own", model=list, step=step, batch=((x, t), y)), ["overfit_batch"], steps=3)
     assert np.array_equal(x, X)
     assert np.array_equal(y, Y)
     assert np.array_equal(t.numpy(), X)
@@ -153,7 +153,7 @@ def test_a_loader_is_not_used_up_and_its_data_is_copied() -> None:
         x *= 0
         return 1.0
 
-    run_probes(Case(name="own", model=make_model, step=step, train=loader), steps=3)
+    run_probes(Case(name="own", model=make_model, step=step, train=loader), ["overfit_batch"], steps=3)
     assert np.array_equal(data.tensors[0].numpy(), X)
     assert len(list(loader)) == 2
 
@@ -166,7 +166,7 @@ def test_a_model_of_the_users_own_is_not_touched() -> None:
     before = {name: value.clone() for name, value in pretrained.state_dict().items()}
     fields = {"loss": torch.nn.functional.cross_entropy, "optimizer": adam, "batch": (X, Y)}
     case = Case(name="copy", model=lambda: copy.deepcopy(pretrained), **fields)
-    assert run_probes(case)[0].passed
+    assert run_probes(case, ["overfit_batch"])[0].passed
     assert all(torch.equal(before[name], value) for name, value in pretrained.state_dict().items())
     assert not pretrained.training
     assert all(each.grad is None for each in pretrained.parameters())
@@ -177,7 +177,7 @@ def test_verdicts_do_not_depend_on_the_order() -> None:
         return Case(name=name, model=make_model, loss=torch.nn.functional.cross_entropy, optimizer=adam, batch=(X, Y))
 
     def losses(*names: str) -> dict[str, tuple[float, ...]]:
-        return {name: run_probes(case(name), steps=20)[0].losses for name in names}
+        return {name: run_probes(case(name), ["overfit_batch"], steps=20)[0].losses for name in names}
 
     forwards, backwards = losses("a", "b"), losses("b", "a")
     assert forwards == backwards
@@ -220,7 +220,7 @@ def test_ctrl_c_passes_through(project: Any, where: str, style: str) -> None:
     use = (
         "def test_it(overfit):\n    overfit.batch(net())"
         if style == "fixture"
-        else "@pytest.mark.overfit\ndef test_it():\n    return net()"
+        else "@pytest.mark.overfit('overfit_batch')\ndef test_it():\n    return net()"
     )
     result = project.run(
         f"""

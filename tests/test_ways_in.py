@@ -97,17 +97,33 @@ def test_bare_marker_runs_every_probe_as_a_test_of_its_own(project: Any) -> None
         """
         @pytest.mark.overfit
         def test_good():
-            return good()
+            return splits("good")
+
+        @pytest.mark.overfit
+        def test_copied():
+            return splits("copied", copied=True)
 
         @pytest.mark.overfit
         def test_broken():
             return broken()
         """,
         "-v",
+        "-rs",
     )
-    result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*::test_good?overfit_batch? PASSED*", "*::test_broken?overfit_batch? FAILED*"])
-    result.stdout.fnmatch_lines(["broken: FAILED: *"])  # nothing of the user's is on the way, so the message is all
+    result.assert_outcomes(passed=3, failed=2, skipped=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*::test_good?overfit_batch? PASSED*",
+            "*::test_good?split_duplicates? PASSED*",
+            "*::test_copied?overfit_batch? PASSED*",
+            "*::test_copied?split_duplicates? FAILED*",
+            "*::test_broken?overfit_batch? FAILED*",
+            "*::test_broken?split_duplicates? SKIPPED*",
+            "copied: FAILED: *",  # nothing of the user's is on the way, so the message is all
+            "broken: FAILED: *",
+            "SKIPPED*test_it.py:*broken: split_duplicates: the case has batch= alone, *",
+        ]
+    )
     result.stdout.no_fnmatch_line("*def pytest_pyfunc_call*")
 
 
@@ -125,10 +141,10 @@ def test_marker_with_names_and_limits(project: Any) -> None:
 
 @pytest.mark.parametrize("where", ["method", "class", "module"])
 def test_marker_on_methods_classes_and_modules(project: Any, where: str) -> None:
-    mark = "@pytest.mark.overfit(steps=300)"
+    mark = "@pytest.mark.overfit('overfit_batch', steps=300)"
     result = project.run(
         f"""
-        {"pytestmark = pytest.mark.overfit(steps=300)" if where == "module" else ""}
+        {"pytestmark = pytest.mark.overfit('overfit_batch', steps=300)" if where == "module" else ""}
 
         {mark if where == "class" else ""}
         class TestModels:
@@ -145,9 +161,9 @@ def test_marker_on_methods_classes_and_modules(project: Any, where: str) -> None
 def test_the_closest_marker_counts(project: Any) -> None:
     result = project.run(
         """
-        pytestmark = pytest.mark.overfit(steps=5)
+        pytestmark = pytest.mark.overfit("overfit_batch", steps=5)
 
-        @pytest.mark.overfit(steps=300)
+        @pytest.mark.overfit("overfit_batch", steps=300)
         def test_near():
             return good()
 
@@ -169,7 +185,7 @@ def test_marker_beside_fixtures_and_parametrize(project: Any) -> None:
         def unasked():
             yield
 
-        @pytest.mark.overfit
+        @pytest.mark.overfit("overfit_batch")
         @pytest.mark.parametrize("rows", [8, 12])
         def test_it(name, tmp_path, rows, default="x"):
             assert tmp_path.is_dir() and default == "x"
@@ -184,11 +200,11 @@ def test_marker_beside_fixtures_and_parametrize(project: Any) -> None:
 def test_marked_test_that_returns_something_else(project: Any) -> None:
     result = project.run(
         """
-        @pytest.mark.overfit
+        @pytest.mark.overfit("overfit_batch")
         def test_none():
             good()
 
-        @pytest.mark.overfit
+        @pytest.mark.overfit("overfit_batch")
         def test_number():
             return 3
         """
@@ -205,7 +221,7 @@ def test_marked_test_that_returns_something_else(project: Any) -> None:
 def test_an_exception_in_a_marked_test_keeps_its_traceback(project: Any) -> None:
     result = project.run(
         """
-        @pytest.mark.overfit
+        @pytest.mark.overfit("overfit_batch")
         def test_it():
             return {}["missing"]
         """
@@ -218,7 +234,7 @@ def test_an_exception_in_a_marked_test_keeps_its_traceback(project: Any) -> None
 def test_a_case_refused_in_a_marked_test_shows_where_it_was_written(project: Any) -> None:
     result = project.run(
         """
-        @pytest.mark.overfit
+        @pytest.mark.overfit("overfit_batch")
         def test_it():
             return Case(name="no name", model=object, batch=(X, Y))
         """
@@ -239,7 +255,7 @@ def test_full_trace_shows_everything(project: Any) -> None:
 # -------------------------------------------------------------------------------------------------------------- matrix
 
 MATRIX = """
-@parametrize_with_probes([good("mlp"), broken("cnn")]{more})
+@parametrize_with_probes([good("mlp"), broken("cnn")], ["overfit_batch"]{more})
 def test_model(case, probe):
     assert repr(probe) == "BoundProbe('overfit_batch')"
     assert probe(case).passed
@@ -252,6 +268,45 @@ def test_matrix_ids_and_verdicts(project: Any) -> None:
     result.stdout.fnmatch_lines(
         ["*::test_model?mlp-overfit_batch? PASSED*", "*::test_model?cnn-overfit_batch? FAILED*"]
     )
+
+
+EVERY_PROBE = """
+CASES = [splits("mlp"), splits("copied", True), broken("cnn"), splits("both", True, way=standing)]
+
+@parametrize_with_probes(CASES{more})
+def test_model(case, probe):
+    assert repr(probe) in ("BoundProbe('overfit_batch')", "BoundProbe('split_duplicates')")
+    assert probe(case).passed
+"""
+
+
+def test_matrix_of_every_probe(project: Any) -> None:
+    result = project.run(EVERY_PROBE.format(more=""), "-v")
+    result.assert_outcomes(passed=3, failed=4, skipped=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*::test_model?mlp-overfit_batch? PASSED*",
+            "*::test_model?mlp-split_duplicates? PASSED*",
+            "*::test_model?copied-overfit_batch? PASSED*",
+            "*::test_model?copied-split_duplicates? FAILED*",
+            "*::test_model?cnn-overfit_batch? FAILED*",
+            "*::test_model?cnn-split_duplicates? SKIPPED*",
+            "*::test_model?both-overfit_batch? FAILED*",
+            "*::test_model?both-split_duplicates? FAILED*",
+        ]
+    )
+
+
+def test_an_expected_failure_by_case_is_for_all_its_probes_that_apply(project: Any) -> None:
+    expected = "{'copied-split_duplicates': 'until #7', 'cnn': 'no head', 'both': 'no head, and until #7'}"
+    result = project.run(EVERY_PROBE.format(more=f", expected_failures={expected}"), "-rxs")
+    result.assert_outcomes(passed=3, xfailed=4, skipped=1)
+    result.stdout.fnmatch_lines_random(
+        ["XFAIL *both-split_duplicates* no head, and until #7", "SKIPPED*cnn: split_duplicates: the case has batch= *"]
+    )
+    too_wide = project.run(EVERY_PROBE.format(more=", expected_failures={'copied': 'until #7'}"))
+    too_wide.assert_outcomes(passed=2, failed=4, xfailed=1, skipped=1)
+    too_wide.stdout.fnmatch_lines(["*copied-overfit_batch*", "?XPASS(strict)? until #7"])
 
 
 @pytest.mark.parametrize("key", ["cnn", "cnn-overfit_batch"])
@@ -272,7 +327,9 @@ def test_an_expected_failure_that_passes_fails_the_run(project: Any) -> None:
 def test_misuse_is_no_expected_failure(project: Any) -> None:
     result = project.run(
         """
-        @parametrize_with_probes([good("mlp", limits={"stepps": 3})], expected_failures={"mlp": "known"})
+        @parametrize_with_probes(
+            [good("mlp", limits={"stepps": 3})], ["overfit_batch"], expected_failures={"mlp": "known"}
+        )
         def test_model(case, probe):
             probe(case)
         """
@@ -289,7 +346,9 @@ def test_a_crash_of_the_program_is_an_expected_failure(project: Any) -> None:
             raise RuntimeError("no kernel")
 
         @parametrize_with_probes(
-            [Case(name="net", model=list, step=crashes, batch=(X, Y))], expected_failures={"net": "crashes until #7"}
+            [Case(name="net", model=list, step=crashes, batch=(X, Y))],
+            ["overfit_batch"],
+            expected_failures={"net": "crashes until #7"},
         )
         def test_model(case, probe):
             probe(case)
@@ -316,7 +375,7 @@ def test_matrix_limits_of_the_call(project: Any) -> None:
         ((a_case(),), r"cases= is a Case, but a list of cases is wanted; write parametrize_with_probes\(\[case\]\)"),
         ((["mlp"],), "got 'mlp', but a Case is wanted"),
         (([a_case()], ["overfit_bach"]), "unknown probe 'overfit_bach'; did you mean 'overfit_batch'"),
-        (([a_case()], [3]), "unknown probe 3; known: overfit_batch"),
+        (([a_case()], [3]), "unknown probe 3; known: overfit_batch, split_duplicates"),
     ],
 )
 def test_matrix_refuses(arguments: Any, message: str) -> None:
@@ -363,7 +422,8 @@ def test_run_probes_in_a_script(pytester: pytest.Pytester) -> None:
         x = [[-1.0], [0.5], [1.0], [2.0]]
         def case(step): return Case(name="line", model=make, step=step, batch=(x, [-2.0, 1.0, 2.0, 4.0]),
                                     score=lambda model, x, y: 1.0 if abs(model["w"] - 2) < 0.1 else 0.0)
-        (good,) = run_probes(case(step))
+        good, splits = run_probes(case(step))
+        assert (splits.probe, splits.outcome, splits.passed) == ("split_duplicates", "not_applicable", False)
         (bad,) = run_probes(case(lambda model, x, y: 1.0), ["overfit_batch"], steps=50)
         print(good.outcome, bad.outcome, bad.steps)
         try:
@@ -400,12 +460,12 @@ def test_fixture(overfit):
     overfit.batch({case})
 
 {mark}
-@pytest.mark.overfit
+@pytest.mark.overfit("overfit_batch")
 def test_marker():
     return {case}
 
 {mark}
-@parametrize_with_probes([{case}])
+@parametrize_with_probes([{case}], ["overfit_batch"])
 def test_matrix(case, probe):
     probe(case)
 """
@@ -498,14 +558,16 @@ def test_collect_only_shows_ids_and_runs_nothing(project: Any) -> None:
             "test_it.py::test_model?mlp-overfit_batch?",
             "test_it.py::test_model?cnn-overfit_batch?",
             "test_it.py::test_m?overfit_batch?",
+            "test_it.py::test_m?split_duplicates?",
         ]
     )
 
 
 def test_select_by_probe_name_and_by_marker(project: Any) -> None:
-    source = "\n@pytest.mark.overfit\ndef test_m():\n    return good()\n\ndef test_other():\n    pass\n"
-    project.run(source, "-k", "overfit_batch").assert_outcomes(passed=1, deselected=1)
-    project.again("-m", "overfit").assert_outcomes(passed=1, deselected=1)
+    source = "\n@pytest.mark.overfit\ndef test_m():\n    return splits()\n\ndef test_other():\n    pass\n"
+    project.run(source, "-k", "overfit_batch").assert_outcomes(passed=1, deselected=2)
+    project.again("-k", "split_duplicates").assert_outcomes(passed=1, deselected=2)
+    project.again("-m", "overfit").assert_outcomes(passed=2, deselected=1)
 
 
 def test_marker_and_fixture_document_themselves(project: Any) -> None:
@@ -534,7 +596,7 @@ def test_a_rerun_counts_an_attempt_and_the_last_one_counts(project: Any) -> None
         """
         TRIES = []
 
-        @pytest.mark.overfit
+        @pytest.mark.overfit("overfit_batch")
         def test_it():
             TRIES.append(1)
             return broken("net") if len(TRIES) == 1 else good("net")

@@ -64,10 +64,13 @@ def probes_named(names: Any = None) -> list[Probe]:
 def resolved_limits(case: Case, name: str, layers: Sequence[Layer]) -> Resolved[Any]:
     """Limits of one probe: call and marker (`layers`), then case, then ini, then the defaults.
 
-    Every layer is checked whole, also the parts that are for other probes.
+    Every layer is checked whole, also the parts that are for other probes, and that the case's options name probes.
     """
     settings = current_settings()
     classes = {each.name: each.limits for each in settings.probes().values()}
+    for key in case.options:
+        if key not in classes:
+            raise CaseError(f"Case {case.name!r}: options: unknown probe {key!r}{did_you_mean(key, classes)}")
     check_limits(case.limits, classes, f"Case {case.name!r}: limits")
     everywhere = [*layers, ("case", case.limits), ("ini", settings.ini)]
     parts = [(source, split_by_probe(written, classes, source)[name]) for source, written in everywhere if written]

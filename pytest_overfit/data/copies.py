@@ -201,10 +201,10 @@ def _doubts(copies: Copies, opened: Opened, name: str, each: Read) -> None:
             "or have the workers other files or other versions of what is installed here?"
         )
         copies.doubts.append((name, why))
+    if len(each.errors) > 1:
+        copies.doubts.append((name, f"{len(each.errors)} samples could not be read; the others were compared"))
     for place, why in itertools.islice(each.errors.items(), 10):
         copies.doubts.append((name, f"sample {place} could not be read: {why}"))
-    if len(each.errors) > 10:
-        copies.doubts.append((name, f"{len(each.errors)} samples in all could not be read"))
     if each.cycle:
         copies.notes.append(f"{name} starts again after {each.cycle} samples: read once")
     elif each.cut:

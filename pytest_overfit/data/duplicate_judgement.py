@@ -13,8 +13,10 @@ from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
 
-#: cross rate over within-rate where copies are the data's own repetition; copies for that to be said; pairs shown
-_NATURAL, _ENOUGH, _EXAMPLES = (0.8, 1.25), 20, 5
+#: cross rate over within-rate where copies are the data's own repetition; copies for that to be said
+_NATURAL, _ENOUGH = (0.8, 1.25), 20
+#: examples shown: pairs of rows; windows, and groups, of each pair of splits
+_PAIRS, _OTHERS = 5, 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ class _Judge:
             yield (
                 self._share("windows", "max_windows", each, _window_words(each))
                 if each["testable"]
-                else _note("windows", f"windows: not testable: {each['why']}")
+                else _note(_named("windows", each), f"windows: not testable: {each['why']}")
             )
         yield from (self._near(each) for each in self.measured["near"])
         yield from self._doubts()
@@ -95,9 +97,10 @@ class _Judge:
     def _exact(self, each: Mapping[str, Any]) -> Iterator[Finding]:
         yield self._share("exact_copies", "max_rate", each, _exact_words(each, self._within(each)))
         if each["conflicts"]:
-            message = f"{each['conflicts']} rows of {each['of']} have a copy in {each['in']} with another label"
-            yield Finding(name="conflicting_labels", value=each["conflicts"], limit=0, relation="<=", source="theory",
-                          outcome="failed", message=message)  # fmt: skip
+            has = f"row of {each['of']} has" if each["conflicts"] == 1 else f"rows of {each['of']} have"
+            message = f"{each['conflicts']} {has} a copy in {each['in']} with another label"
+            yield Finding(name=_named("conflicting_labels", each), value=each["conflicts"], limit=0, relation="<=",
+                          source="theory", outcome="failed", message=message)  # fmt: skip
 
     def _within(self, each: Mapping[str, Any]) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self.measured["within"][each["in"]]
@@ -106,30 +109,34 @@ class _Judge:
     def _share(self, name: str, limit: str, each: Mapping[str, Any], message: str) -> Finding:
         value = each["rate"] if "rate" in each else each["rows"] / max(1, each["samples"])
         most = getattr(self.limits.values, limit)
-        return Finding(name=name, value=value, limit=most, relation="<=", source=self.limits.source(limit),
-                       outcome="passed" if value <= most else "failed", message=message)  # fmt: skip
+        return Finding(name=_named(name, each), value=value, limit=most, relation="<=",
+                       source=self.limits.source(limit), outcome="passed" if value <= most else "failed",
+                       message=message)  # fmt: skip
 
     def _near(self, each: Mapping[str, Any]) -> Finding:
         if not each["testable"]:
-            return _note("near_copies", f"near-copies of {each['of']} in {each['in']}: not testable: {each['why']}")
+            return _note(
+                _named("near_copies", each), f"near-copies of {each['of']} in {each['in']}: not testable: {each['why']}"
+            )
         found = self._share("near_copies", "max_near", each, _near_words(each))
         return dataclasses.replace(found, outcome="warning") if each["rows"] and found.outcome == "passed" else found
 
     def _doubts(self) -> Iterator[Finding]:
         for split, why in self.measured["info"]["doubts"]:
             message = f"cannot tell that {split} is clean: {why}"
-            yield Finding(name="readable", value=None, outcome="inconclusive", message=message)
+            yield Finding(name=f"readable.{split}", value=None, outcome="inconclusive", message=message)
 
     def _beside(self) -> Iterator[Finding]:
         for name, each in self.measured["within"].items():
             if each["conflicts"]:
-                told = f"{each['conflicts']} inputs stand in {name} more than once with different labels"
-                yield Finding(name="conflicts_within", value=each["conflicts"], outcome="warning", message=told)
+                stand = "input stands" if each["conflicts"] == 1 else "inputs stand"
+                told = f"{each['conflicts']} {stand} in {name} more than once with different labels"
+                yield Finding(name=f"conflicts_within.{name}", value=each["conflicts"], outcome="warning", message=told)
             if each["rows"]:
                 about = "about " if each["sampled"] else ""
                 where = f"rows of {name} ({each['rate']:.2%}) have a copy in {name}"
                 told = f"{about}{each['rows']} of {each['samples']} {where}"
-                yield _note("repeats_within", told, each["rate"])
+                yield _note(f"repeats_within.{name}", told, each["rate"])
         for code, message in self.measured["info"]["differences"]:
             yield Finding(name=f"{code}_differs", value=None, outcome="warning", message=message)
         for key in self.measured["allowed"]["unused"]:
@@ -140,11 +147,16 @@ class _Judge:
             told = f"{rows} rows could not be read again: compared by 128-bit fingerprints alone"
             yield _note("unverified", told)
         yield from (_note("remark", each) for each in self.measured["info"]["notes"])
-        yield from (_note("fact", _pair_line(each)) for each in self.measured["pairs"][:_EXAMPLES])
+        yield from (_note("fact", each) for each in _examples(self.measured))
 
 
 def _note(name: str, message: str, value: float | None = None) -> Finding:
     return Finding(name=name, value=value, outcome="note", message=message)
+
+
+def _named(name: str, each: Mapping[str, Any]) -> str:
+    """A finding's name says which splits it is about: there is one for each pair of them."""
+    return f"{name}.{each['of']}_in_{each['in']}" if "in" in each else f"{name}.{each['after']}_after_{each['before']}"
 
 
 def _exact_words(each: Mapping[str, Any], within: Mapping[str, Any]) -> str:
@@ -157,7 +169,7 @@ def _exact_words(each: Mapping[str, Any], within: Mapping[str, Any]) -> str:
         return (
             f"{told}; so do {within['rate']:.2%} of {inside} in {inside}: the data repeat, split them by value or group"
         )
-    return f"{told}, a leak: within {inside} {within['rate']:.2%} have one"
+    return f"{told}, a leak" + (f"; {within['rate']:.2%} of {inside} have one in {inside}" if within["rate"] else "")
 
 
 def _group_words(each: Mapping[str, Any]) -> str:
@@ -171,7 +183,7 @@ def _group_words(each: Mapping[str, Any]) -> str:
 def _time_words(each: Mapping[str, Any]) -> str:
     if not each["rows"]:
         return f"every row of {each['after']} is later than {each['before']}"
-    gap = f" and a gap of {each['gap']}" if each["gap"] not in ("0", "0.0") else ""
+    gap = f" plus the gap of {each['gap']}" if each["gap"] not in ("0", "0.0") else ""
     turned = "; it lies wholly before: are the splits given in order?" if each["reversed"] else ""
     told = f"{each['rows']} rows of {each['after']} are not later than the last of {each['before']}"
     return f"{told} ({each['last']}){gap}{turned}"
@@ -189,14 +201,35 @@ def _near_words(each: Mapping[str, Any]) -> str:
         return f"no row of {each['of']} has a near-copy in {each['in']}"
     told = f"{each['rows']} of {each['samples']} rows of {each['of']} ({each['rate']:.2%}) have a near-copy"
     told = f"{told} in {each['in']}"
-    return f"{told}; about {each['expected']:.3g} would be, were {each['of']} as alike as {each['in']} is to itself"
+    return f"{told}; from how alike rows of {each['in']} are, about {each['expected']:.3g} were to be expected"
+
+
+def _examples(measured: Mapping[str, Any]) -> Iterator[str]:
+    """The most certain ones of each kind, by their places."""
+    yield from (_pair_line(each) for each in measured["pairs"][:_PAIRS])
+    for found in measured["windows"]:
+        for i, j, offset, overlap in found.get("examples", ())[:_OTHERS]:
+            yield f"window: {found['of']}[{i}] and {found['in']}[{j}] share {overlap} numbers, shifted by {abs(offset)}"
+    for found in measured["groups"]:
+        for each in found.get("examples", ())[:_OTHERS]:
+            places = ", ".join(f"{split}{each[split]}" for split in (found["of"], found["in"]))
+            yield f"group {each['group']!r}: first of its rows {places}"
 
 
 def _pair_line(pair: Mapping[str, Any]) -> str:
-    labels = ""
-    if pair["label_a"] is not None or pair["label_b"] is not None:
-        labels = f", labels {pair['label_a']!r} and {pair['label_b']!r}"
-    more = f", {pair['copies']} copies" if pair.get("copies", 1) > 1 else ""
+    sign = "=" if pair["kind"] == "exact" else "~"
+    more = f", {pair['copies']} times there" if pair.get("copies", 1) > 1 else ""
+    seen = f", seen as {pair['view']}" if pair.get("view") else ""
     p = f", p = {pair['p']:.2g}" if pair["p"] is not None else ""
     mark = f" [{pair['fingerprint']}]" if pair.get("fingerprint") else ""
-    return f"{pair['kind']}: {pair['split_a']}[{pair['i']}] = {pair['split_b']}[{pair['j']}]{labels}{more}{p}{mark}"
+    where = f"{pair['split_a']}[{pair['i']}] {sign} {pair['split_b']}[{pair['j']}]"
+    return f"{pair['kind']}: {where}{_label_words(pair)}{more}{seen}{p}{mark}"
+
+
+def _label_words(pair: Mapping[str, Any]) -> str:
+    one, other = pair["label_a"], pair["label_b"]
+    if one is None and other is None:
+        return ""
+    if one is None or other is None:
+        return f", label {other!r} in {pair['split_b']}" if one is None else f", label {one!r} in {pair['split_a']}"
+    return f", label {one!r}" if one == other else f", labels {one!r} and {other!r}"

@@ -155,13 +155,19 @@ class Duplicates:
     def clean(self, split: str, near: bool = True) -> list[int]:
         """Places of the rows of a split to keep: those without a copy in any other split.
 
-        Rows on the allow-list stay. `near=False` leaves near-copies and overlapping windows in.
+        Rows on the allow-list stay. `near=False` leaves near-copies and overlapping windows in. Raises `CaseError` for
+        rows to drop from a split that comes in another order at each reading, where places say nothing.
         """
         known = self.measured["touched"]
         if split not in known:
             raise CaseError(f"clean({split!r}): there is no such split{did_you_mean(str(split), known)}")
         kinds = ("exact", "near", "window") if near else ("exact",)
         bad = {row for kind in kinds for row in known[split].get(kind, ())}
+        if bad and not self.measured["info"]["splits"][split].get("ordered", True):
+            raise CaseError(
+                f"clean({split!r}): {split} comes in another order at each reading, so places say nothing; give the "
+                "data as they are before they are shuffled"
+            )
         return [row for row in range(self.measured["info"]["splits"][split]["samples"]) if row not in bad]
 
     def to_dict(self) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def _same(source: Source) -> Source:
 def _made(function: Callable[[], Any], name: str, facts: Facts, bare: bool) -> Source:
     from pytest_overfit.data.samples import open_split
 
-    split = open_split(name, function, facts, 0)
+    split = open_split(name, function, facts, 0, keep=lambda container: None)  # the worker's own
     if bare and split.bare is not None:
         split = split.bare() or split
     if split.fetch is None:

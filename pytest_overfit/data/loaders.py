@@ -238,7 +238,8 @@ def iterable(name: str, source: Any, facts: Facts) -> Split:
         stream = iter(source)
         first = next(stream, None)
     if first is None:
-        raise CaseError(f"{name}= is empty: it gave no samples")
+        spent = "; was it read before? give a function that returns it" if once else ""
+        raise CaseError(f"{name}= is empty: it gave no samples{spent}")
     batched = facts.batched if facts.batched is not None else gives_batches(first)
     # nothing is lost of what can be read only once: the first item is put back
     waiting = [itertools.chain([first], stream)] if once else []

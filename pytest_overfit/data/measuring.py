@@ -5,16 +5,19 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time as clock
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.foreign import describe
+from pytest_overfit.core.state import preserved_generators
 from pytest_overfit.data.allowing import Allowed, allowed_of
 from pytest_overfit.data.copies import Copies, Progress, find_copies
 from pytest_overfit.data.fingerprints import lasting_name
+from pytest_overfit.data.keeping import kept_generators, torch_generator
 from pytest_overfit.data.opening import Opened, open_all
 from pytest_overfit.data.picking import Facts
 from pytest_overfit.data.pictures import pictures_of
@@ -91,23 +94,48 @@ def _check_fact(what: str, fact: Any, given: Mapping[str, Any]) -> None:
 
 
 def measure_duplicates(request: Request) -> dict[str, Any]:
-    """Everything a judgement needs, as plain values."""
+    """Everything a judgement needs, as plain values. Generators are afterwards where they were."""
+    with contextlib.ExitStack() as stack:
+
+        def keep(source: Any) -> None:
+            stack.enter_context(kept_generators(source))
+
+        stack.enter_context(preserved_generators())
+        keep(torch_generator())
+        return _measured(request, keep)
+
+
+def _measured(request: Request, keep: Callable[[Any], None]) -> dict[str, Any]:
     from pytest_overfit.data.relations import measure_relations
 
     start = clock.perf_counter()
     facts = Facts(request.label, request.group, request.time, request.key, request.batched)
     allowed = allowed_of(request.allow, request.given)
-    opened = open_all(request.given, facts, request.text, request.max_samples or MAX_SAMPLES)
+    opened = open_all(request.given, facts, request.text, request.max_samples or MAX_SAMPLES, keep)
     copies = find_copies(opened, request.executor, request.progress)
     if request.max_samples is not None:  # whoever says how many are enough has no doubt about the rest
+        cut = [name for name, why in copies.doubts if "max_samples=" in why]
+        copies.notes += [
+            f"{name} goes on: its first {copies.counts[name]} samples were read, by max_samples=" for name in cut
+        ]
         copies.doubts = [each for each in copies.doubts if "max_samples=" not in each[1]]
+    copies.notes += [
+        f"{name} comes in another order at each reading: its places are those of one reading"
+        for name, split in opened.splits.items()
+        if not split.keeps_order
+    ]
     measured = _plain_copies(opened, copies, allowed)
     measured.update(measure_relations(request, opened, copies, measured["touched"], allowed))
     measured["pairs"] += measured.pop("near_pairs")
     measured["allowed"] = {"used": sorted(allowed.used), "unused": allowed.unused()}
     measured["info"] = {
         "splits": {
-            name: {"samples": _size(opened, copies, name), "how": split.how, "labels": copies.labels[name] is not None}
+            name: {
+                "samples": _size(opened, copies, name),
+                "how": split.how,
+                "labels": copies.labels[name] is not None,
+                "ordered": split.keeps_order,
+            }
             for name, split in opened.splits.items()
         },
         "differences": [list(each) for each in opened.differences],

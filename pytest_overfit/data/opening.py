@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.errors import CaseError
@@ -43,9 +43,9 @@ class Opened:
     notes: list[str]
 
 
-def open_all(given: Mapping[str, Any], facts: Facts, text: str, most: int) -> Opened:
-    """Open every split and decide how their samples are compared."""
-    splits = {name: open_split(name, each, facts, most) for name, each in given.items()}
+def open_all(given: Mapping[str, Any], facts: Facts, text: str, most: int, keep: Callable[[Any], None]) -> Opened:
+    """Open every split and decide how their samples are compared; `keep` is shown each container first."""
+    splits = {name: open_split(name, each, facts, most, keep) for name, each in given.items()}
     notes: list[str] = []
     peeks = {name: _peeked(split) for name, split in splits.items()}
     _drop_counters(splits, notes)
@@ -122,7 +122,7 @@ def _comparisons(peeks: Mapping[str, Chunk], differences: list[tuple[str, str]])
         part = f"part {leaf!r} of " if leaf else ""
         if len(set(kinds.values()) - {"mixed"}) > 1:
             told = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
-            raise CaseError(f"{part}the samples is of different kinds ({told}), so no two samples can be equal")
+            raise CaseError(f"{part}the samples are of different kinds ({told}), so no two samples can be equal")
         arrays = {name: each for name, (_, each) in values.items() if each is not None}
         if len(arrays) == len(peeks):
             how = found[leaf] = dataclasses.replace(
@@ -144,7 +144,11 @@ def _other_shapes(peeks: Mapping[str, Chunk], leaf: str, part: str, differences:
         return False
     told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     if len({math.prod(shape) for shape in shapes.values()}) > 1:
-        if any(len(shape) == 1 for shape in shapes.values()) or min(map(len, peeks.values())) == 1:  # of any length
+        if min(map(len, peeks.values())) == 1:  # of any length
+            return False
+        if any(len(shape) == 1 for shape in shapes.values()):
+            told = f"{part}the first samples have different shapes ({told}): read as sequences of any length"
+            differences.append(("shape", told))
             return False
         raise CaseError(
             f"{part}the samples have different shapes ({told}), so no two samples can be equal; are these splits of "
@@ -159,7 +163,7 @@ def _values(column: Any) -> tuple[str, Array | None]:
     import numpy as np
 
     if isinstance(column, np.ndarray) and numeric(column.dtype):
-        return "numbers", plain_numbers(column)
+        return "complex numbers" if column.dtype.kind == "c" else "numbers", plain_numbers(column)
     leaves = [as_leaf(each) for each in column]
     arrays = [each for each in leaves if isinstance(each, np.ndarray)]
     if len(arrays) == len(leaves):

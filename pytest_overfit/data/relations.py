@@ -43,7 +43,7 @@ def measure_relations(
         _groups(found, copies, a, b)
         _time(found, copies, a, b, request.gap)
         if request.near is not False or request.windows is not False:
-            left, right = _inputs(request, opened, a), _inputs(request, opened, b)
+            left, right = (_inputs(request, opened, name, copies.counts[name]) for name in (a, b))
             if request.windows is not False:
                 _windows(found, request, touched, a, b, left, right)
             if request.near is not False:
@@ -98,13 +98,13 @@ def _time(found: dict[str, list[Any]], copies: Copies, a: str, b: str, gap: Any)
 # ---------------------------------------------------------------------------------------------------- near and windows
 
 
-def _inputs(request: Request, opened: Opened, name: str) -> Any:
-    """All inputs of a split as one array or a list of texts; a string: why not."""
+def _inputs(request: Request, opened: Opened, name: str, count: int) -> Any:
+    """All `count` inputs of a split as one array or a list of texts; a string: why not."""
     if request.features is not None:
         return _features(request, opened, name)
     split = opened.splits[name]
     if split.memory is None:
-        return _gathered(split)
+        return _gathered(split, count)
     leaves = split.memory.leaves
     if len(leaves) == 1:
         return _single(next(iter(leaves.values())))
@@ -158,8 +158,8 @@ def _table(leaves: Mapping[str, Any]) -> Any:
     return np.concatenate([each.reshape(len(each), -1).astype(np.float64) for each in numbers], axis=1)
 
 
-def _gathered(split: Split) -> Any:
-    """Samples that are read one by one, if they fit into the room for them."""
+def _gathered(split: Split, count: int) -> Any:
+    """Samples that are read one by one, if they fit into the room for them; a stream may go on, or start again."""
     parts: list[Any] = []
     size = 0
     if split.length is None and (not split.again or not split.keeps_order):
@@ -173,8 +173,11 @@ def _gathered(split: Split) -> Any:
         size += sum(getattr(each, "nbytes", 100) for each in parts[len(parts) - len(leaves) :])
         if size > _GATHERED:
             return f"it is larger than {_GATHERED >> 20} MB; give features="
+        if split.length is None and len(parts) >= count:
+            break
     if len(parts) != (split.length or len(parts)):
         return "some of its samples could not be read"
+    parts = parts[:count]
     return parts if all(isinstance(each, str) for each in parts) else _stacked(parts)
 
 

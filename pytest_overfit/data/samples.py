@@ -28,9 +28,13 @@ WANTED = (
 )
 
 
-def open_split(name: str, given: Any, facts: Facts, most: int) -> Split:
-    """Any container as a split; `most`: samples that are read of an iterable without a length."""
+def open_split(name: str, given: Any, facts: Facts, most: int, keep: Callable[[Any], None]) -> Split:
+    """Any container as a split; `most`: samples that are read of an iterable without a length.
+
+    `keep` is shown the container before anything is read of it.
+    """
     source, opener = _called(given, name)
+    keep(source)
     split = _open(name, source, facts)
     if split.open is not None and split.length is None:
         split.most = most

@@ -55,7 +55,10 @@ def _by_place(split: Split, coding: Coding) -> Steadiness:
             marks.append(encoder.chunk(chunk.leaves).tobytes() if chunk is not None and len(chunk) else b"")
         if marks[0] != marks[1]:
             split.errors.clear()
-            return Steadiness(False, f"sample {place}, read twice, was not the same: is it augmented at random?")
+            return Steadiness(
+                False,
+                f"sample {place}, read twice, was not the same: is it augmented at random, or changed by reading?",
+            )
     split.errors.clear()
     return Steadiness(True)
 

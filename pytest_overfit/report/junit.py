@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 
 
 def properties(form: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name and value of each property: outcome, summary, seeds, steps, and every finding that has a number."""
+    """Name and value of each property: outcome, summary, seeds, steps of a training, every finding with a number."""
     prefix = f"overfit.{form['case']}.{form['probe']}"
     found = [
         (f"{prefix}.outcome", form["outcome"]),
         (f"{prefix}.summary", form["summary"]),
         (f"{prefix}.seed", ",".join(str(each) for each in form["seeds"])),
-        (f"{prefix}.steps", str(form["steps"])),
     ]
+    if form["framework"]:
+        found.append((f"{prefix}.steps", str(form["steps"])))
     numbers = [each for each in form["findings"] if each["value"] is not None]
     return found + [(f"{prefix}.{each['name']}", str(each["value"])) for each in numbers]

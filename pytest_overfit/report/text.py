@@ -56,7 +56,8 @@ def _curve(losses: Sequence[float], form: Form) -> str:
 
 def _again(form: Form, command: str) -> list[str]:
     seed = ", ".join(str(each) for each in form["seeds"])
-    lines = [f"  probe {form['probe']}, seed {seed}"]
+    took = "" if form["losses"] else f", {form['seconds']:.1f} s"  # else the curve tells
+    lines = [f"  probe {form['probe']}, seed {seed}{took}"]
     return [*lines, f"  alone {command}"] if command else lines
 
 

@@ -49,8 +49,7 @@ def guard() -> Iterator[None]:
     """Restore generators, default dtype, threads and switches on the way out."""
     dtype, threads, grad = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
     share = fair_threads(threads)
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = _deterministic()
     precision = torch.get_float32_matmul_precision()
     anomaly = torch.is_anomaly_enabled()
     # switches gradients on: a test that left them off must not make a model look frozen
@@ -64,9 +63,14 @@ def guard() -> Iterator[None]:
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)
             torch.set_grad_enabled(grad)
-            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            if _deterministic() != deterministic:  # the setter imports the compiler, which takes a second
+                torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
             torch.set_float32_matmul_precision(precision)
             torch.autograd.set_detect_anomaly(anomaly)
+
+
+def _deterministic() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 def generators() -> tuple[object, ...]:

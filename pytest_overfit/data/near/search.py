@@ -117,7 +117,9 @@ def _gathered(parts: dict[str, _Part], asked: Array, alpha: float, info: dict[st
         }
     able = {name: part for name, part in parts.items() if part.calibration.testable}
     if not able:
-        return Near(False, "; ".join(f"{name}: {part.calibration.why}" for name, part in parts.items()), info=info)
+        whys = {name: part.calibration.why for name, part in parts.items()}
+        told = whys.values() if len(whys) == 1 else (f"{name}: {why}" for name, why in whys.items())
+        return Near(False, "; ".join(told), info=info)
     level = alpha / (len(asked) * len(able))
     info["level"] = level
     names = list(able)
