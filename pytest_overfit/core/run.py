@@ -137,17 +137,19 @@ class _Trainers:
         self._case = case
         self._opened: dict[bool, tuple[Case, Split]] = {}
 
-    def __call__(self, seed: int, plain: bool) -> Trainer:
+    def __call__(self, seed: int, plain: bool, train: Split | None = None) -> Trainer:
         __tracebackhide__ = True
         from pytest_overfit.adapters.dispatch import seed_everything, trainer_for
         from pytest_overfit.data.split_batches import open_split
 
         seed_everything(seed)
+        if train is not None:
+            return trainer_for(self._case, train, seed, plain)
         if plain not in self._opened:
             arm = (self._case.without_regularizers() if plain else None) or self._case
             self._opened[plain] = arm, open_split(arm, "train")
-        arm, train = self._opened[plain]
-        return trainer_for(arm, train, seed, plain and arm is self._case)
+        arm, own = self._opened[plain]
+        return trainer_for(arm, own, seed, plain and arm is self._case)
 
 
 #: keys of a measurement that have a field of their own in the verdict

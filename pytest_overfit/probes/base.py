@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
     from pytest_overfit.adapters.training import Trainer
     from pytest_overfit.core.case import Case
+    from pytest_overfit.data.split_batches import Split
+
+
+class MakeTrainer(Protocol):
+    """Makes a new trainer of the case from a seed."""
+
+    def __call__(self, seed: int, plain: bool, train: Split | None = None) -> Trainer:
+        """`plain` takes the regularisers out; `train`: other data than the case's own train split."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,8 +34,8 @@ class Bench:
     seed: int
     #: a new learner of the case on its one batch, from the probe's seed
     make_learner: Callable[[], Learner]
-    #: a new trainer on the train split, from a seed: `make_trainer(seed, plain)`; `plain` takes the regularisers out
-    make_trainer: Callable[[int, bool], Trainer]
+    #: a new trainer, see `MakeTrainer`
+    make_trainer: MakeTrainer
     #: `progress(step, of, loss)`, called at chunk ends
     progress: Callable[[int, int, float], None] = lambda step, of, loss: None
     #: seconds, for budgets only: no verdict depends on it unless the user sets a budget

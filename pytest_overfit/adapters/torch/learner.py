@@ -166,6 +166,19 @@ class TorchLearner:
         self.batch = self._forward.batch = self._by_row.plain()
         self.inputs, self.targets = self._by_row.sides(self._labels)
 
+    def scale_rate(self, factor: float) -> bool:
+        """Multiply the learning rate of every group, and the rates that a schedule starts from."""
+        if self.case.step is not None:  # a step of the user's may hold an optimizer of its own
+            return False
+        for group in self.optimizer.param_groups:
+            for name in ("lr", "initial_lr", "max_lr", "min_lr"):
+                if name in group:
+                    group[name] = group[name] * factor
+        base = getattr(self._scheduler, "base_lrs", None)
+        if self._scheduler is not None and base is not None:
+            self._scheduler.base_lrs = [each * factor for each in base]
+        return True
+
     def _step(self, backward: Callable[[], torch.Tensor]) -> torch.Tensor:
         if isinstance(self.optimizer, torch.optim.LBFGS):
             loss = self.optimizer.step(backward)  # type: ignore[no-untyped-call]

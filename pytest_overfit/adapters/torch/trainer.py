@@ -67,6 +67,9 @@ class TorchTrainer:
             reading, score = self.learner.read("eval"), self.learner.score()
             yield Chunk(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
 
+    def scale_rate(self, factor: float) -> bool:
+        return self.learner.scale_rate(factor)
+
     def state(self) -> dict[str, torch.Tensor]:
         return {name: each.detach().clone() for name, each in self.model.state_dict().items()}
 
