@@ -39,7 +39,7 @@ def gathered(split: Split, most: int = MOST_ROWS) -> Whole | None:
 
 
 def _joined(batches: Sequence[Batch]) -> Batch | None:
-    columns = []
+    columns: list[list[Any]] = []
     for batch in batches:
         parts = list(leaves([batch.x, batch.y, batch.weights]))
         if any(length(each) != batch.rows for each in parts) or (columns and len(parts) != len(columns[0])):

@@ -78,7 +78,8 @@ def answers_of(chunks: Iterable[Chunk], task: str | None) -> Answers | None:
         parts.append(_of_head(heads[0]))
     if not parts or len({(each.kind, each.target.shape[1:]) for each in parts}) > 1:
         return None
-    raw = None if any(each.raw is None for each in parts) else np.concatenate([each.raw for each in parts])  # type: ignore[misc]
+    outputs = [each.raw for each in parts if each.raw is not None]
+    raw = np.concatenate(outputs) if len(outputs) == len(parts) else None
     predicted, target, counted = (
         np.concatenate([getattr(each, name) for each in parts]) for name in ("predicted", "target", "counted")
     )
@@ -112,11 +113,30 @@ def estimate(answers: Answers) -> dict[str, Any]:
     """Score with its standard error and interval, and the chance that answers and targets go together by luck.
 
     Accuracy: Wilson's interval of the rows (1927), a row with several targets counted once by its share of right
-    ones. R2: normal, from the squared errors of the rows. Keys: score, error, low, high, rows, related, signal.
+    ones. R2: normal, from the squared errors of the rows. Keys: score, error, low, high, rows, varies, related,
+    signal.
     """
     score, error, low, high = _accuracy(answers) if answers.kind != "values" else _explained(answers)
-    return {"score": score, "error": error, "low": low, "high": high, "rows": answers.rows,
-            "related": _by_luck(answers, raw=False), "signal": _by_luck(answers, raw=True)}  # fmt: skip
+    return {
+        "score": score,
+        "error": error,
+        "low": low,
+        "high": high,
+        "rows": answers.rows,
+        "varies": _varies(answers),
+        "related": _by_luck(answers, raw=False),
+        "signal": _by_luck(answers, raw=True),
+    }
+
+
+def _varies(answers: Answers) -> bool:
+    """The outputs are not the same for every row, beyond rounding."""
+    import numpy as np
+
+    said = np.asarray(answers.predicted if answers.raw is None else answers.raw, float)
+    if not np.isfinite(said).all():
+        return True
+    return bool(np.ptp(said, axis=0).max(initial=0.0) > 1e-6 * np.abs(said).max(initial=1e-300))
 
 
 def _accuracy(answers: Answers) -> tuple[float, float, float, float]:
@@ -153,11 +173,11 @@ def _explained(answers: Answers) -> tuple[float, float, float, float]:
     score = 1.0 - float(a_row.mean())
     error = float(a_row.std() / math.sqrt(len(a_row)))
     half = NormalDist().inv_cdf(0.5 + _LEVEL / 2) * error
-    return score, error, score - half, min(1.0, score + half)
+    return score, error, score - half, min(score + half, 1.0)
 
 
 def _by_luck(answers: Answers, raw: bool) -> float:
-    """p of a one-sided permutation test: rows of the targets are permuted against the answers.
+    """The p of a one-sided permutation test: rows of the targets are permuted against the answers.
 
     `raw`: the outputs themselves, which tell more than the predictions made of them (a rare class is never predicted
     by a model that has begun to know it). Exact up to `_TESTED` rows, which are all that it looks at.

@@ -103,7 +103,8 @@ def _numbers(train: Answers, val: Answers) -> Array:
         return train.target.astype(np.float64)
     width = train.raw.shape[1] if train.raw is not None else 0
     width = max(width, int(train.target.max()) + 1, int(val.target.max()) + 1)
-    return np.eye(width)[train.target[:, 0].astype(int)]
+    columns: Array = np.eye(width)[train.target[:, 0].astype(int)]
+    return columns
 
 
 def _decided(answers: Answers, outputs: Array) -> Answers:
@@ -125,7 +126,8 @@ def _linear(x: Array, y: Array, asked: Array) -> Array:
     kept = values > 1e-10 * values.max(initial=0.0)
     values, vectors, left = values[kept], vectors[:, kept], left[:, kept]
     if not len(values):
-        return mean[None].repeat(len(asked), axis=0)
+        flat: Array = mean[None].repeat(len(asked), axis=0)
+        return flat
     turned = left.T @ (y - mean)
 
     def validated(penalty: float) -> float:
@@ -137,7 +139,8 @@ def _linear(x: Array, y: Array, asked: Array) -> Array:
     penalty = min((each * float(values.mean()) for each in _PENALTIES), key=validated)
     inner = turned * (np.sqrt(values) / (values + penalty))[:, None]
     right = x.T @ left / np.sqrt(values) if wide else vectors
-    return asked @ (right @ inner) + mean
+    outputs: Array = asked @ (right @ inner) + mean
+    return outputs
 
 
 def _nearest(x: Array, asked: Array) -> Array:

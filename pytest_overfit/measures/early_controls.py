@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 #: factors of the learning rate, tried in this order until one trains
-LOWER, HIGHER = (0.1, 0.01, 1e-3, 1e-4), (1e2, 1e4)
+LOWER, HIGHER = (0.1, 0.01, 1e-3, 1e-4), (1e2, 1e4, 1e6)
 #: standard deviations of a standardised input are cut here, so that a nearly constant column stays bounded
 _CUT = 10.0
 #: targets that a score of the user's is read with in place of the true ones
@@ -157,7 +157,7 @@ def score_with_other_targets(trainer: Trainer, splits: Splits, task: str | None)
     return found
 
 
-# ------------------------------------------------------------------------------------------------- why nothing is learnt
+# ----------------------------------------------------------------------------------------------- why nothing is learnt
 
 
 def other_rates(bench: Bench, factors: tuple[float, ...], stuck: dict[str, Any], alpha: float) -> list[dict[str, Any]]:
@@ -215,7 +215,7 @@ def standardised(bench: Bench) -> dict[str, Any] | None:
 
         def change(table: Array) -> Array:
             mean, spread = next(each)
-            return ((table - mean) / spread).clip(-_CUT, _CUT)  # type: ignore[no-any-return]
+            return ((table - mean) / spread).clip(-_CUT, _CUT)
 
         return with_features(split, change)
 

@@ -62,7 +62,7 @@ class _Judge:
             name = self.split if split == "val" else split
             told_score = f"{name} {metric} {interval(after[split])} after {self.epochs}"
             yield _note(f"{split}_score", after[split]["score"], told_score)
-        most = symptoms.bound(self.measured["baselines"], self.measured["rows"]["val"], self.alpha)
+        most = symptoms.bound(self.measured, self.alpha)
         for name, each in self.measured["baselines"].items():
             yield _note(f"{name}_score", each["score"], f"{_NAMES[name]} reaches {interval(each)}")
         if most is not None:
@@ -102,7 +102,7 @@ class _Judge:
             message = f"labels do not depend on inputs as far as {who} can tell: all are at chance on {self.split}"
             yield Finding(name="signal", value=None, outcome="inconclusive",
                           message=f"{message}; look for labels shuffled against inputs, or give epochs=")  # fmt: skip
-        elif not symptoms.stuck(self.measured, self.alpha):
+        elif self.measured["after"]["train"]["varies"] and not symptoms.stuck(self.measured, self.alpha):
             message = f"{self.split} is at chance after {self.epochs} while the loss falls: not learnt yet"
             yield Finding(name="signal", value=None, outcome="warning", message=message)
 
@@ -132,42 +132,56 @@ class _Judge:
     # --------------------------------------------------------------------------------------------------------- stuck
 
     def _stuck(self) -> Iterator[Finding]:
-        if not symptoms.stuck(self.measured, self.alpha):
-            return
-        if symptoms.baselines_signal(self.measured["baselines"], self.alpha) is False:
-            return  # nothing could be learnt; said above
+        stuck = symptoms.stuck(self.measured, self.alpha)
+        learnable = symptoms.baselines_signal(self.measured["baselines"], self.alpha)
+        if learnable is False or not (stuck or symptoms.blank(self.measured, self.alpha)):
+            return  # where nothing could be learnt, that is said above
         causes = [*self._by_scale(), *self._by_rate()]
         if causes:
             yield from causes
-            return
-        loss = self.measured["after"]
-        where = f"nothing is learnt in {self.epochs}: train loss {_number(loss['start_loss'])} to "
-        said = f"{where}{_number(loss['end_loss'])}, {self.split} {_score(loss['val'])}"
-        tried = [f"{each['factor']:g} times the rate" for each in self.measured["rates"]]
-        tried += ["standardised inputs"] if self.measured["standardised"] else []
+        elif learnable and not self.measured["after"]["train"]["varies"]:
+            message = f"input ignored: after {self.epochs} every row gets the same answer, while a simple model learns"
+            yield _failed("input_ignored", self.measured["after"]["val"]["score"], f"{message}{self._tried()}")
+        elif stuck:
+            yield self._nothing_learnt(learnable)
+
+    def _nothing_learnt(self, learnable: bool | None) -> Finding:
+        after = self.measured["after"]
+        fell = f"train loss {_number(after['start_loss'])} to {_number(after['end_loss'])}"
+        said = f"nothing is learnt in {self.epochs}: {fell}, {self.split} {_score(after['val'])}"
+        outcome: FindingOutcome = "inconclusive"
         if self.measured["has_schedule"] and not symptoms.diverging(self.measured):
-            message = f"{said}; a schedule or the loop's own rate may still rise"
-            yield Finding(name="nothing_learnt", value=loss["val"]["score"], outcome="warning", message=message)
-        elif symptoms.baselines_signal(self.measured["baselines"], self.alpha) and tried:
-            message = f"{said}, while a simple model learns; {' and '.join(tried)} did not help"
-            yield _failed("nothing_learnt", loss["val"]["score"], message)
+            outcome, said = "warning", f"{said}; a schedule or the loop's own rate may still rise"
+        elif learnable and self._tried():
+            outcome, said = "failed", f"{said}, while a simple model learns{self._tried()}"
         else:
-            message = f"{said}; {' and '.join(tried) + ' did not help' if tried else 'no cause could be tried'}"
-            yield Finding(name="nothing_learnt", value=loss["val"]["score"], outcome="inconclusive", message=message)
+            said = f"{said}{self._tried() or '; no cause could be tried'}"
+        return Finding(name="nothing_learnt", value=after["val"]["score"], outcome=outcome, message=said)
+
+    def _tried(self) -> str:
+        """The interventions that did not help, in words."""
+        rates = [f"{each['factor']:g}" for each in self.measured["rates"]]
+        tried = [f"{' or '.join(rates)} times the learning rate"] if rates else []
+        tried += ["standardised inputs"] if self.measured["standardised"] else []
+        return f"; {' and '.join(tried)} did not help" if tried else ""
 
     def _by_scale(self) -> Iterator[Finding]:
         now, scale = self.measured["standardised"], self.measured["scale"]
         if now is not None and symptoms.cured(self.measured["after"], now, self.alpha):
             spread = max(scale["std"], scale["largest_spread"])
-            message = f"unnormalised input (standard deviation {spread:.3g}, largest {scale['largest']:.3g}): {self._cure(now)}"
-            yield _failed("unnormalised_input", spread, f"{message} on standardised inputs")
+            far = f"standard deviation {spread:.3g}, largest {scale['largest']:.3g}"
+            message = f"unnormalised input ({far}): {self._cure(now)} on standardised inputs"
+            yield _failed("unnormalised_input", spread, message)
 
     def _by_rate(self) -> Iterator[Finding]:
         for each in self.measured["rates"]:
             if symptoms.cured(self.measured["after"], each, self.alpha):
                 way = "high" if each["factor"] < 1 else "low"
                 message = f"learning rate too {way}: {self._cure(each)} at {each['factor']:g} times the rate"
-                yield _failed("learning_rate", each["factor"], message)
+                rising = way == "low" and self.measured["has_schedule"]
+                message = f"{message}; its schedule may still raise it" if rising else message
+                yield Finding(name="learning_rate", value=each["factor"], outcome="warning" if rising else "failed",
+                              message=message)  # fmt: skip
                 return
 
     def _cure(self, now: Measured) -> str:
@@ -191,11 +205,7 @@ class _Judge:
         yield from self._printed_above()
         if symptoms.signal(after["val"], self.alpha):
             yield from leaks.of_best_column(self.measured, self.alpha)
-        if self.measured["before"] and symptoms.related(self.measured["before"]["val"], self.alpha):
-            before = self.measured["before"]["val"]
-            if clearly_above(before, self.measured["baselines"].get("constant", before), self.alpha):
-                message = f"{self.split} was at {interval(before)} before any training: weights from elsewhere"
-                yield Finding(name="known_before", value=before["score"], outcome="warning", message=message)
+        yield from leaks.of_knowledge(self.measured, self.alpha)
         for each in [*self.measured["not_run"], *self.measured["remarks"]]:
             yield _note("remark", None, each)
 
@@ -205,10 +215,9 @@ class _Judge:
         printed = after["losses"][-1] if after["losses"] else None
         known = printed is not None and val_loss is not None and after["end_loss"] is not None
         if known and after["end_loss"] <= val_loss < printed:
-            message = (
-                f"the loop prints a train loss of {printed:.4g}, above {self.split}'s {val_loss:.4g}; in evaluation mode it "
-                f"is {after['end_loss']:.4g}: dropout, and the mean over an epoch of learning, explain the difference"
-            )
+            there = f"above {self.split}'s {val_loss:.4g}; in evaluation mode it is {after['end_loss']:.4g}"
+            why = "dropout, and the mean over an epoch of learning, explain the difference"
+            message = f"the loop prints a train loss of {printed:.4g}, {there}: {why}"
             yield _note("printed_loss", printed, message)
 
 

@@ -21,17 +21,18 @@ Measured = Mapping[str, Any]
 def of_copies(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
     """Rows that train holds too: a leak beyond `max_copies` and beyond what the data repeat by themselves."""
     found, split, alpha = measured["copies"], measured["split"], limits.values.alpha
-    for kind in ("exact", "near"):
-        each = found[kind]
-        count = each["rows"] - (found["exact"]["rows"] if kind == "near" else 0)
+    rows, exact = found["rows"], found["exact"]["rows"]
+    near = found["near"]["rows"] - exact
+    beyond = {
+        "exact": exact > 0 and _binomial_tail(exact, rows, _repetition(measured)) <= alpha,
+        "near": near > 0 and _poisson_tail(near, found["near_expected"]) <= alpha,
+    }
+    for kind, count, word in (("exact", exact, "copy"), ("near", near, "near-copy")):
         if not count:
             continue
-        share, inflated = each["rows"] / found["rows"], _inflated(each, alpha)
-        beyond = _beyond(each["rows"], found["rows"], found["within"], alpha) if kind == "exact" else (
-            count > 2 * found["near_expected"] and each["without"] is None)  # fmt: skip
-        leak = share > limits.values.max_copies and (beyond or inflated)
-        word = "copy" if kind == "exact" else "copy or near-copy"
-        message = f"{each['rows']} of {found['rows']} rows of {split} have a {word} in train{_scores(each)}"
+        share = count / rows
+        leak = share > limits.values.max_copies and (beyond[kind] or _inflated(found[kind], alpha))
+        message = f"{count} of {rows} rows of {split} have a {word} in train{_scores(found[kind])}"
         yield Finding(name=f"{kind}_copies", value=share, limit=limits.values.max_copies, relation="<=",
                       source=limits.source("max_copies"), outcome="failed" if leak else "warning",
                       message=f"leak: {message}" if leak else message)  # fmt: skip
@@ -51,18 +52,29 @@ def _inflated(each: Measured, alpha: float) -> bool:
     return clearly_above(each["with"], each["without"], alpha)
 
 
-def _beyond(rows: int, of: int, within: float, alpha: float) -> bool:
-    """More copies than the data repeat: the binomial tail of at least so many at train's own rate of repetition."""
-    if within <= 0 or rows == 0:
-        return rows > 0
-    if within >= 1:
-        return False
+def _repetition(measured: Measured) -> float:
+    """How often rows repeat among those of train; one more than seen, because none seen is not none."""
+    rows = measured["rows"]["train"]
+    return float((measured["copies"]["within"] * rows + 1) / (rows + 1))
+
+
+def _binomial_tail(rows: int, of: int, share: float) -> float:
+    """The chance of so many copies or more, if rows repeat as often as those of train do among themselves."""
+    if not 0 < share < 1:
+        return float(share >= 1)
     logs = (
         math.lgamma(of + 1) - math.lgamma(k + 1) - math.lgamma(of - k + 1)
-        + k * math.log(within) + (of - k) * math.log1p(-within)
+        + k * math.log(share) + (of - k) * math.log1p(-share)
         for k in range(rows, of + 1)
     )  # fmt: skip
-    return sum(map(math.exp, logs)) <= alpha
+    return sum(map(math.exp, logs))
+
+
+def _poisson_tail(rows: int, expected: float) -> float:
+    """The chance of so many or more where `expected` are."""
+    if expected <= 0:
+        return 0.0
+    return max(0.0, 1.0 - sum(math.exp(k * math.log(expected) - expected - math.lgamma(k + 1)) for k in range(rows)))
 
 
 _SPELT = {
@@ -102,6 +114,19 @@ def of_pipeline(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
     yield Finding(name="permuted_labels", value=last["score"], outcome="failed" if fault else "passed", message=message)
 
 
+def of_knowledge(measured: Measured, alpha: float) -> Iterator[Finding]:
+    """What the weights knew before any training."""
+    before, split = measured["before"]["val"], measured["split"]
+    constant = measured["baselines"].get("constant", before)
+    if symptoms.known_before(measured, alpha) and clearly_above(before, constant, alpha):
+        train = interval(measured["before"]["train"])
+        message = f"leak: before any training {split} was at {interval(before)}, train at {train}: it was learnt from"
+        yield Finding(name="known_before", value=before["score"], outcome="failed", message=message)
+    elif symptoms.related(before, alpha) and clearly_above(before, constant, alpha):
+        message = f"{split} was at {interval(before)} before any training: weights from elsewhere"
+        yield Finding(name="known_before", value=before["score"], outcome="warning", message=message)
+
+
 def of_own_score(measured: Measured) -> Iterator[Finding]:
     """A score of the user's that is the same before and after training, and for other targets, scores neither."""
     own = measured["own"]
@@ -127,8 +152,8 @@ def of_classes(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
     for each in measured["unseen"]:
         unlikely = each["p"] * classes <= limits.values.alpha
         message = (
-            f"{each['rows']} of {rows} rows of {measured['split']} are of class {each['class']}, which train has none of; a "
-            f"random cut would do that with p = {each['p']:.2g}"
+            f"{each['rows']} of {rows} rows of {measured['split']} are of class {each['class']}, which train has none "
+            f"of; a random cut would do that with p = {each['p']:.2g}"
         )
         yield Finding(name="unseen_class", value=each["rows"], limit=0, relation="<=", source="theory",
                       outcome="failed" if unlikely else "warning", message=message)  # fmt: skip
@@ -144,7 +169,7 @@ def of_best_column(measured: Measured, alpha: float) -> Iterator[Finding]:
     carries = not clearly_above(after, alone, alpha) and clearly_above(alone, rest, alpha)
     if carries and without is not None and clearly_above(after, without, alpha):
         message = (
-            f"column {best['column']} of the input alone reaches {interval(alone)}, and with it permuted the model falls from "
-            f"{after['score']:.2f} to {without['score']:.2f}: is it known when the model is used?"
+            f"column {best['column']} of the input alone reaches {interval(alone)}, and with it permuted the model "
+            f"falls from {after['score']:.2f} to {without['score']:.2f}: is it known when the model is used?"
         )
         yield Finding(name="best_column", value=alone["score"], outcome="warning", message=message)

@@ -1,4 +1,6 @@
-"""What looks odd about the first epochs. Pure: the measurement asks which controls to run, the judgement what they show.
+"""What looks odd about the first epochs: the measurement asks which controls to run, the judgement what they show.
+
+Pure: plain values in, plain values out.
 
 PYTEST_DONT_REWRITE
 """
@@ -36,16 +38,16 @@ def best_baseline(baselines: Mapping[str, Measured]) -> tuple[str, Measured] | N
     return max(known.items(), key=lambda each: float(each[1]["score"]), default=None)
 
 
-def bound(baselines: Mapping[str, Measured], rows: int, alpha: float) -> float | None:
+def bound(measured: Measured, alpha: float) -> float | None:
     """What is believable without asking further: the best baseline's score and what luck may add to it.
 
-    Luck: the one-sided normal quantile of `alpha` times the errors of both scores, on as many rows as are judged.
+    Luck: the one-sided normal quantile of `alpha` times the errors of both scores. At most 1.
     """
-    best = best_baseline(baselines)
+    best = best_baseline(measured["baselines"])
     if best is None:
         return None
-    error = float(best[1]["error"]) * math.sqrt(best[1]["rows"] / max(1, rows))
-    return float(best[1]["score"]) + NormalDist().inv_cdf(1 - alpha) * math.hypot(error, float(best[1]["error"]))
+    luck = NormalDist().inv_cdf(1 - alpha) * math.hypot(best[1]["error"], measured["after"]["val"]["error"])
+    return min(1.0, float(best[1]["score"]) + luck)
 
 
 def too_good(measured: Measured, alpha: float) -> bool:
@@ -101,7 +103,7 @@ def standing(measured: Measured, alpha: float) -> bool:
     after = measured["after"]
     if _broken(after) or clearly_above(after["train"], measured["before"]["train"], alpha):
         return False
-    return HALVING <= halving_epochs(after) and not diverging(measured)
+    return halving_epochs(after) >= HALVING and not diverging(measured)
 
 
 def stuck(measured: Measured, alpha: float) -> bool:
@@ -112,6 +114,12 @@ def stuck(measured: Measured, alpha: float) -> bool:
     if clearly_above(after["train"], measured["before"]["train"], alpha) and not diverging(measured):
         return False
     return (diverging(measured) or standing(measured, alpha)) and below_baseline(measured, alpha)
+
+
+def blank(measured: Measured, alpha: float) -> bool:
+    """Answers go with the targets neither on train nor on validation."""
+    after = measured["after"]
+    return not signal(after["train"], alpha) and not signal(after["val"], alpha)
 
 
 def below_baseline(measured: Measured, alpha: float) -> bool:
@@ -134,7 +142,7 @@ def far_from_unit(scale: Measured | None) -> bool:
 
 
 def memorised(measured: Measured, alpha: float, share: float) -> bool:
-    """Train has come the given share of the way from chance to perfect, validation has no signal and is clearly below."""
+    """Train has come the share of the way from chance to perfect; validation has no signal and is clearly below."""
     after, constant = measured["after"], measured["baselines"].get("constant")
     chance = measured["chance"]["train"] if constant is None else max(measured["chance"]["train"], constant["score"])
     high = after["train"]["score"] - chance >= share * (1.0 - chance)
@@ -145,6 +153,19 @@ def random_labels_beat_chance(runs: Sequence[Measured], alpha: float) -> bool:
     """Every training on permuted labels beats chance on validation, and what the weights did before any training."""
     return bool(runs) and all(
         related(each["val"], alpha) and clearly_above(each["val"], each["before"]["val"], alpha) for each in runs
+    )
+
+
+def known_before(measured: Measured, alpha: float) -> bool:
+    """Before any training validation went with its targets, better than train did, and training added nothing.
+
+    A pretrained model knows rows of both splits alike, and gains by training.
+    """
+    before, after = measured["before"], measured["after"]
+    return (
+        related(before["val"], alpha)
+        and clearly_above(before["val"], before["train"], alpha)
+        and not clearly_above(after["val"], before["val"], alpha)
     )
 
 

@@ -42,10 +42,8 @@ def label_columns(train: Table, val: Table) -> list[dict[str, Any]]:
         return []
     most = max(1, _WORK // (len(features) * 20))
     features = features[:, :most]
-    if train.answers.kind == "values":
-        found = list(_copies(features, target))
-    else:
-        found = list(_codes(features, target))
+    search = _copies if train.answers.kind == "values" else _codes
+    found = list(search(features, target))
     return found or list(_encoded(features, target, len(train.features), train.answers.kind))
 
 

@@ -91,8 +91,7 @@ class EarlyAccuracy:
         for each in measured["label_columns"]:
             each["without"] = controls.without_columns(trainer, splits, each["columns"], bench.case.task)
         measured.update(_controls(measured, bench, splits, limits, tables))
-        near = symptoms.too_good(measured, limits.alpha) or symptoms.val_above_train(measured, limits.alpha)
-        measured["copies"] = controls.copies(splits, val, near)
+        measured["copies"] = controls.copies(splits, val, symptoms.signal(measured["after"]["val"], limits.alpha))
         best = measured["best_column"]
         if best is not None and symptoms.signal(measured["after"]["val"], limits.alpha):
             best["without"] = controls.without_columns(trainer, splits, [best["column"]], bench.case.task)
@@ -179,10 +178,11 @@ def _controls(
         found["permuted"] = [] if isinstance(runs, str) else runs
     if not knows and tables is not None:
         found["inside"] = holds_inside(tables[0])
-    if symptoms.stuck(measured, alpha):
+    learnable = symptoms.baselines_signal(measured["baselines"], alpha)
+    if learnable is not False and (symptoms.stuck(measured, alpha) or symptoms.blank(measured, alpha)):
         far = symptoms.far_from_unit(found["scale"])
         found["standardised"] = controls.standardised(at) if far else None
-        factors = controls.LOWER if symptoms.diverging(measured) else (*controls.HIGHER, *controls.LOWER)
+        factors = controls.HIGHER if symptoms.standing(measured, alpha) else controls.LOWER
         found["rates"] = controls.other_rates(at, factors, measured["after"], alpha)
     return found
 
