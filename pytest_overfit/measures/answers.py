@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from statistics import NormalDist
@@ -28,6 +29,8 @@ Kind = Literal["classes", "binary", "values"]
 _PERMUTATIONS = 999
 #: rows that a permutation test looks at
 _TESTED = 2_000
+#: comparisons of one test
+_WORK = 40_000_000
 #: level of the interval that is printed with a score
 _LEVEL = 0.95
 
@@ -113,12 +116,13 @@ def estimate(answers: Answers) -> dict[str, Any]:
     """Score with its standard error and interval, and the chance that answers and targets go together by luck.
 
     Accuracy: Wilson's interval of the rows (1927), a row with several targets counted once by its share of right
-    ones. R2: normal, from the squared errors of the rows. Keys: score, error, low, high, rows, varies, related,
-    signal.
+    ones. R2: normal, from the squared errors of the rows. Keys: score,
+    centre and error (for comparisons), low, high, rows, varies, related, signal.
     """
-    score, error, low, high = _accuracy(answers) if answers.kind != "values" else _explained(answers)
+    score, centre, error, low, high = _accuracy(answers) if answers.kind != "values" else _explained(answers)
     return {
         "score": score,
+        "centre": centre,
         "error": error,
         "low": low,
         "high": high,
@@ -139,16 +143,20 @@ def _varies(answers: Answers) -> bool:
     return bool(np.ptp(said, axis=0).max(initial=0.0) > 1e-6 * np.abs(said).max(initial=1e-300))
 
 
-def _accuracy(answers: Answers) -> tuple[float, float, float, float]:
-    import numpy as np
-
+def _accuracy(answers: Answers) -> tuple[float, float, float, float, float]:
     counted = answers.counted.sum(axis=1)
     right = ((answers.predicted == answers.target) & answers.counted).sum(axis=1)
     rows = max(1, int((counted > 0).sum()))
     share = float(right.sum() / max(1, counted.sum()))
     low, high = wilson(share, rows)
-    padded = (share * rows + 2) / (rows + 4)  # Agresti and Coull (1998): an error that is not 0 at a score of 1
-    return share, math.sqrt(padded * (1 - padded) / (rows + 4)), low, high if np.isfinite(high) else 1.0
+    centre, error = shrunk(share, rows)
+    return share, centre, error, low, high
+
+
+def shrunk(share: float, rows: int) -> tuple[float, float]:
+    """A share with two rows more on each side, and its error: Agresti and Coull (1998). Never exactly 0 or 1."""
+    centre = (share * rows + 2) / (rows + 4)
+    return centre, math.sqrt(centre * (1 - centre) / (rows + 4))
 
 
 def wilson(share: float, rows: int, level: float = _LEVEL) -> tuple[float, float]:
@@ -159,7 +167,7 @@ def wilson(share: float, rows: int, level: float = _LEVEL) -> tuple[float, float
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _explained(answers: Answers) -> tuple[float, float, float, float]:
+def _explained(answers: Answers) -> tuple[float, float, float, float, float]:
     import numpy as np
 
     target = np.where(answers.counted, answers.target, 0.0)
@@ -167,51 +175,67 @@ def _explained(answers: Answers) -> tuple[float, float, float, float]:
     variance = (np.where(answers.counted, target - target.sum(axis=0) / count, 0.0) ** 2).sum(axis=0) / count
     vary = variance > 0
     if not vary.any():
-        return math.nan, math.nan, math.nan, math.nan
+        return math.nan, math.nan, math.nan, math.nan, math.nan
     squares = np.where(answers.counted, answers.predicted - target, 0.0)[:, vary] ** 2 / variance[vary]
     a_row = squares.mean(axis=1)
     score = 1.0 - float(a_row.mean())
     error = float(a_row.std() / math.sqrt(len(a_row)))
     half = NormalDist().inv_cdf(0.5 + _LEVEL / 2) * error
-    return score, error, score - half, min(score + half, 1.0)
+    return score, score, error, score - half, min(score + half, 1.0)
 
 
 def _by_luck(answers: Answers, raw: bool) -> float:
     """The p of a one-sided permutation test: rows of the targets are permuted against the answers.
 
     `raw`: the outputs themselves, which tell more than the predictions made of them (a rare class is never predicted
-    by a model that has begun to know it). Exact up to `_TESTED` rows, which are all that it looks at.
+    by a model that has begun to know it). Exact; looks at `_TESTED` rows at most, fewer where a row has many targets.
     """
     import numpy as np
 
-    generator = np.random.default_rng(0)
-    chosen = answers.of(generator.permutation(answers.rows)[:_TESTED]) if answers.rows > _TESTED else answers
-    target, counted = chosen.target, chosen.counted
-    said = chosen.raw if raw and chosen.raw is not None else chosen.predicted
-    if not np.isfinite(said).all() or answers.rows < 2:
+    most = min(_TESTED, int(math.sqrt(_WORK / max(1, answers.target.shape[1]))))
+    chosen = answers.of(np.random.default_rng(0).permutation(answers.rows)[:most]) if answers.rows > most else answers
+    fit = _fit(chosen, raw)
+    if fit is None or len(fit) < 2:
         return 1.0
-    pick: Any
-    if chosen.kind == "classes" and raw and chosen.raw is not None:
+    seen = float(np.trace(fit, dtype=np.float64))
+    drawn = fit[np.arange(len(fit)), _orders(len(fit))].sum(axis=1, dtype=np.float64)
+    by_luck = int((drawn >= seen - 1e-9 * max(1.0, abs(seen))).sum())
+    return (1 + by_luck) / (1 + _PERMUTATIONS)
+
+
+def _fit(answers: Answers, raw: bool) -> Array | None:
+    """How well the answer of each row fits the target of each row: (rows, rows); None: there is no telling."""
+    import numpy as np
+
+    target, counted = answers.target, answers.counted
+    said = answers.raw if raw and answers.raw is not None else answers.predicted
+    if not np.isfinite(said).all():
+        return None
+    if answers.kind == "classes" and raw and answers.raw is not None:
         label = target[:, 0].astype(int)
-        if label.min() < 0 or label.max() >= said.shape[1]:
-            return 1.0
-        rows = np.arange(len(label))
-        pick = lambda order: said[rows, label[order]].sum(dtype=np.float64)  # noqa: E731
-    elif chosen.kind == "values" or raw:
-        centred = np.where(counted, target - target.mean(axis=0), 0.0)
-        pick = lambda order: float((said * centred[order]).sum())  # noqa: E731
-    else:
-        pick = lambda order: float(((said == target[order]) & counted[order]).sum())  # noqa: E731
-    seen = pick(np.arange(len(target)))
-    tolerance = 1e-9 * max(1.0, abs(seen))
-    by_luck = sum(pick(generator.permutation(len(target))) >= seen - tolerance for _ in range(_PERMUTATIONS))
-    return (1 + int(by_luck)) / (1 + _PERMUTATIONS)
+        return said[:, label] if label.min() >= 0 and label.max() < said.shape[1] else None
+    if answers.kind == "values" or raw:
+        centred: Array = np.where(counted, target - target.mean(axis=0), 0.0)
+        return np.asarray(said.astype(np.float64) @ centred.T)
+    fit = np.zeros((len(target), len(target)))
+    for column in range(target.shape[1]):
+        fit += (said[:, column, None] == target[None, :, column]) & counted[None, :, column]
+    return fit
+
+
+@functools.lru_cache(maxsize=8)
+def _orders(rows: int) -> Array:
+    """The permutations of a test on so many rows, the same for every test."""
+    import numpy as np
+
+    each = np.tile(np.arange(rows, dtype=np.int32), (_PERMUTATIONS, 1))
+    return np.random.default_rng(0).permuted(each, axis=1)
 
 
 def clearly_above(one: Any, other: Any, alpha: float) -> bool:
-    """Is one estimate above another beyond their errors? A one-sided z test of two independent scores."""
-    difference = one["score"] - other["score"]
+    """Is one estimate above another beyond their errors? A one-sided z test of two scores taken as independent."""
+    difference = one["centre"] - other["centre"]
     spread = math.hypot(one["error"], other["error"])
     if not math.isfinite(difference):
-        return math.isfinite(one["score"]) and not math.isfinite(other["score"])
+        return math.isfinite(one["centre"]) and not math.isfinite(other["centre"])
     return bool(difference > NormalDist().inv_cdf(1 - alpha) * spread)

@@ -152,10 +152,14 @@ class _Judge:
         outcome: FindingOutcome = "inconclusive"
         if self.measured["has_schedule"] and not symptoms.diverging(self.measured):
             outcome, said = "warning", f"{said}; a schedule or the loop's own rate may still rise"
-        elif learnable and self._tried():
-            outcome, said = "failed", f"{said}, while a simple model learns{self._tried()}"
+        elif symptoms.printed_falls(after):
+            outcome, said = (
+                "warning",
+                f"{said}; the loop's own loss falls: evaluation may lag, or it is slow{self._tried()}",
+            )
         else:
-            said = f"{said}{self._tried() or '; no cause could be tried'}"
+            beside = ", while a simple model learns" if learnable else ""
+            said = f"{said}{beside}{self._tried() or '; no cause could be tried'}"
         return Finding(name="nothing_learnt", value=after["val"]["score"], outcome=outcome, message=said)
 
     def _tried(self) -> str:

@@ -78,24 +78,28 @@ def halving_epochs(after: Measured) -> float:
     return max(1, len(after["losses"])) * math.log(2) / math.log(start / end)
 
 
-def _printed_fell(after: Measured) -> bool:
-    """The loss that the loop prints fell: against the first reading, or from epoch to epoch."""
-    losses, start = after["losses"], after["start_loss"]
-    if not losses or not math.isfinite(losses[-1]):
+def printed_falls(after: Measured) -> bool:
+    """The loss that the loop prints falls from epoch to epoch, at a pace that somebody would wait for."""
+    losses = after["losses"]
+    if len(losses) < 2:
         return False
-    return bool(losses[-1] < losses[0] if len(losses) > 1 else start is not None and losses[-1] < start)
+    return halving_epochs({"start_loss": losses[0], "end_loss": losses[-1], "losses": losses[1:]}) < HALVING
 
 
 def diverging(measured: Measured) -> bool:
-    """The loss is not finite, or neither evaluation's nor the loop's own fell below where it began."""
+    """The loss is not finite, or neither evaluation's nor the loop's own fell.
+
+    Evaluation's alone may rise while batch statistics lag; the loop's alone may lie above it by dropout.
+    """
     after = measured["after"]
     if _broken(after):
         return True
-    start, end = after["start_loss"], after["end_loss"]
+    start, end, losses = after["start_loss"], after["end_loss"], after["losses"]
+    if printed_falls(after):
+        return False
     if start is None or end is None:
-        losses = after["losses"]
-        return len(losses) > 1 and losses[-1] >= losses[0]
-    return bool(end >= start and after["losses"] and min(after["losses"]) >= start)
+        return len(losses) > 1
+    return bool(end >= start and losses and min(losses) >= start)
 
 
 def standing(measured: Measured, alpha: float) -> bool:
@@ -132,7 +136,7 @@ def cured(before: Measured, now: Measured, alpha: float) -> bool:
     """With one thing changed the loss falls in the same epochs, and train is clearly better than it was without."""
     if _broken(now) or now["train"] is None:
         return False
-    falls = halving_epochs(now) < HALVING or _printed_fell(now)
+    falls = halving_epochs(now) < HALVING or printed_falls(now)
     return falls and clearly_above(now["train"], before["train"], alpha)
 
 

@@ -182,7 +182,8 @@ def _controls(
     if learnable is not False and (symptoms.stuck(measured, alpha) or symptoms.blank(measured, alpha)):
         far = symptoms.far_from_unit(found["scale"])
         found["standardised"] = controls.standardised(at) if far else None
-        factors = controls.HIGHER if symptoms.standing(measured, alpha) else controls.LOWER
+        standing = symptoms.standing(measured, alpha)
+        factors = (*controls.LOWER, *controls.HIGHER) if standing else controls.LOWER
         found["rates"] = controls.other_rates(at, factors, measured["after"], alpha)
     return found
 
