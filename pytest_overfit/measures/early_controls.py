@@ -66,6 +66,7 @@ def copies(splits: Splits, answers: Answers | None, near: bool) -> dict[str, Any
     kinds = {"exact": set(touched.get("exact", ())), "near": set(touched.get("near", ()))}
     rows = splits.val.batch.rows
     told: dict[str, Any] = {"rows": rows, "within": found["expected_rate"], "near_searched": near}
+    told.update(_repetition(splits))
     told["near_testable"] = any(each["testable"] for each in found["near"])
     told["near_expected"] = sum(each.get("expected") or 0.0 for each in found["near"])
     for kind, places in (("exact", kinds["exact"]), ("near", kinds["exact"] | kinds["near"])):
@@ -75,6 +76,29 @@ def copies(splits: Splits, answers: Answers | None, near: bool) -> dict[str, Any
             told[kind]["with"] = estimate(answers.of(sorted(places)))
             told[kind]["without"] = estimate(answers.of(rest)) if rest else None
     return told
+
+
+def _repetition(splits: Splits) -> dict[str, Any]:
+    """How often rows would repeat by themselves.
+
+    `by_columns`: the share of rows with a copy in train, were the columns independent: 1 - exp(-n * product over
+    columns of the chance that two rows agree there). `identified`: one column has another value in at least half of
+    the different rows (a measurement), so that whole rows repeat only where they were copied.
+    """
+    import numpy as np
+
+    table = features_of(splits.train.batch)
+    if table is None or not table.size:
+        return {"by_columns": 0.0, "identified": False}
+    agree, values = 0.0, 0
+    for column in table.T:
+        _, counts = np.unique(column, return_counts=True)
+        agree += math.log(float(((counts / len(column)) ** 2).sum()))
+        if (column % 1 != 0).any():  # whole numbers may be names of kinds
+            values = max(values, len(counts))
+    rows = np.ascontiguousarray(table).view(np.dtype((np.void, table.shape[1] * table.itemsize))).reshape(-1)
+    different = len(np.unique(rows))
+    return {"by_columns": -math.expm1(-len(table) * math.exp(agree)), "identified": values >= different / 2}
 
 
 def _given(split: Whole) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Finding
+from pytest_overfit.core.verdict import Finding, FindingOutcome
 from pytest_overfit.measures import early_symptoms as symptoms
 from pytest_overfit.measures.answers import clearly_above
 from pytest_overfit.measures.early_words import interval, listed
@@ -31,10 +31,20 @@ def of_copies(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
         if not count:
             continue
         share = count / rows
-        leak = share > limits.values.max_copies and (beyond[kind] or _inflated(found[kind], alpha))
+        many = share > limits.values.max_copies
+        leak = many and (beyond[kind] or _inflated(found[kind], alpha))
         message = f"{count} of {rows} rows of {split} have a {word} in train{_scores(found[kind])}"
+        outcome: FindingOutcome = "failed" if leak else "warning"
+        if (
+            many
+            and not leak
+            and kind == "exact"
+            and rows - count < limits.values.min_rows
+            and _unexplained(found, alpha)
+        ):
+            outcome, message = "inconclusive", f"{message}: too few rows are new to say how good it is on new ones"
         yield Finding(name=f"{kind}_copies", value=share, limit=limits.values.max_copies, relation="<=",
-                      source=limits.source("max_copies"), outcome="failed" if leak else "warning",
+                      source=limits.source("max_copies"), outcome=outcome,
                       message=f"leak: {message}" if leak else message)  # fmt: skip
 
 
@@ -53,9 +63,17 @@ def _inflated(each: Measured, alpha: float) -> bool:
 
 
 def _repetition(measured: Measured) -> float:
-    """How often rows repeat among those of train; one more than seen, because none seen is not none."""
-    rows = measured["rows"]["train"]
-    return float((measured["copies"]["within"] * rows + 1) / (rows + 1))
+    """How often rows repeat among those of train; one more than seen, because none seen is not none.
+
+    Rows with a measurement in them do not repeat by themselves: where those of train do, they were copied.
+    """
+    rows, found = measured["rows"]["train"], measured["copies"]
+    return float(((0.0 if found["identified"] else found["within"]) * rows + 1) / (rows + 1))
+
+
+def _unexplained(found: Measured, alpha: float) -> bool:
+    """More copies than columns with so few values would give by themselves."""
+    return _binomial_tail(found["exact"]["rows"], found["rows"], found["by_columns"]) <= alpha
 
 
 def _binomial_tail(rows: int, of: int, share: float) -> float:

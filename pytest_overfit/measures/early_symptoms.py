@@ -103,21 +103,32 @@ def diverging(measured: Measured) -> bool:
 
 
 def standing(measured: Measured, alpha: float) -> bool:
-    """The loss falls so slowly that nobody would wait, and train is not better than before."""
+    """The loss hardly moves, up or down: halving it would take longer than anybody waits; and train is not better.
+
+    A loss that visibly rises is another matter: running statistics that lag do that at a healthy rate.
+    """
     after = measured["after"]
     if _broken(after) or clearly_above(after["train"], measured["before"]["train"], alpha):
         return False
-    return halving_epochs(after) >= HALVING and not diverging(measured)
+    turned = {
+        **after,
+        "start_loss": after["end_loss"],
+        "end_loss": after["start_loss"],
+        "losses": after["losses"][::-1],
+    }
+    return min(halving_epochs(after), halving_epochs(turned)) >= HALVING
 
 
 def stuck(measured: Measured, alpha: float) -> bool:
-    """Nothing is learnt: the loss goes nowhere, and the score is what it was, or below what a simple model reaches."""
+    """Nothing is learnt: the loss goes nowhere or up, train is as it was, and validation below a simple model's."""
     after = measured["after"]
     if _broken(after):
         return True
-    if clearly_above(after["train"], measured["before"]["train"], alpha) and not diverging(measured):
+    if diverging(measured):
+        return below_baseline(measured, alpha)
+    if clearly_above(after["train"], measured["before"]["train"], alpha):
         return False
-    return (diverging(measured) or standing(measured, alpha)) and below_baseline(measured, alpha)
+    return halving_epochs(after) >= HALVING and below_baseline(measured, alpha)
 
 
 def blank(measured: Measured, alpha: float) -> bool:
