@@ -125,6 +125,11 @@ def circles() -> Arrays:
     return np.stack([np.cos(angle) * (1 + y), np.sin(angle) * (1 + y)], axis=1).astype("float32"), y
 
 
+def chained(optimizer: Any) -> Any:
+    parts = torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, 1.0, 20), torch.optim.lr_scheduler.StepLR(optimizer, 5)
+    return torch.optim.lr_scheduler.SequentialLR(optimizer, list(parts), [20])
+
+
 def warm_up(optimizer: Any) -> Any:
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (step + 1) * 1e-5)
 
@@ -669,3 +674,29 @@ def test_the_chance_of_a_missing_class() -> None:
 def test_limits_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         EarlyAccuracyLimits().epochs = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        None,
+        partial(torch.optim.lr_scheduler.StepLR, step_size=3),
+        partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=50),
+        partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda step: 1 / (step + 1)),
+        partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=200),
+        chained,
+    ],
+)
+def test_a_scaled_rate_stays_scaled_under_a_schedule(schedule: Any) -> None:
+    from pytest_overfit.adapters.dispatch import trainer_for
+    from pytest_overfit.data.split_batches import open_split
+
+    case = Case(name="scaled", model=mlp, loss=nn.functional.cross_entropy, scheduler=schedule, train=cut(*digits())[0],
+                optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9))  # fmt: skip
+    ends = []
+    for factor in (1.0, 0.01):
+        trainer: Any = trainer_for(case, open_split(case, "train"), 0, False)
+        assert trainer.scale_rate(factor)
+        trainer.train(1)
+        ends.append(trainer.learner.optimizer.param_groups[0]["lr"])
+    assert ends[1] == pytest.approx(0.01 * ends[0])

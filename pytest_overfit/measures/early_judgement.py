@@ -159,7 +159,7 @@ class _Judge:
             )
         else:
             beside = ", while a simple model learns" if learnable else ""
-            said = f"{said}{beside}{self._tried() or '; no cause could be tried'}"
+            said = f"{said}{beside}{self._tried() or '; no cause could be tried'}; give more epochs="
         return Finding(name="nothing_learnt", value=after["val"]["score"], outcome=outcome, message=said)
 
     def _tried(self) -> str:

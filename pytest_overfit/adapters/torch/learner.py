@@ -74,9 +74,9 @@ class TorchLearner:
         self.inputs, self.targets = self._by_row.sides(self._labels)
         self._modes.find_updating_modules(self._forward.quiet)
         self.optimizer = checks.make_optimizer(case, model)
-        self._scheduler = checks.make_scheduler(case, self.optimizer)
+        self.scheduler = checks.make_scheduler(case, self.optimizer)
         # a step of the user's may update every so many calls only
-        self.has_schedule = self._scheduler is not None or case.step is not None
+        self.has_schedule = self.scheduler is not None or case.step is not None
         self._start = {name: each.detach().clone() for name, each in model.named_parameters()}
         self._start_statistics = forensics.running_statistics(self._modes)
 
@@ -166,27 +166,14 @@ class TorchLearner:
         self.batch = self._forward.batch = self._by_row.plain()
         self.inputs, self.targets = self._by_row.sides(self._labels)
 
-    def scale_rate(self, factor: float) -> bool:
-        """Multiply the learning rate of every group, and the rates that a schedule starts from."""
-        if self.case.step is not None:  # a step of the user's may hold an optimizer of its own
-            return False
-        for group in self.optimizer.param_groups:
-            for name in ("lr", "initial_lr", "max_lr", "min_lr"):
-                if name in group:
-                    group[name] = group[name] * factor
-        base = getattr(self._scheduler, "base_lrs", None)
-        if self._scheduler is not None and base is not None:
-            self._scheduler.base_lrs = [each * factor for each in base]
-        return True
-
     def _step(self, backward: Callable[[], torch.Tensor]) -> torch.Tensor:
         if isinstance(self.optimizer, torch.optim.LBFGS):
             loss = self.optimizer.step(backward)  # type: ignore[no-untyped-call]
         else:
             loss = backward()
             self.optimizer.step()
-        if self._scheduler is not None:
-            checks.step_scheduler(self._scheduler, loss)
+        if self.scheduler is not None:
+            checks.step_scheduler(self.scheduler, loss)
         return loss.detach()  # type: ignore[no-any-return]
 
     def _backward(self) -> torch.Tensor:
