@@ -105,6 +105,14 @@ class Overfit:
         __tracebackhide__ = True
         return demand(case, "split_duplicates", [("call", limits)])
 
+    def early_accuracy(self, case: Case, **limits: Any) -> Verdict:
+        """The scores of the first epochs are believable: see `pytest_overfit.probes.early_accuracy`.
+
+        Limits: `epochs`, `alpha`, `repeats`, `max_copies`, `min_memorised`, `min_rows`.
+        """
+        __tracebackhide__ = True
+        return demand(case, "early_accuracy", [("call", limits)])
+
     def __repr__(self) -> str:
         return "Overfit()"
 

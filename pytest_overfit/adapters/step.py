@@ -188,6 +188,10 @@ class StepTrainer:
             reading, score = self.learner.read("eval"), self.learner.score()
             yield Chunk(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
 
+    def scale_rate(self, factor: float) -> bool:
+        del factor
+        return False
+
     def state(self) -> None:
         """Nobody can tell what of an unknown object are its weights."""
 

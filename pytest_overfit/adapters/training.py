@@ -52,6 +52,12 @@ class Trainer(Protocol):
     def read(self, split: Split) -> Iterator[Chunk]:
         """The model's answers on a split in evaluation mode, in parts; nothing is updated."""
 
+    def scale_rate(self, factor: float) -> bool:
+        """Multiply the learning rate, and whatever a schedule takes it from, before any training.
+
+        False, and nothing changed, where the rate is not ours to reach (a loop of the user's own).
+        """
+
     def state(self) -> Any:
         """A copy of the model's weights and statistics."""
 

@@ -75,9 +75,9 @@ class TorchLearner:
         self.inputs, self.targets = self._by_row.sides(self._labels)
         self._modes.find_updating_modules(self._forward.quiet)
         self.optimizer = checks.make_optimizer(case, model)
-        self._scheduler = checks.make_scheduler(case, self.optimizer)
+        self.scheduler = checks.make_scheduler(case, self.optimizer)
         # a step of the user's may update every so many calls only
-        self.has_schedule = self._scheduler is not None or case.step is not None
+        self.has_schedule = self.scheduler is not None or case.step is not None
         self._start = {name: each.detach().clone() for name, each in model.named_parameters()}
         self._start_statistics = forensics.running_statistics(self._modes)
 
@@ -187,8 +187,8 @@ class TorchLearner:
         else:
             loss = backward()
             self.optimizer.step()
-        if self._scheduler is not None:
-            checks.step_scheduler(self._scheduler, loss)
+        if self.scheduler is not None:
+            checks.step_scheduler(self.scheduler, loss)
         return loss.detach()  # type: ignore[no-any-return]
 
     def _backward(self) -> torch.Tensor:

@@ -71,6 +71,19 @@ class TorchTrainer:
             reading, score = self.learner.read("eval"), self.learner.score()
             yield Chunk(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
 
+    def scale_rate(self, factor: float) -> bool:
+        if self.case.step is not None:  # a step of the user's may hold an optimizer of its own
+            return False
+        for group in self.learner.optimizer.param_groups:
+            for name in ("lr", "initial_lr", "max_lr", "min_lr"):
+                if name in group:
+                    group[name] = group[name] * factor
+        scheduler = self.learner.scheduler
+        for each in (scheduler, *getattr(scheduler, "_schedulers", ())):  # a chain keeps its parts' rates apart
+            if hasattr(each, "base_lrs"):
+                each.base_lrs = [rate * factor for rate in each.base_lrs]
+        return True
+
     def state(self) -> dict[str, torch.Tensor]:
         return {name: each.detach().clone() for name, each in self.model.state_dict().items()}
 

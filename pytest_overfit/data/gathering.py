@@ -1,0 +1,124 @@
+"""A whole split in memory, so that its rows can be paired with answers, permuted and standardised.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.core import foreign
+from pytest_overfit.data.batch import Batch, to_numpy
+from pytest_overfit.data.parts import names_targets
+from pytest_overfit.data.split_batches import Split, Whole
+from pytest_overfit.data.tree import Rows, leaves, length, map_leaves, parts_of, rebuilt, take
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+#: rows of a loader or dataset that are kept in memory; arrays are there already and are kept whole
+MOST_ROWS = 50_000
+
+
+def gathered(split: Split, most: int = MOST_ROWS) -> Whole | None:
+    """The split as arrays, up to `most` rows of it; None: its batches cannot be joined (other lengths in each)."""
+    if isinstance(split, Whole):
+        return split
+    batches: list[Batch] = []
+    for batch in split.chunks():
+        batches.append(batch)
+        if sum(each.rows for each in batches) >= most:
+            break
+    whole = _joined(batches)
+    return None if whole is None else Whole(split.source, whole, next(iter(split.epoch(0))).rows)
+
+
+def _joined(batches: Sequence[Batch]) -> Batch | None:
+    columns: list[list[Any]] = []
+    for batch in batches:
+        parts = list(leaves([batch.x, batch.y, batch.weights]))
+        if any(length(each) != batch.rows for each in parts) or (columns and len(parts) != len(columns[0])):
+            return None
+        columns.append(parts)
+    try:
+        joined = iter([_concatenated(each) for each in zip(*columns, strict=True)])
+    except (ValueError, RuntimeError):  # padded to another length in each batch
+        return None
+    first = batches[0]
+    x, y, weights = (map_leaves(each, lambda _: next(joined)) for each in (first.x, first.y, first.weights))
+    return Batch(x, y, sum(each.rows for each in batches), weights, first.labels)
+
+
+def _concatenated(pieces: Sequence[Any]) -> Any:
+    import numpy as np
+
+    if isinstance(pieces[0], Rows):
+        return Rows(row for each in pieces for row in each)
+    if foreign.is_torch_tensor(pieces[0]):
+        return sys.modules["torch"].cat([each.detach() for each in pieces])
+    return np.concatenate([to_numpy(each) for each in pieces])
+
+
+def with_batch(split: Whole, batch: Batch) -> Whole:
+    """The same split with other rows."""
+    return Whole(split.source, batch, split.size)
+
+
+def with_targets_of(split: Whole, rows: Sequence[int]) -> Whole | None:
+    """The same inputs with the targets of other rows; None: there are no targets apart from the inputs."""
+    batch = split.batch
+    change = lambda leaf: take(leaf, rows) if length(leaf) == batch.rows else leaf  # noqa: E731
+    if batch.y is not None:
+        return with_batch(split, dataclasses.replace(batch, y=map_leaves(batch.y, change)))
+    parts, named = parts_of(batch.x) or {}, _target_keys(batch)
+    if not named:
+        return None
+    x = rebuilt(batch.x, {key: map_leaves(each, change) if key in named else each for key, each in parts.items()})
+    return with_batch(split, dataclasses.replace(batch, x=x))
+
+
+def _target_keys(batch: Batch) -> set[Any]:
+    """Parts of the inputs that are targets by their name, where a batch has no others."""
+    if batch.y is not None:
+        return set(batch.labels)
+    return {key for key in (parts_of(batch.x) or {}) if key in batch.labels or names_targets(key)}
+
+
+def inputs_of(batch: Batch) -> Iterator[Any]:
+    """The leaves of the inputs that are no targets."""
+    parts, named = parts_of(batch.x), _target_keys(batch)
+    yield from leaves([each for key, each in parts.items() if key not in named] if parts and named else batch.x)
+
+
+def features_of(batch: Batch) -> Array | None:
+    """The inputs as one table, a row a sample; None: they are texts, or of other lengths in each row."""
+    import numpy as np
+
+    columns = []
+    for leaf in inputs_of(batch):
+        if isinstance(leaf, Rows) or length(leaf) != batch.rows:
+            return None
+        array = to_numpy(leaf)
+        if array.dtype.kind not in "fiub":
+            return None
+        columns.append(array.reshape(batch.rows, -1).astype(np.float64 if array.dtype.kind != "f" else array.dtype))
+    return np.concatenate(columns, axis=1) if columns else None
+
+
+def with_features(split: Whole, change: Callable[[Array], Array]) -> Whole:
+    """The same split with every floating-point input changed: a function of a leaf as a table of its rows."""
+    chosen = {id(leaf) for leaf in inputs_of(split.batch) if not isinstance(leaf, Rows)}
+
+    def changed(leaf: Any) -> Any:
+        array = to_numpy(leaf) if id(leaf) in chosen else None
+        if array is None or array.dtype.kind != "f" or array.shape[:1] != (split.batch.rows,):
+            return leaf
+        new = change(array.reshape(len(array), -1)).reshape(array.shape).astype(array.dtype)
+        return sys.modules["torch"].as_tensor(new) if foreign.is_torch_tensor(leaf) else new
+
+    return with_batch(split, dataclasses.replace(split.batch, x=map_leaves(split.batch.x, changed)))
