@@ -11,11 +11,12 @@ import torch._dynamo  # loaded by the first optimizer, and can be loaded only on
 # the same for our own modules, so that a class is one class in all of those runs
 import pytest_overfit.adapters.dispatch
 import pytest_overfit.fixture
+import pytest_overfit.probes
 import pytest_overfit.probes.overfit_batch
 import pytest_overfit.probes.split_duplicates
 import pytest_overfit.report.json_file
 import pytest_overfit.report.junit
-import pytest_overfit.testing  # noqa: F401
+import pytest_overfit.testing
 
 pytest_plugins = "pytester"
 
@@ -96,6 +97,9 @@ class Project:
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Runs in this process know two probes, one that trains and one that does not, however many there are."""
+    two = {name: pytest_overfit.probes.built_in()[name] for name in ("overfit_batch", "split_duplicates")}
+    monkeypatch.setattr(pytest_overfit.probes, "built_in", lambda: two)
     for name in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(name, raising=False)
     return Project(pytester)

@@ -12,6 +12,7 @@ import pytest
 
 import pytest_overfit
 from pytest_overfit import Case, CaseError, Overfit, ProbeFailed, parametrize_with_probes
+from pytest_overfit.probes import built_in
 
 ONE_LINE = {"batch": ([[1.0], [2.0]], [0, 1])}
 
@@ -375,7 +376,7 @@ def test_matrix_limits_of_the_call(project: Any) -> None:
         ((a_case(),), r"cases= is a Case, but a list of cases is wanted; write parametrize_with_probes\(\[case\]\)"),
         ((["mlp"],), "got 'mlp', but a Case is wanted"),
         (([a_case()], ["overfit_bach"]), "unknown probe 'overfit_bach'; did you mean 'overfit_batch'"),
-        (([a_case()], [3]), "unknown probe 3; known: overfit_batch, split_duplicates"),
+        (([a_case()], [3]), "unknown probe 3; known: .*overfit_batch.*split_duplicates"),
     ],
 )
 def test_matrix_refuses(arguments: Any, message: str) -> None:
@@ -422,7 +423,7 @@ def test_run_probes_in_a_script(pytester: pytest.Pytester) -> None:
         x = [[-1.0], [0.5], [1.0], [2.0]]
         def case(step): return Case(name="line", model=make, step=step, batch=(x, [-2.0, 1.0, 2.0, 4.0]),
                                     score=lambda model, x, y: 1.0 if abs(model["w"] - 2) < 0.1 else 0.0)
-        good, splits = run_probes(case(step))
+        good, splits = run_probes(case(step), ["overfit_batch", "split_duplicates"])
         assert (splits.probe, splits.outcome, splits.passed) == ("split_duplicates", "not_applicable", False)
         (bad,) = run_probes(case(lambda model, x, y: 1.0), ["overfit_batch"], steps=50)
         print(good.outcome, bad.outcome, bad.steps)
@@ -568,6 +569,14 @@ def test_select_by_probe_name_and_by_marker(project: Any) -> None:
     project.run(source, "-k", "overfit_batch").assert_outcomes(passed=1, deselected=2)
     project.again("-k", "split_duplicates").assert_outcomes(passed=1, deselected=2)
     project.again("-m", "overfit").assert_outcomes(passed=2, deselected=1)
+
+
+def test_a_bare_marker_asks_for_every_probe_there_is(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import pytest\n\n@pytest.mark.overfit\ndef test_m():\n    raise AssertionError\n")
+    result = pytester.runpytest_inprocess("--collect-only", "-q")
+    asked = [line.removesuffix("]").partition("[")[2] for line in result.outlines if "::test_m[" in line]
+    assert sorted(asked) == sorted(built_in())
+    assert len(asked) > 2
 
 
 def test_marker_and_fixture_document_themselves(project: Any) -> None:
