@@ -24,6 +24,9 @@ _WRITERS = tuple(
     for name in ("BackupAndRestore", "CSVLogger", "ModelCheckpoint", "ProgbarLogger", "RemoteMonitor", "TensorBoard")
 )
 
+#: they look at no validation loss
+_BLIND = (keras.callbacks.LearningRateScheduler, keras.callbacks.TerminateOnNaN)
+
 _BATCH_METHODS = (
     "on_batch_begin",
     "on_batch_end",
@@ -80,6 +83,11 @@ def check_monitored(callbacks: Sequence[Any], case: Case) -> None:
             )
 
 
+def look_at_validation(callbacks: Sequence[Any]) -> bool:
+    """One of them may want to see the validation loss."""
+    return any(not isinstance(each, _BLIND) for each in callbacks)
+
+
 def looks_at_batches(callback: Any) -> bool:
     """It is called at every batch, and not only at every epoch."""
     return any(
@@ -88,7 +96,7 @@ def looks_at_batches(callback: Any) -> bool:
     )
 
 
-class StepLosses(keras.callbacks.Callback):
+class StepLosses(keras.callbacks.Callback):  # type: ignore[misc]
     """Notes the loss that each step of a custom `train_step` returns, for logs that do not show it."""
 
     def __init__(self, loss_of: Callable[[Any], Any]) -> None:
@@ -97,6 +105,7 @@ class StepLosses(keras.callbacks.Callback):
         self._losses: list[float] = []
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        del batch
         self._losses.append(float(keras.ops.mean(self._loss_of(logs))))
 
     def taken(self) -> list[float]:
@@ -105,7 +114,7 @@ class StepLosses(keras.callbacks.Callback):
         return losses
 
 
-class Account(keras.callbacks.Callback):
+class Account(keras.callbacks.Callback):  # type: ignore[misc]
     """Seeds every epoch, notes its loss, and lets a later call of `fit` go on as if the first had not ended.
 
     The end of `fit` gives the model its best weights, or the averaged ones, and its start makes callbacks forget
@@ -124,11 +133,13 @@ class Account(keras.callbacks.Callback):
         self.losses, self._until = [], until
 
     def on_train_begin(self, logs: Any = None) -> None:
+        del logs
         for each in self._restore:
             each()
         self._restore = []
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        del logs
         self._reseed(epoch)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

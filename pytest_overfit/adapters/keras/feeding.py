@@ -29,10 +29,13 @@ Permutation = Callable[[int, int, int], Iterator[list[int]]]
 class Feeding(Protocol):
     """What `fit` trains on."""
 
-    #: steps of one epoch; None: the data tell
-    steps: int | None
-    #: reading draws from global generators, so whoever reads seeds them at the start of each epoch
-    seeds: bool
+    @property
+    def steps(self) -> int | None:
+        """Steps of one epoch; None: the data tell."""
+
+    @property
+    def seeds(self) -> bool:
+        """Reading draws from global generators, so whoever reads seeds them at the start of each epoch."""
 
     def arguments(self, epochs: range) -> dict[str, Any]:
         """Arguments of one call of `fit` that makes these epochs."""
@@ -121,7 +124,7 @@ def _as_tuple(data: Any) -> tuple[Any, ...]:
     return data if isinstance(data, tuple) else (data,)
 
 
-class _Kept(keras.utils.PyDataset):
+class _Kept(keras.utils.PyDataset):  # type: ignore[misc]
     """Batches in memory."""
 
     def __init__(self, batches: list[Any]) -> None:

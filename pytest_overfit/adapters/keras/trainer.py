@@ -18,12 +18,13 @@ from pytest_overfit.adapters.keras.learner import make_learner
 from pytest_overfit.adapters.keras.reading import numbers
 from pytest_overfit.adapters.keras.state import running
 from pytest_overfit.adapters.training import Chunk
-from pytest_overfit.data.split_batches import Split, open_split
+from pytest_overfit.data.split_batches import Split, open_split, rows_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pytest_overfit.core.case import Case
+    from pytest_overfit.data.batch import Batch
 
     Array = NDArray[Any]
 
@@ -93,8 +94,10 @@ class KerasTrainer:
     def _validation_data(self) -> Any:
         """What callbacks look at: the user's own choice, else the case's validation split."""
         given = self.case.fit_kwargs.get("validation_data")
-        if not self._callbacks or given is not None:
-            return given if self._callbacks else None
+        if not callbacks.look_at_validation(self._callbacks):
+            return None
+        if given is not None:
+            return given
         if self._share is not None:
             return feeding.validation_arrays(self.case, self._share)
         if self.case.val is None:
@@ -149,11 +152,24 @@ class KerasTrainer:
     # reading
 
     def read(self, split: Split) -> Iterator[Chunk]:
-        """The chunks of a split; the loss is without penalties, and rows count by their weights where they have some."""
-        for batch in split.chunks():
+        """Chunks of a split; the loss is without penalties, and rows count by their weights, where they have some."""
+        for batch in self._pieces(split):
             self.learner.look_at(batch)
             reading, score = self.learner.read("eval"), self.learner.score()
             yield Chunk(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
+
+    def _pieces(self, split: Split) -> Iterator[Batch]:
+        """The chunks, or parts of them where the model takes so many rows and no others."""
+        sizes = {each.shape[0] for each in getattr(self.model, "inputs", None) or () if len(each.shape)} - {None}
+        for batch in split.chunks():
+            size = min(sizes, default=batch.rows)
+            starts = range(0, max(1, batch.rows - size + 1), size)
+            left = batch.rows % size
+            remark = f"rows at the end of a split were not read: the model takes {size} rows and no others"
+            if left and remark not in self._remarks:
+                self._say(remark)
+            for start in starts:
+                yield batch if size >= batch.rows else rows_of(batch, range(start, start + size))
 
     # weights
 

@@ -39,13 +39,21 @@ def _shown(places: list[str]) -> str:
 
 
 def _named(model: Any) -> Iterator[tuple[Any, str]]:
-    """Every layer, and the name its user knows: what is inside a layer of Keras' own goes by that layer's name."""
+    """Every layer, and the name its user knows: what is inside a layer of Keras' own goes by that layer's name.
+
+    What is inside an augmentation is left out, because evaluation does not call it.
+    """
     names: dict[int, str] = {}
+    inside: set[int] = set()
     for layer in (model, *layers.layers_of(model)):
         name = names.setdefault(id(layer), str(layer.name))
         if not isinstance(layer, keras.Model) and type(layer).__module__.startswith("keras."):
             for inner in layers.layers_of(layer):
                 names.setdefault(id(inner), name)
+        if id(layer) in inside:
+            continue
+        if is_augmentation(layer):
+            inside.update(id(inner) for inner in layers.layers_of(layer))
         yield layer, name
 
 
@@ -99,7 +107,7 @@ def _never_training(own: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _penalties(layer: Any, name: str) -> Iterator[Found]:
-    """Regularizers of the layer's own variables and outputs. Losses from `add_loss` are no regulariser we could tell."""
+    """Regularizers of the layer's own variables and outputs. What `add_loss` adds may be the model's objective."""
     for variable in (*layer._trainable_variables, *layer._non_trainable_variables):
         if getattr(variable, "regularizer", None) is not None:
             yield _in_words(variable.regularizer), f"{variable.name} of {name}"
