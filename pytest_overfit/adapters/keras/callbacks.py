@@ -115,15 +115,15 @@ class StepLosses(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class Account(keras.callbacks.Callback):  # type: ignore[misc]
-    """Seeds every epoch, notes its loss, and lets a later call of `fit` go on as if the first had not ended.
+    """Has every epoch seeded, notes its loss, and lets a later call of `fit` go on as if the first had not ended.
 
     The end of `fit` gives the model its best weights, or the averaged ones, and its start makes callbacks forget
     what they counted. Stands last among the callbacks, so that it sees what the others did.
     """
 
-    def __init__(self, reseed: Callable[[int], int], others: Sequence[Any], steps: StepLosses | None) -> None:
+    def __init__(self, begin: Callable[[int], Any], others: Sequence[Any], steps: StepLosses | None) -> None:
         super().__init__()
-        self._reseed, self._others, self._steps = reseed, others, steps
+        self._begin, self._others, self._steps = begin, others, steps
         self.losses: list[float] = []
         self._until = 0
         self._restore: list[Restore] = []
@@ -140,7 +140,7 @@ class Account(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         del logs
-        self._reseed(epoch)
+        self._begin(epoch)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.losses.append(self._loss(logs or {}))

@@ -33,12 +33,11 @@ class Feeding(Protocol):
     def steps(self) -> int | None:
         """Steps of one epoch; None: the data tell."""
 
-    @property
-    def seeds(self) -> bool:
-        """Reading draws from global generators, so whoever reads seeds them at the start of each epoch."""
-
     def arguments(self, epochs: range) -> dict[str, Any]:
         """Arguments of one call of `fit` that makes these epochs."""
+
+    def begin(self, epoch: int, /) -> Any:
+        """`fit` begins an epoch: seed what it draws from."""
 
     def close(self) -> None:
         """`fit` has returned."""
@@ -49,20 +48,20 @@ def feeding_of(case: Case, train: Split, reseed: Reseed) -> Feeding:
     given = case.fit_kwargs
     if not isinstance(train, Whole):
         for name in ("sample_weight", "validation_split"):
-            if given.get(name):
+            if given.get(name) is not None:
                 raise CaseError(
                     f"Case {case.name!r}: fit_kwargs has {name}, but train= is no array, and Keras takes {name} beside "
                     "arrays only; give train=(x, y)" + (", or batches (x, y, weights)" if "weight" in name else "")
                 )
     if isinstance(train, Loader) and _is_keras_own(train.source):
-        return _AsItIs(train.source, case)
+        return _AsItIs(train.source, case, reseed)
+    if not isinstance(train, Whole):
+        return _Streamed(case, train, reseed)
     order = in_given_order if given.get("shuffle") is False else shuffled
-    if isinstance(train, Whole):
-        regular = all(len(each) == train.rows for each in leaves([train.batch.x, train.batch.y, train.batch.weights]))
-        if regular and keras.backend.backend() == "tensorflow":
-            return _Permuted(case, train, order, reseed)
-        return _Streamed(case, _PermutedBatches(train, order), -(-train.rows // train.size), reseed, seeds=False)
-    return _Streamed(case, train, _counted(train), reseed, seeds=True)
+    regular = all(len(each) == train.rows for each in leaves([train.batch.x, train.batch.y, train.batch.weights]))
+    if regular and keras.backend.backend() == "tensorflow":
+        return _Gathered(case, train, order, reseed)
+    return _ByNumber(case, train, order, reseed)
 
 
 def in_given_order(rows: int, size: int, order: int) -> Iterator[list[int]]:
@@ -142,29 +141,28 @@ class _AsItIs:
     """A `tf.data.Dataset` or a `PyDataset`: batches and order are its own."""
 
     steps: int | None = None
-    seeds = False
 
-    def __init__(self, source: Any, case: Case) -> None:
+    def __init__(self, source: Any, case: Case, reseed: Reseed) -> None:
         names = ("shuffle", "class_weight", "steps_per_epoch")
         given = {name: case.fit_kwargs[name] for name in names if case.fit_kwargs.get(name) is not None}
-        self._arguments = {"x": source, **given}
+        if not isinstance(source, keras.utils.PyDataset):
+            given["shuffle"] = False  # a tf.data.Dataset shuffles itself, and Keras warns of anything else
+        self._arguments, self.begin = {"x": source, **given}, reseed
 
     def arguments(self, epochs: range) -> dict[str, Any]:
-        del epochs
+        self.begin(epochs[0])  # `fit` asks a PyDataset for another order before its first epoch
         return self._arguments
 
     def close(self) -> None:
         return None
 
 
-class _Permuted:
+class _Gathered:
     """Arrays, gathered batch by batch in TensorFlow, so that Python is asked once an epoch."""
-
-    seeds = False
 
     def __init__(self, case: Case, train: Whole, order: Permutation, reseed: Reseed) -> None:
         self.steps = _fewer(case, -(-train.rows // train.size))
-        self._rows, self._size, self._order, self._reseed = train.rows, train.size, order, reseed
+        self._rows, self._size, self._order, self.begin = train.rows, train.size, order, reseed
         self._data = feed_of(case, train.batch).data
         self._orders: list[int] = []
         self._dataset = self._made()
@@ -189,46 +187,62 @@ class _Permuted:
         return (next(self._order(self._rows, self._rows, each)) for each in self._orders)
 
     def arguments(self, epochs: range) -> dict[str, Any]:
-        self._orders = [self._reseed(each) for each in epochs]
+        self._orders = [self.begin(each) for each in epochs]
         return {"x": self._dataset, "steps_per_epoch": self.steps, "shuffle": False}
 
     def close(self) -> None:
         return None
 
 
-class _PermutedBatches:
-    """Batches of arrays in an order that may be the given one."""
+class _ByNumber(keras.utils.PyDataset):  # type: ignore[misc]
+    """Arrays, cut into batches in Python."""
 
-    def __init__(self, train: Whole, order: Permutation) -> None:
-        self._train, self._order = train, order
+    def __init__(self, case: Case, train: Whole, order: Permutation, reseed: Reseed) -> None:
+        super().__init__()
+        self._case, self._train, self._order, self._reseed = case, train, order, reseed
+        self.steps = _fewer(case, -(-train.rows // train.size))
+        self._batches: list[list[int]] = []
 
-    def epoch(self, order: int) -> Iterator[Batch]:
-        train = self._train
-        return (rows_of(train.batch, rows) for rows in self._order(train.rows, train.size, order))
+    def __len__(self) -> int:
+        return self.steps
 
+    def __getitem__(self, index: int) -> Any:
+        return _as_tuple(feed_of(self._case, rows_of(self._train.batch, self._batches[index])).arrays_as_data)
 
-class _Batches(Protocol):
-    def epoch(self, order: int) -> Iterator[Batch]: ...
+    def arguments(self, epochs: range) -> dict[str, Any]:
+        self.begin(epochs[0])
+        return {"x": self, "shuffle": False}
+
+    def begin(self, epoch: int, /) -> None:
+        self._batches = list(self._order(self._train.rows, self._train.size, self._reseed(epoch)))
+
+    def close(self) -> None:
+        return None
 
 
 class _Streamed:
-    """Batches made in Python, epoch after epoch."""
+    """Batches made in Python, epoch after epoch.
 
-    def __init__(self, case: Case, train: _Batches, steps: int, reseed: Reseed, *, seeds: bool) -> None:
-        self._case, self._train, self._reseed, self.seeds = case, train, reseed, seeds
-        self.steps = _fewer(case, steps)
+    Making them may draw from the global generators, and Keras makes them ahead, at times in another thread: so who
+    makes them seeds.
+    """
+
+    def __init__(self, case: Case, train: Split, reseed: Reseed) -> None:
+        self._case, self._train, self._reseed = case, train, reseed
+        self.steps = _fewer(case, _counted(train))
         self._stream: Any = None
 
     def arguments(self, epochs: range) -> dict[str, Any]:
-        # Keras reads ahead, at times in another thread: only one of the two may seed
-        orders = map(self._reseed, epochs) if self.seeds else iter([self._reseed(each) for each in epochs])
-        self._stream = self._batches(orders)
+        self._stream = self._batches(epochs)
         return {"x": self._stream, "steps_per_epoch": self.steps, "shuffle": False}
 
-    def _batches(self, orders: Iterator[int]) -> Iterator[Any]:
-        for order in orders:
-            for batch in itertools.islice(self._train.epoch(order), self.steps):
+    def _batches(self, epochs: range) -> Iterator[Any]:
+        for epoch in epochs:
+            for batch in itertools.islice(self._train.epoch(self._reseed(epoch)), self.steps):
                 yield _as_tuple(feed_of(self._case, batch).arrays_as_data)
+
+    def begin(self, epoch: int, /) -> None:
+        del epoch
 
     def close(self) -> None:
         with contextlib.suppress(ValueError):  # a thread of Keras' may still be reading ahead

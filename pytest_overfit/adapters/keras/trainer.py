@@ -67,8 +67,7 @@ class KerasTrainer:
         self._forget_what_was_traced()
         self._feeding = feeding.feeding_of(case, train, reseed)
         self._steps = callbacks.StepLosses(stepping.StepLoss(case)) if stepping.own(model, "train_step") else None
-        once = (lambda epoch: epoch) if self._feeding.seeds else reseed
-        self._account = callbacks.Account(once, self._callbacks, self._steps)
+        self._account = callbacks.Account(self._feeding.begin, self._callbacks, self._steps)
         self._epochs, self._ended = 0, False
         self._whole_epochs()
 
