@@ -14,6 +14,7 @@ from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, Ru
 from pytest_overfit.adapters.keras import checks, facts, layers, stepping
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import feed_of
+from pytest_overfit.adapters.keras.first_pass import build_rest, first_outputs
 from pytest_overfit.adapters.keras.heads import head_of_array, heads_of
 from pytest_overfit.adapters.keras.losses import Pair, pairs_of
 from pytest_overfit.adapters.keras.reading import Reader, numbers
@@ -46,7 +47,7 @@ def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any
     feed = feed_of(case, batch)
     checks.check_batched(model, feed, where)
     reader = Reader(model, feed, f"Case {case.name!r}")
-    outputs = _first_outputs(reader)
+    outputs = first_outputs(reader)
     checks.check_loss(model, where)
     checks.check_trainable(model, where)
     checks.check_optimizer(model, where)
@@ -55,40 +56,8 @@ def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any
         reader.structure = outputs
         pairs = pairs_of(model, outputs, feed.arrays.y, feed.row_weights)
         checks.check_targets(pairs, outputs, where)
-        _build_rest(reader, outputs)
+        build_rest(reader, outputs)
     return KerasLearner(case, batch, rebuild, reader, pairs)
-
-
-def _first_outputs(reader: Reader) -> Any:
-    """Make an eval-mode pass, which builds the layers; None where a custom step uses the parts on its own."""
-    if stepping.own(reader.model, "train_step") and not stepping.own(reader.model, "call"):
-        return None
-    with held(reader.model):
-        return reader.forward(training=False)
-
-
-def _build_rest(reader: Reader, outputs: Any) -> None:
-    """Make the variables of loss, metrics and optimizer, which cannot be made inside a compiled loop."""
-    model, feed = reader.model, reader.feed
-    with held(model):
-        if model.loss is not None or stepping.own(model, "compute_loss"):
-            _probe_loss(reader, outputs)
-        with user_call(f"{reader.where}: the metrics"):
-            if not stepping.own(model, "train_step"):
-                model.compute_metrics(feed.x, feed.y, outputs, feed.weights)
-    model.reset_metrics()
-    optimizer = model.optimizer
-    if optimizer is not None and not optimizer.built and model.trainable_variables:
-        optimizer.build(model.trainable_variables)
-
-
-def _probe_loss(reader: Reader, outputs: Any) -> None:
-    try:
-        reader.data_term(outputs, training=False)
-    except Exception:
-        if not stepping.own(reader.model, "train_step"):
-            raise
-        reader.readable = False  # compiled for show: the custom step has a loss of its own
 
 
 class KerasLearner:
@@ -111,6 +80,8 @@ class KerasLearner:
         self._loss_of = stepping.StepLoss(case)
         self._last: float | None = None
         self._verified = False
+        #: the loss is read from inside a step
+        self._apart = False
         self._start = {id(each): numbers(each) for each in self._model.trainable_variables}
         self._moving = {id(each): facts.moving(each) for each in layers.batch_normalisations(self._model) if each.built}
 
@@ -202,6 +173,19 @@ class KerasLearner:
     def blinded(self) -> KerasLearner:
         return make_learner(self._case, self._rebuild(), self._feed.blinded(), self._rebuild)
 
+    def look_at(self, batch: Batch) -> None:
+        """Read another batch from now on; steps stay on the one before."""
+        self._verify()
+        self._batch, self._feed = batch, feed_of(self._case, batch)
+        self._reader.look_at(self._feed)
+        self.inputs, self.targets = (tuple(leaves(each)) for each in (self._feed.arrays.x, self._feed.arrays.y))
+        if self._reader.structure is not None:
+            weights = self._feed.row_weights
+            self._pairs = pairs_of(self._model, self._reader.structure, self._feed.arrays.y, weights)
+        if self._apart:
+            self._take_apart()
+            self._compare()
+
     # is the loss that is read the one that is trained?
 
     def _verify(self) -> None:
@@ -227,22 +211,38 @@ class KerasLearner:
         reader = self._reader
         if stepping.why_fit(self._case, self._model):
             return False
-        from pytest_overfit.adapters.keras import objective
-
-        reader.objective = found = objective.found_in(self._model, self._feed)
+        self._take_apart()
+        found = reader.objective
         if found is None or not self._step_reports_it():
             reader.objective = None
             return False
+        compared = self._compare()
         with held(self._model):
-            compared = objective.compared(found, self._feed)
             found.count_from(compared)
-        if not self.targets:
-            self._compared = compared
-            self.targets = tuple(each for each in compared if each is not None)
+        self._apart = True
         what = "the loss that custom train_step differentiates" if own_step else "the loss of add_loss"
         less = ", without terms that compare nothing with the batch" if found.has_penalties else ""
         self._say(f"judged by {what}, by the outputs of {', '.join(found.names)}{less}")
         return True
+
+    def _take_apart(self) -> None:
+        from pytest_overfit.adapters.keras import objective
+
+        self._reader.objective = objective.found_in(self._model, self._feed)
+
+    def _compare(self) -> list[Array | None]:
+        """What the loss inside the step compares each output with."""
+        from pytest_overfit.adapters.keras import objective
+
+        found = self._reader.objective
+        if found is None:
+            return []
+        with held(self._model):
+            compared = objective.compared(found, self._feed)
+        if not self.targets:
+            self._compared = compared
+            self.targets = tuple(each for each in compared if each is not None)
+        return compared
 
     def _has_data_term(self) -> bool:
         return self._model.loss is not None or stepping.own(self._model, "compute_loss")
@@ -280,6 +280,11 @@ class KerasLearner:
 
     def statistics(self) -> list[RunningStatistics]:
         return facts.running_statistics(self._reader, self._moving)
+
+    def restless_layer(self) -> str | None:
+        """Name of a layer that answers the same input differently in two training passes; None: there is none."""
+        self._verify()
+        return self.differing_module("train", "train")
 
     def differing_module(self, first: Mode, second: Mode) -> str | None:
         if self._reader.structure is None and self._reader.objective is None:

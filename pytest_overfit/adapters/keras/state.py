@@ -50,8 +50,37 @@ def seed(seed: int) -> None:
     state.set_global_attribute(_SEED, seed & _MASK)
     state.set_global_attribute(_GENERATOR, None)  # made anew from Python's generator when it is needed
     tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is not None:
+    if tensorflow is not None and not (_running and _seed_context(seed & _MASK)):
         tensorflow.random.set_seed(seed & _MASK)
+
+
+#: not empty while a training goes on
+_running: list[bool] = []
+
+
+@contextlib.contextmanager
+def running() -> Iterator[None]:
+    """Inside, `seed` leaves TensorFlow's compiled functions as they are.
+
+    `tf.random.set_seed` throws their kernels away, which costs 0.1 s at the next call, and makes random operations in
+    them, which remember where they were, begin again.
+    """
+    _running.append(True)
+    try:
+        yield
+    finally:
+        _running.pop()
+
+
+def _seed_context(seed: int) -> bool:
+    """What `tf.random.set_seed` does, without the kernels; False where a future TensorFlow keeps seeds elsewhere."""
+    module = sys.modules.get("tensorflow.python.eager.context")
+    context = None if module is None else module.context()
+    if context is None or not hasattr(context, "_rng") or not hasattr(context, "_seed"):
+        return False
+    context._seed = seed
+    context._rng = random.Random(seed)
+    return True
 
 
 @contextlib.contextmanager
@@ -171,14 +200,15 @@ def held(model: Any, *, weights: bool = False, other_noise: int | None = None) -
     with contextlib.ExitStack() as stack:
         for restore in (_python_generators(), _keras_generator(), _tensorflow_generators(), _torch_generator()):
             stack.callback(restore)
-        stack.callback(_restorer(variables))
+        stack.callback(restorer(variables))
         stack.callback(_recurrent(model))
         if other_noise is not None:
             _draw_others(variables, other_noise)
         yield
 
 
-def _restorer(variables: Iterable[Any]) -> Restore:
+def restorer(variables: Iterable[Any]) -> Restore:
+    """Keep the values of these variables; calling it puts them back."""
     saved = [(each, keras.ops.copy(each.value)) for each in _distinct(variables) if _is_numeric(each)]
 
     def restore() -> None:
@@ -191,7 +221,7 @@ def _restorer(variables: Iterable[Any]) -> Restore:
 def _recurrent(model: Any) -> Restore:
     """States of recurrent layers that keep them from batch to batch, which Keras does not list as variables."""
     stateful = _stateful(model)
-    restore = _restorer([state for each in stateful for state in _states(each)])
+    restore = restorer([state for each in stateful for state in _states(each)])
     unborn = [each for each in stateful if not _states(each)]
 
     def back() -> None:

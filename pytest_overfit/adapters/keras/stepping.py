@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 
+from pytest_overfit.adapters.keras.callbacks import as_list
 from pytest_overfit.adapters.keras.layers import layers_of
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
@@ -76,7 +77,7 @@ class FitStepper:
         self._model, self._feed, self._loss_of = model, feed, loss_of
         if keras.backend.backend() == "torch":
             model.jit_compile = False  # it changes no result, and compiling takes a minute
-        self._callbacks = _as_list(case.fit_kwargs.get("callbacks"))
+        self._callbacks = as_list(case.fit_kwargs.get("callbacks"))
         #: epochs so far, so that a schedule by epoch goes on where it was
         self.epochs = 0
 
@@ -111,12 +112,6 @@ class FitStepper:
             **extra,
         )
         return losses
-
-
-def _as_list(callbacks: Any) -> list[Any]:
-    if callbacks is None:
-        return []
-    return list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
 
 
 def make_stepper(case: Case, model: Any, feed: Feed, loss_of: StepLoss) -> tuple[Stepper, str]:

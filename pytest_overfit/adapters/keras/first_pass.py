@@ -1,0 +1,45 @@
+"""Build what is still unbuilt in a model: layers by a forward pass, then the variables of loss, metrics and optimizer.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_overfit.adapters.keras import stepping
+from pytest_overfit.adapters.keras.errors import user_call
+from pytest_overfit.adapters.keras.reading import Reader
+from pytest_overfit.adapters.keras.state import held
+
+
+def first_outputs(reader: Reader) -> Any:
+    """Make an eval-mode pass, which builds the layers; None where a custom step uses the parts on its own."""
+    if stepping.own(reader.model, "train_step") and not stepping.own(reader.model, "call"):
+        return None
+    with held(reader.model):
+        return reader.forward(training=False)
+
+
+def build_rest(reader: Reader, outputs: Any) -> None:
+    """Make the variables of loss, metrics and optimizer, which cannot be made inside a compiled loop."""
+    model, feed = reader.model, reader.feed
+    with held(model):
+        if model.loss is not None or stepping.own(model, "compute_loss"):
+            _probe_loss(reader, outputs)
+        with user_call(f"{reader.where}: the metrics"):
+            if not stepping.own(model, "train_step"):
+                model.compute_metrics(feed.x, feed.y, outputs, feed.weights)
+    model.reset_metrics()
+    optimizer = model.optimizer
+    if optimizer is not None and not optimizer.built and model.trainable_variables:
+        optimizer.build(model.trainable_variables)
+
+
+def _probe_loss(reader: Reader, outputs: Any) -> None:
+    try:
+        reader.data_term(outputs, training=False)
+    except Exception:
+        if not stepping.own(reader.model, "train_step"):
+            raise
+        reader.readable = False  # compiled for show: the custom step has a loss of its own

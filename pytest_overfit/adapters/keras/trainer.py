@@ -1,0 +1,185 @@
+"""Trains a Keras model on a whole split by the user's own way: `model.fit`, with its callbacks and weights.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import keras
+
+from pytest_overfit.adapters.keras import callbacks, feeding, stepping, twin
+from pytest_overfit.adapters.keras.errors import user_call
+from pytest_overfit.adapters.keras.learner import make_learner
+from pytest_overfit.adapters.keras.reading import numbers
+from pytest_overfit.adapters.keras.state import running
+from pytest_overfit.adapters.training import Chunk
+from pytest_overfit.data.split_batches import Split, open_split, rows_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.core.case import Case
+    from pytest_overfit.data.batch import Batch
+
+    Array = NDArray[Any]
+
+#: arguments of `fit` that are handed on as they are
+_HANDED_ON = ("validation_steps", "validation_batch_size", "validation_freq")
+
+#: validation data of callbacks, opened once for all trainers of one arm
+_opened: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+def make_trainer(case: Case, model: Any, train: Split, reseed: Callable[[int], int], plain: bool) -> KerasTrainer:
+    """Make the trainer of a freshly built model; `plain` takes its regularisers out.
+
+    Costs two uncompiled forward passes on the first batch. Raises `CaseError` for a case that cannot be trained so, and
+    `ProgramError` where the model refuses the batch.
+    """
+    return KerasTrainer(case, model, train, reseed, plain)
+
+
+class KerasTrainer:
+    """Implements `pytest_overfit.adapters.training.Trainer`."""
+
+    framework = "keras"
+
+    def __init__(self, case: Case, model: Any, train: Split, reseed: Callable[[int], int], plain: bool) -> None:
+        self.case, self.model = case, model
+        self._where = f"Case {case.name!r}"
+        self._source = train
+        train, self._share = feeding.without_share(case, feeding.weighted(case, train))
+        self._remarks: tuple[str, ...] = ()
+        # each row is read with the weight of its class; weights by row belong to the training split alone
+        weights = {name: each for name, each in case.fit_kwargs.items() if name == "class_weight"}
+        reading = dataclasses.replace(case, fit_kwargs=weights, batch=None)
+        self.learner = make_learner(reading, model, next(train.epoch(reseed(0))), rebuild=lambda: model)
+        self._callbacks, left_out = callbacks.own_callbacks(case)
+        if left_out:
+            self._say(f"callbacks that only write files were left out: {', '.join(left_out)}")
+        self.removed = self._without_regularizers() if plain else ()
+        self._validation = self._validation_data()
+        self._forget_what_was_traced()
+        self._feeding = feeding.feeding_of(case, train, reseed)
+        self._steps = callbacks.StepLosses(stepping.StepLoss(case)) if stepping.own(model, "train_step") else None
+        self._account = callbacks.Account(self._feeding.begin, self._callbacks, self._steps)
+        self._epochs, self._ended = 0, False
+        self._whole_epochs()
+
+    def _say(self, remark: str) -> None:
+        self._remarks = (*self._remarks, remark)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return (*self.learner.remarks, *self._remarks)
+
+    # what is trained, and how
+
+    def _without_regularizers(self) -> tuple[str, ...]:
+        removed = twin.without_regularizers(self.model)
+        kept = [each for each in self._callbacks if not isinstance(each, keras.callbacks.EarlyStopping)]
+        stopping = [each for each in self._callbacks if isinstance(each, keras.callbacks.EarlyStopping)]
+        self._callbacks = kept
+        restless = self.learner.restless_layer()
+        if restless is not None:
+            self._say(f"layer {restless!r} is random in training, in a way that could not be taken out")
+        return (*removed, *(f"early stopping (patience {each.patience})" for each in stopping))
+
+    def _validation_data(self) -> Any:
+        """What callbacks look at: the user's own choice, else the case's validation split."""
+        given = self.case.fit_kwargs.get("validation_data")
+        if not callbacks.look_at_validation(self._callbacks):
+            return None
+        if given is not None:
+            return given
+        if self._share is not None:
+            return feeding.validation_arrays(self.case, self._share)
+        if self.case.val is None:
+            callbacks.check_monitored(self._callbacks, self.case)
+            return None
+        if self._source not in _opened:
+            _opened[self._source] = feeding.as_validation(self.case, open_split(self.case, "val"))
+        return _opened[self._source]
+
+    def _forget_what_was_traced(self) -> None:
+        """A factory that has called `fit` or `predict` has fixed rates, and steps per call, in compiled functions."""
+        for name in ("train_function", "test_function", "predict_function"):
+            if hasattr(self.model, name):
+                setattr(self.model, name, None)
+        if keras.backend.backend() == "torch":
+            self.model.jit_compile = False  # it changes no result, and compiling takes a minute
+
+    def _whole_epochs(self) -> None:
+        """Let one call of the compiled function make a whole epoch where nobody looks in between: the same steps."""
+        model, steps = self.model, self._feeding.steps
+        eager = model.run_eagerly or stepping.own(model, "train_step") or stepping.own(model, "test_step")
+        if steps is None or eager or stepping.why_fit(dataclasses.replace(self.case, fit_kwargs={}), model):
+            return
+        if model.steps_per_execution == 1 and not any(map(callbacks.looks_at_batches, self._callbacks)):
+            model.steps_per_execution = steps
+
+    # training
+
+    def train(self, epochs: int) -> list[float]:
+        if self._ended or epochs < 1:
+            return []
+        until = self._epochs + epochs
+        self._account.expect(until)
+        mine = [self._account] if self._steps is None else [self._steps, self._account]
+        handed_on = {name: self.case.fit_kwargs[name] for name in _HANDED_ON if name in self.case.fit_kwargs}
+        try:
+            with running(), user_call(f"{self._where}: training through fit"):
+                self.model.fit(
+                    **self._feeding.arguments(range(self._epochs, until)),
+                    **(handed_on if self._validation is not None else {}),
+                    initial_epoch=self._epochs,
+                    epochs=until,
+                    validation_data=self._validation,
+                    callbacks=[*self._callbacks, *mine],
+                    verbose=0,
+                )
+        finally:
+            self._feeding.close()
+        self._epochs, self._ended = until, bool(self.model.stop_training)
+        return list(self._account.losses)
+
+    # reading
+
+    def read(self, split: Split) -> Iterator[Chunk]:
+        """Chunks of a split; the loss is without penalties, and rows count by their weights, where they have some."""
+        for batch in self._pieces(split):
+            self.learner.look_at(batch)
+            reading, score = self.learner.read("eval"), self.learner.score()
+            yield Chunk(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
+
+    def _pieces(self, split: Split) -> Iterator[Batch]:
+        """The chunks, or parts of them where the model takes so many rows and no others."""
+        sizes = {each.shape[0] for each in getattr(self.model, "inputs", None) or () if len(each.shape)} - {None}
+        for batch in split.chunks():
+            size = min(sizes, default=batch.rows)
+            starts = range(0, max(1, batch.rows - size + 1), size)
+            left = batch.rows % size
+            remark = f"rows at the end of a split were not read: the model takes {size} rows and no others"
+            if left and remark not in self._remarks:
+                self._say(remark)
+            for start in starts:
+                yield batch if size >= batch.rows else rows_of(batch, range(start, start + size))
+
+    # weights
+
+    def state(self) -> list[tuple[str, Array]]:
+        """Names are those inside a layer: Keras numbers layers of one kind through the whole process."""
+        return [(each.name, numbers(each).copy()) for each in self.model.weights]
+
+    def start_from(self, state: Any) -> bool:
+        mine = [(each.name, tuple(each.shape)) for each in self.model.weights]
+        if mine != [(name, value.shape) for name, value in state]:
+            return False
+        for variable, (_, value) in zip(self.model.weights, state, strict=True):
+            variable.assign(value)
+        return True
