@@ -94,6 +94,14 @@ def test_both_arms_alike_to_the_bit_are_inert_and_not_without_effect() -> None:
     assert other.summary.startswith("no measurable effect")
 
 
+def test_early_stopping_that_had_no_cause_to_stop_is_not_inert() -> None:
+    found = judge(around(0.9), around(0.9), removed=["early stopping (patience 3)"])
+    assert found.outcome == "passed"
+    assert found.summary == "no measurable effect: early stopping (patience 3) stopped none of the 20-epoch runs"
+    both = judge(around(0.9), around(0.9), removed=["early stopping (patience 3)", "dropout 0.5 (2)"])
+    assert both.outcome == "failed"
+
+
 def test_a_smaller_gap_is_no_help() -> None:
     own, plain = [run(0.80 + 0.001 * k, train=0.82) for k in range(10)], [run(0.90, train=1.0)] * 10
     found = judge(own, plain)

@@ -47,10 +47,19 @@ class _Judge:
         if broken:
             return Finding(name="score_difference", value=None, outcome="inconclusive", message=broken)
         if all(_same(mine, other) for mine, other in self.pairs):
-            what = ", ".join(self.measured["removed"]) or "what unregularized= leaves out"
-            told = f"inert: with and without {what}, both arms do the same to the bit in {_pairs(len(self.pairs))}"
-            return Finding(name="score_difference", value=0.0, outcome="failed", source="theory", message=told)
+            return self._nothing_differs()
         return self._compared(self._comparison())
+
+    def _nothing_differs(self) -> Finding:
+        removed = self.measured["removed"]
+        if removed and all(each.startswith("early stopping") for each in removed):
+            told = (
+                f"no measurable effect: {', '.join(removed)} stopped none of the {self.measured['epochs']}-epoch runs"
+            )
+            return Finding(name="score_difference", value=0.0, outcome="passed", source="theory", message=told)
+        what = ", ".join(removed) or "what unregularized= leaves out"
+        told = f"inert: with and without {what}, both arms do the same to the bit in {_pairs(len(self.pairs))}"
+        return Finding(name="score_difference", value=0.0, outcome="failed", source="theory", message=told)
 
     def _comparison(self) -> Comparison:
         values = self.limits.values

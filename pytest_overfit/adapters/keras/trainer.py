@@ -125,12 +125,26 @@ class KerasTrainer:
 
     # training
 
-    def train(self, epochs: int) -> list[float]:
+    def scale_rate(self, factor: float) -> bool:
+        optimizer = self.model.optimizer
+        scheduled = isinstance(
+            getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
+        )
+        if scheduled or any(isinstance(each, keras.callbacks.LearningRateScheduler) for each in self._callbacks):
+            return False
+        try:
+            optimizer.learning_rate = float(numbers(optimizer.learning_rate)) * factor
+        except (AttributeError, TypeError, ValueError):  # an optimizer of the user's own
+            return False
+        return True
+
+    def train(self, epochs: int, after_epoch: Callable[[], None] = lambda: None) -> list[float]:
         if self._ended or epochs < 1:
             return []
         until = self._epochs + epochs
         self._account.expect(until)
         mine = [self._account] if self._steps is None else [self._steps, self._account]
+        look = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: after_epoch())
         handed_on = {name: self.case.fit_kwargs[name] for name in _HANDED_ON if name in self.case.fit_kwargs}
         try:
             with running(), user_call(f"{self._where}: training through fit"):
@@ -140,7 +154,7 @@ class KerasTrainer:
                     initial_epoch=self._epochs,
                     epochs=until,
                     validation_data=self._validation,
-                    callbacks=[*self._callbacks, *mine],
+                    callbacks=[*self._callbacks, *mine, look],
                     verbose=0,
                 )
         finally:
