@@ -18,6 +18,7 @@ from pytest_overfit import Case, CaseError, run_probes
 from pytest_overfit.core.limits import resolve
 from pytest_overfit.core.verdict import Finding, Judgement, Verdict
 from pytest_overfit.probes.regularization import PROBE, RegularizationLimits
+from pytest_overfit.report.pictures import pictures_html
 
 # ------------------------------------------------------------------------------------------------ made-up runs
 
@@ -219,7 +220,10 @@ def test_a_dropout_that_drops_nearly_everything_harms() -> None:
     assert found.outcome == "failed"
     assert found.summary.startswith("harms")
     assert found.data["removed"] == ["dropout 0.97 (2)"]
-    assert len(found.data["bands"]["regularized"]) == 10
+    (picture,) = found.data["pictures"]
+    assert [each["name"] for each in picture["series"]] == ["regularised", "unregularised"]
+    assert all(len(each["y"]) == 10 for each in picture["series"])
+    assert pictures_html([picture]).count("<img") == 1
 
 
 def test_a_small_decay_has_no_measurable_effect() -> None:

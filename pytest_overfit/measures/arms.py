@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.measures.paired import Comparison, paired
@@ -100,13 +100,28 @@ def run_of(form: Any) -> ArmRun:
     return ArmRun(seed=form["seed"], losses=tuple(form["losses"]), curve=tuple(form["curve"]), train=train, val=val)
 
 
-def band(runs: Sequence[ArmRun]) -> list[dict[str, float]]:
-    """Mean, lowest and highest validation score of the runs after each epoch that all of them made."""
+def curves(arms: Mapping[str, Sequence[ArmRun]], title: str) -> dict[str, Any]:
+    """A picture for reports: mean validation score after each epoch, with a band from the lowest run to the highest."""
+    metric = next((each.val.metric for runs in arms.values() for each in runs if each.val.metric), "score")
+    return {
+        "kind": "curves",
+        "series": [{"name": name, **_band(runs)} for name, runs in arms.items()],
+        "title": title,
+        "x_label": "epoch",
+        "y_label": f"validation {metric}",
+        "caption": f"mean over {max(map(len, arms.values()))} seeds; the band goes from the lowest run to the highest",
+    }
+
+
+def _band(runs: Sequence[ArmRun]) -> dict[str, list[float]]:
+    """After each epoch that all of the runs made."""
     rows = list(zip(*(each.curve for each in runs), strict=False))
-    return [
-        {"epoch": number, "mean": sum(row) / len(row), "low": min(row), "high": max(row)}
-        for number, row in enumerate(rows, 1)
-    ]
+    return {
+        "x": [float(number) for number in range(1, len(rows) + 1)],
+        "y": [sum(row) / len(row) for row in rows],
+        "low": [min(row) for row in rows],
+        "high": [max(row) for row in rows],
+    }
 
 
 def broken(runs: Sequence[ArmRun], who: str) -> str:

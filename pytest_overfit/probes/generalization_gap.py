@@ -15,7 +15,7 @@ from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.controls import blank_inputs, permuted_targets
 from pytest_overfit.data.split_batches import Split, open_split
-from pytest_overfit.measures.arms import EPOCHS, ArmRun, plain_form, run_arm, seed_of_run
+from pytest_overfit.measures.arms import EPOCHS, ArmRun, curves, plain_form, run_arm, seed_of_run
 from pytest_overfit.measures.gap_judgement import Bounds, judge_gap
 from pytest_overfit.probes.base import Bench
 
@@ -102,6 +102,7 @@ class GeneralizationGap:
             "epochs": epochs,
             "runs": [plain_form(each) for each in runs],
             "controls": {control: [plain_form(each) for each in made] for control, made in found.items()},
+            "pictures": [curves({case.name: runs}, case.name)],
             "remarks": list(remarks),
         }
 

@@ -15,7 +15,7 @@ from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.resplit import resplit
 from pytest_overfit.data.split_batches import Split, open_split
-from pytest_overfit.measures.arms import EPOCHS, ArmRun, band, compare, plain_form, run_arm, seed_of_run
+from pytest_overfit.measures.arms import EPOCHS, ArmRun, compare, curves, plain_form, run_arm, seed_of_run
 from pytest_overfit.measures.arms_judgement import judge_arms
 from pytest_overfit.measures.paired import FIRST_LOOK
 from pytest_overfit.probes.base import Bench
@@ -101,7 +101,7 @@ class Regularization:
             "resplit": limits.resplit,
             "regularized": [plain_form(each) for each in pairs.own],
             "unregularized": [plain_form(each) for each in pairs.plain],
-            "bands": {"regularized": band(pairs.own), "unregularized": band(pairs.plain)},
+            "pictures": [curves({"regularised": pairs.own, "unregularised": pairs.plain}, case.name)],
         }
 
     def judge(self, measured: Mapping[str, Any], limits: Resolved[RegularizationLimits]) -> Judgement:
