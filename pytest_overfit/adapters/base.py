@@ -119,6 +119,8 @@ class Noise:
     switched_off: bool = False
     #: so was a whole part around it, all of whose parameters are frozen
     frozen: bool = False
+    #: the module around it is of an installed library, whose author may have made it for other settings
+    of_library: bool = False
     #: what its owner should know of it, in words
     why: str = ""
 

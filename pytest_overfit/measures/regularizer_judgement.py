@@ -50,7 +50,7 @@ def judge_regularizers(measured: Values, limits: Resolved[Any]) -> Judgement:
     unclear = [each for each in judged if each.outcome == "inconclusive"]
     if unclear:
         return Judgement(outcome="inconclusive", summary=unclear[0].message, findings=findings)
-    return Judgement(outcome="not_applicable", summary=_nothing(measured), findings=findings)
+    return Judgement(outcome="not_applicable", summary=_nothing(measured, judged), findings=findings)
 
 
 def _works(good: Sequence[Finding]) -> str:
@@ -61,9 +61,12 @@ def _works(good: Sequence[Finding]) -> str:
     return f"every regulariser that was found works: {told}"
 
 
-def _nothing(measured: Values) -> str:
+def _nothing(measured: Values, judged: Sequence[Finding]) -> str:
     off = measured["off"]
     zero = f"; with probability 0: {_listed(off)}" if off else ""
+    idle = [each.message for each in judged if each.name in ("weight decay", "penalty")]
+    if idle:
+        zero += f"; {idle[0]}"
     return f"no regulariser found in the model, its optimizer, its loss and its data (looked for: {LOOKED_FOR}){zero}"
 
 
@@ -107,7 +110,8 @@ def _noise_said(noise: Values, always_on: bool) -> tuple[FindingOutcome, str]:
     if not noise["called"]:
         if rate is None or not noise["reached"]:
             return "note", f"{name}{declared} was not reached by this batch, so it was not looked at"
-        return "failed", f"{name}{declared} is inert: it is made, but never called in a training pass"
+        told = f"{name}{declared} is inert: it is made, but never called in a training pass"
+        return ("warning", f"{told} of its library's module") if noise["of_library"] else ("failed", told)
     if noise["frozen"]:
         return "note", f"{name}{declared} rests in a frozen part of the model that is kept in evaluation mode"
     if training is None:
@@ -176,13 +180,20 @@ def _shrinkage_said(given: Values, total: float | None, least: float) -> tuple[F
             "unused_parameters)"
         )
     if not why:
-        why = f"at this rate it takes {total:.1g} of the weights' length over {RUN:,} steps"
-        nominal = given["nominal"]
-        if nominal:
-            why += f" (learning rate times decay is {nominal:.1g} a step)"
+        why = _too_slow(given, total, least)
     if given["by_default"] and given["reached"]:
         return "note", f"{name}, the optimizer's own default, does next to nothing: {why}"
     return "failed", f"{name} is inert: {why}"
+
+
+def _too_slow(given: Values, total: float, least: float) -> str:
+    told = f"over {RUN:,} steps it takes {total:.1g} of the weights' length"
+    nominal = given["nominal"]
+    if not nominal:
+        return told
+    told += f"; learning rate times decay is {nominal:.1g} a step"
+    enough = -math.expm1(-RUN * nominal) >= least
+    return f"{told}, which the rounding of weights in low precision swallows" if enough else told
 
 
 def _partly(given: Values) -> str:

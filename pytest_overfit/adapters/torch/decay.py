@@ -25,6 +25,9 @@ Gradients = Mapping[int, Tensor]
 #: steps of both copies; the second half counts, when momentum and running squares have settled
 _STEPS = 16
 
+#: entries of the tensors that are copied, about; the smaller tensors of each parameter group stand for the others
+_ENTRIES = 300_000
+
 
 class Steps:
     """The optimizers that a user's step used, each with the gradients it was given last."""
@@ -72,15 +75,8 @@ def _weight_decay(optimizer: Any, gradients: Gradients) -> Iterator[Shrinkage]:
         declared = float(optimizer.defaults.get("weight_decay") or 0.0)
         if declared and declared != default:
             tensors = sum(len(each["params"]) for each in optimizer.param_groups)
-            why = "every parameter group sets weight_decay=0"
-            yield Shrinkage(
-                kind="weight decay",
-                name=f"weight_decay {declared:g} of {kind}",
-                rate=0.0,
-                tensors=tensors,
-                reached=0,
-                why=why,
-            )
+            name, why = f"weight_decay {declared:g} of {kind}", "every parameter group sets weight_decay=0"
+            yield Shrinkage(kind="weight decay", name=name, rate=0.0, tensors=tensors, reached=0, why=why)
         return
     held = [each for group in groups for each in group["params"]]
     decays = sorted({float(each["weight_decay"]) for each in groups})
@@ -126,53 +122,77 @@ def _rate(
     gradients, every entry with a sign drawn anew at each step and the same for both: the gradient itself moves weights
     nowhere on average, and adaptive optimizers meet sizes as in training.
     """
-    held = [each for group in optimizer.param_groups for each in group["params"]]
-    moving = [each for each in held if id(each) in counted and id(each) in noisy]
-    size = sum(_dot(each, each) for each in moving)
-    if not moving or not size:
-        return None if moving else 0.0
+    chosen = _chosen(optimizer, {each for each in counted if each in noisy})
+    size = sum(_dot(each, each) for each in chosen)
+    if not chosen or not size:
+        return None if chosen else 0.0
     try:
-        first, second = _Copy(optimizer, noisy, steady or {}), _Copy(optimizer, noisy, {})
+        first, second = _Copy(optimizer, chosen, noisy, steady or {}), _Copy(optimizer, chosen, noisy, {})
         if decay:
             for group in second.optimizer.param_groups:
                 group["weight_decay"] = type(group.get("weight_decay", 0.0))(0)
         generator = torch.Generator().manual_seed(0)
         ways = []
         for number in range(_STEPS):
-            signs = {id(each): _signs(each, generator) for each in held if id(each) in noisy}
+            signs = {id(each): _signs(each, generator) for each in chosen}
             first.step(signs)
             second.step(signs)
             if number + 1 in (_STEPS // 2, _STEPS):
-                ways.append(sum(_dot(second.of(each) - first.of(each), each) for each in moving) / size)
+                ways.append(sum(_dot(second.of(each) - first.of(each), each) for each in chosen) / size)
     except Exception:  # a step that wants a closure, a state that cannot be copied: not measured
         return None
     return (ways[1] - ways[0]) / (_STEPS - _STEPS // 2)
 
 
-class _Copy:
-    """A copy of an optimizer with parameters of its own."""
+def _chosen(optimizer: Any, counted: set[int]) -> list[Tensor]:
+    """Some of the counted tensors of each group, as many as the budget allows and at least one."""
+    found: list[Tensor] = []
+    share = _ENTRIES // len(optimizer.param_groups)
+    for group in optimizer.param_groups:
+        left = share
+        for each in sorted((p for p in group["params"] if id(p) in counted), key=torch.numel):
+            if left < each.numel() and left < share and bool(found[-1].any()):
+                break
+            found.append(each)
+            left -= each.numel()
+    return found
 
-    def __init__(self, optimizer: Any, noisy: Gradients, steady: Gradients) -> None:
-        self.optimizer, self._noisy, self._steady = copy.deepcopy(optimizer), noisy, steady
+
+class _Copy:
+    """A copy of an optimizer that holds copies of some of its parameters, and none of the others."""
+
+    def __init__(self, optimizer: Any, chosen: list[Tensor], noisy: Gradients, steady: Gradients) -> None:
+        self._noisy, self._steady = noisy, steady
+        wanted = {id(each) for each in chosen}
+        memo: dict[int, Any] = {}  # what is in here is not copied
+        for group in optimizer.param_groups:
+            for each in group["params"]:
+                if id(each) not in wanted:
+                    memo |= {id(one): one for one in (each, *optimizer.state.get(each, {}).values())}
+        self.optimizer = copy.deepcopy(optimizer, memo)
         self._parameters: dict[int, Tensor] = {}
         for group, twin in zip(optimizer.param_groups, self.optimizer.param_groups, strict=True):
             rate = _top_rate(group)
             if rate is not None and not isinstance(twin.get("lr"), Tensor):
                 twin["lr"] = rate
-            self._parameters |= {id(old): new for old, new in zip(group["params"], twin["params"], strict=True)}
+            pairs = zip(group["params"], twin["params"], strict=True)
+            kept = {id(old): new for old, new in pairs if id(old) in wanted}
+            twin["params"] = list(kept.values())
+            self._parameters |= kept
 
     def of(self, parameter: Tensor) -> Tensor:
         return self._parameters[id(parameter)].detach()
 
     def step(self, signs: Mapping[int, Tensor]) -> None:
         for key, parameter in self._parameters.items():
-            gradient = self._noisy[key] * signs[key] if key in self._noisy else None
-            parameter.grad = gradient + self._steady[key] if gradient is not None and key in self._steady else gradient
+            gradient = self._noisy[key] * signs[key]
+            parameter.grad = gradient + self._steady[key] if key in self._steady else gradient
         self.optimizer.step()
 
 
 def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
-    return (torch.randint(0, 2, like.shape, generator=generator) * 2 - 1).to(like.device, like.dtype)
+    drawn = torch.randint(0, 2, like.shape, generator=generator, dtype=torch.int8)
+    return (drawn * 2 - 1).to(like.device, like.dtype)
 
 
 def _dot(first: Tensor, second: Tensor) -> float:

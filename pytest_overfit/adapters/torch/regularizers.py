@@ -18,17 +18,23 @@ from pytest_overfit.adapters.torch import decay, forensics
 from pytest_overfit.adapters.torch.dropping import Call, Place, Places, Visit, Watch
 from pytest_overfit.adapters.torch.forward import tensors
 from pytest_overfit.adapters.torch.learner import TorchLearner
-from pytest_overfit.adapters.torch.state import reseed
-from pytest_overfit.core.usercode import user_code
+from pytest_overfit.adapters.torch.state import generators, reseed
+from pytest_overfit.core.usercode import is_users_class, user_code
 
 #: training passes or steps that are watched: a model that leaves training mode in one shows in the next
 _PASSES = 2
+
+#: number of the evaluation pass
+_EVALUATION = -1
 
 #: that a place which drops left everything as it was, by chance, must be less likely than this
 _CHANCE = 1e-6
 
 #: calls of one place on one input at most; a place that needs more to be sure is not judged
 _MOST = 2048
+
+#: two answers are the same if they differ by less than so many times their rounding
+_ROUNDING = 8
 
 #: the probability that a place without a declared one is taken to have
 _ASSUMED = 0.1
@@ -82,7 +88,7 @@ def _evaluate(learner: TorchLearner, places: Places) -> None:
         with (
             learner._modes.reading("eval"),
             learner._forward.as_written(),
-            Watch(places, _measuring(-1)),
+            Watch(places, _measuring(_EVALUATION)),
         ):
             learner._forward.quiet()
     places.called = called
@@ -91,7 +97,8 @@ def _evaluate(learner: TorchLearner, places: Places) -> None:
 def _measuring(number: int) -> Callable[[Visit], None]:
     def visit(seen: Visit) -> None:
         with torch.no_grad():
-            seen.call.effect = _effect(seen)
+            quiet = number == _EVALUATION and _draws_nothing(seen)
+            seen.call.effect = 0.0 if quiet else _effect(seen)
         seen.place.passes.setdefault(number, []).append(seen.call)
 
     return visit
@@ -119,6 +126,15 @@ def _effect(seen: Visit) -> float | None:
     return 0.0 if calls <= _MOST else None
 
 
+def _draws_nothing(seen: Visit) -> bool:
+    """Asked once more it gives the same and leaves every generator where it stands: it cannot be random."""
+    before = generators()
+    again = seen.again()
+    if before != generators() or _difference(seen.output, again):
+        return False
+    return not seen.place.plain or seen.given is None or not _lost(seen.given, seen.output)
+
+
 def _draws(place: Place, given: torch.Tensor | None) -> int:
     """How many entries, at least, one call decides on by itself; 0 where there is nothing that could be dropped."""
     if given is None or not bool(given.any()):
@@ -133,20 +149,19 @@ def _draws(place: Place, given: torch.Tensor | None) -> int:
 def _lost(given: torch.Tensor, output: torch.Tensor) -> float:
     """The share of entries that were dropped; of those that were changed at all where none was."""
     alive = given != 0
-    lost = float((alive & (output == 0)).sum() / alive.sum())
+    lost = float((alive & (output == 0)).sum() / alive.sum().clamp(min=1))
     return lost or float((output != given).float().mean())
 
 
 def _difference(first: Any, second: Any) -> float:
     """Relative difference of two answers, above rounding."""
-    one, other = tensors(first), tensors(second)
-    if forensics.alike(one, other):
-        return 0.0
+    one, other = ([each for each in tensors(some) if each.is_floating_point()] for some in (first, second))
     if [each.shape for each in one] != [each.shape for each in other]:
         return 1.0
     change = math.hypot(*(float((a.double() - b.double()).norm()) for a, b in zip(one, other, strict=True)))
-    size = math.hypot(*(float(each.double().norm()) for each in one))
-    return change / size if size else 1.0
+    size = math.hypot(*(float(each.double().norm()) for each in (*one, *other)))
+    rounding = max((torch.finfo(each.dtype).eps for each in one), default=0.0)
+    return change / size if change > _ROUNDING * rounding * size else 0.0
 
 
 # ------------------------------------------------------------------ is the result used?
@@ -221,20 +236,33 @@ def _noises(learner: TorchLearner, places: Places) -> Iterator[Noise]:
         calls = [call for number, calls in place.passes.items() if number >= 0 for call in calls]
         if not calls and any(_inside(each, place) and each.rate == place.rate for each in by_function):
             continue  # a function drops in its stead, as fused attention does
+        if not calls and _elsewhere(learner, places, place):
+            continue  # other blocks of its kind do call theirs: this one has no place for it, as one without a shortcut
         still = [each for each in calls if each.effect == 0.0]
         yield Noise(
             kind=place.kind,
             name=place.name,
             rate=place.rate,
             training=_least(place),
-            evaluation=_most(place.passes.get(-1, [])) if place.passes.get(-1) else 0.0,
+            evaluation=_most(place.passes.get(_EVALUATION, [])) if place.passes.get(_EVALUATION) else 0.0,
             called=bool(calls),
             reached=place.owner in places.called,
             used=place.name not in unused if place in working else None,
             switched_off=any(each.off for each in still),
             frozen=bool(still) and all(each.frozen for each in still),
             why=place.why,
+            of_library=not is_users_class(type(learner.model.get_submodule(place.owner))),
         )
+
+
+def _elsewhere(learner: TorchLearner, places: Places, place: Place) -> bool:
+    """Another module of the class around this place did call the place of this name."""
+
+    def role(each: Place) -> tuple[type, str]:
+        return type(learner.model.get_submodule(each.owner)), each.name.partition(" ")[2].removeprefix(f"{each.owner}.")
+
+    called = (each for each in places.modules.values() if any(number >= 0 for number in each.passes))
+    return any(role(each) == role(place) for each in called)
 
 
 def _inside(function: Place, module: Place) -> bool:
