@@ -113,7 +113,7 @@ def _noise_said(noise: Values, always_on: bool) -> tuple[FindingOutcome, str]:
         told = f"{name}{declared} is inert: it is made, but never called in a training pass"
         return ("warning", f"{told} of its library's module") if noise["of_library"] else ("failed", told)
     if noise["frozen"]:
-        return "note", f"{name}{declared} rests in a frozen part of the model that is kept in evaluation mode"
+        return "note", f"{name}{declared} rests in a part of the model that is frozen, or kept in evaluation mode as a whole"
     if training is None:
         return "inconclusive", (
             f"{name}{declared}: nobody can tell, because its input is all zeros here or it drops too rarely"
@@ -127,8 +127,7 @@ def _noise_said(noise: Values, always_on: bool) -> tuple[FindingOutcome, str]:
         return "passed", f"{name} changes its input in training and not in evaluation"
     if noise["switched_off"]:
         return "failed", (
-            f"{name}{declared} is inert: it was in evaluation mode while the model trained; call model.train() before "
-            "training, and after every evaluation"
+            f"{name}{declared} is inert: it was in evaluation mode while the model trained; {noise['why']}"
         )
     if rate is None:
         return "note", f"{name} never changed its input, and declares no probability by which it should have"

@@ -206,7 +206,7 @@ class Places:
         if kind is None:
             return None
         plain = isinstance(module, nn.modules.dropout._DropoutNd)
-        if plain and not rate:
+        if kind == "dropout" and rate == 0:
             self.off.append(f"{type(module).__name__} {name}")
             return None
         alpha = isinstance(module, (nn.AlphaDropout, nn.FeatureAlphaDropout))
@@ -241,7 +241,8 @@ def _kind_and_rate(module: nn.Module) -> tuple[Kind | None, float | None]:
     if next(module.parameters(), None) is not None:  # a layer that also drops is seen by the functions it calls
         return None, None
     if _DROPS.search(name):
-        return "dropout", next((rate for _, rate in rates(module)), None)
+        zero = any(getattr(module, each, None) in (0, None) for each in ("p", "drop_prob") if hasattr(module, each))
+        return "dropout", next((rate for _, rate in rates(module)), 0.0 if zero else None)
     if _NOISY.search(name):
         return "noise", None
     return ("augmentation", None) if _AUGMENTS.search(name) else (None, None)

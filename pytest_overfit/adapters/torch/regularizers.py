@@ -36,6 +36,8 @@ _MOST = 2048
 #: two answers are the same if they differ by less than so many times their rounding
 _ROUNDING = 8
 
+_OFF = "call model.train() before training, and after every evaluation"
+
 #: the probability that a place without a declared one is taken to have
 _ASSUMED = 0.1
 
@@ -239,6 +241,7 @@ def _noises(learner: TorchLearner, places: Places) -> Iterator[Noise]:
         if not calls and _elsewhere(learner, places, place):
             continue  # other blocks of its kind do call theirs: this one has no place for it, as one without a shortcut
         still = [each for each in calls if each.effect == 0.0]
+        switched_off = any(each.off for each in still)
         yield Noise(
             kind=place.kind,
             name=place.name,
@@ -248,9 +251,9 @@ def _noises(learner: TorchLearner, places: Places) -> Iterator[Noise]:
             called=bool(calls),
             reached=place.owner in places.called,
             used=place.name not in unused if place in working else None,
-            switched_off=any(each.off for each in still),
+            switched_off=switched_off,
             frozen=bool(still) and all(each.frozen for each in still),
-            why=place.why,
+            why=_OFF if switched_off else place.why,
             of_library=not is_users_class(type(learner.model.get_submodule(place.owner))),
         )
 
