@@ -89,9 +89,7 @@ def _by_place(dataset: Any, name: str, trains: bool) -> Reread | None:
         return Reread(name, trains, False, f"{len(places)} samples")
     if not random or len(places) < SAMPLES:
         return None
-    return Reread(
-        name, trains, False, f"{random}, but {SAMPLES} samples read {READINGS} times were the same each time"
-    )
+    return Reread(name, trains, False, f"{random}, but {SAMPLES} samples read {READINGS} times were the same each time")
 
 
 def _read(dataset: Any, place: int, number: int) -> Any:
@@ -140,7 +138,10 @@ def _same(first: Any, second: Any) -> bool:
     one, other = _leaves(first), _leaves(second)
     if len(one) != len(other):
         return False
-    return all(a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(one, other, strict=True))
+    return all(
+        a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+        for a, b in zip(one, other, strict=True)
+    )
 
 
 def _leaves(value: Any) -> list[Any]:

@@ -20,6 +20,9 @@ LOOKED_FOR = (
     "dropout, stochastic depth, noise, augmentation in the model or the data, weight decay, penalties in the loss"
 )
 
+#: a share of the weights' length that is as good as none, whatever limit was set
+_NOTHING = 1e-3
+
 #: places that are listed by name; more are counted
 _LISTED = 4
 
@@ -44,21 +47,21 @@ def judge_regularizers(measured: Values, limits: Resolved[Any]) -> Judgement:
     if bad:
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         return Judgement(outcome="failed", summary=f"{bad[0].message}{more}", findings=findings)
-    good = [each for each in judged if each.outcome == "passed"]
+    good, unclear = ([each for each in judged if each.outcome == what] for what in ("passed", "inconclusive"))
     if good:
-        return Judgement(outcome="passed", summary=_works(good), findings=findings)
-    unclear = [each for each in judged if each.outcome == "inconclusive"]
+        return Judgement(outcome="passed", summary=_works(good, len(unclear)), findings=findings)
     if unclear:
         return Judgement(outcome="inconclusive", summary=unclear[0].message, findings=findings)
     return Judgement(outcome="not_applicable", summary=_nothing(measured, judged), findings=findings)
 
 
-def _works(good: Sequence[Finding]) -> str:
+def _works(good: Sequence[Finding], unclear: int) -> str:
     counts: dict[str, int] = {}
     for each in good:
         counts[each.name] = counts.get(each.name, 0) + 1
     told = ", ".join(name if count == 1 else f"{name} ({count} places)" for name, count in counts.items())
-    return f"every regulariser that was found works: {told}"
+    rest = f"; of {unclear} more this batch cannot tell" if unclear else ""
+    return f"every regulariser that could be measured works: {told}{rest}"
 
 
 def _nothing(measured: Values, judged: Sequence[Finding]) -> str:
@@ -104,8 +107,8 @@ def _noise_said(noise: Values, always_on: bool) -> tuple[FindingOutcome, str]:
     declared = "" if rate is None else f" (p = {rate:g})"
     if noise["evaluation"] and not always_on:
         return "failed", (
-            f"{name}{declared} changes its input in evaluation too: {_forgot(noise)}; if that is meant (Monte Carlo "
-            'dropout), say so: options={"inert_regularizer": {"always_on": True}}'
+            f"{name}{declared} changes its input in evaluation too: {noise['why'] or _forgot(noise)}; if that is meant "
+            '(Monte Carlo dropout), say so: options={"inert_regularizer": {"always_on": True}}'
         )
     if not noise["called"]:
         if rate is None or not noise["reached"]:
@@ -113,7 +116,10 @@ def _noise_said(noise: Values, always_on: bool) -> tuple[FindingOutcome, str]:
         told = f"{name}{declared} is inert: it is made, but never called in a training pass"
         return ("warning", f"{told} of its library's module") if noise["of_library"] else ("failed", told)
     if noise["frozen"]:
-        return "note", f"{name}{declared} rests in a part of the model that is frozen, or kept in evaluation mode as a whole"
+        return (
+            "note",
+            f"{name}{declared} rests in a part of the model that is frozen, or kept in evaluation mode as a whole",
+        )
     if training is None:
         return "inconclusive", (
             f"{name}{declared}: nobody can tell, because its input is all zeros here or it drops too rarely"
@@ -182,7 +188,7 @@ def _shrinkage_said(given: Values, total: float | None, least: float) -> tuple[F
         why = _too_slow(given, total, least)
     if given["by_default"] and given["reached"]:
         return "note", f"{name}, the optimizer's own default, does next to nothing: {why}"
-    return "failed", f"{name} is inert: {why}"
+    return "failed", f"{name} is {'inert' if total < _NOTHING else 'weaker than min_decay'}: {why}"
 
 
 def _too_slow(given: Values, total: float, least: float) -> str:
@@ -226,9 +232,12 @@ def _split(given: Values) -> Finding:
         if not varies:
             outcome, told = "failed", f"{name}=: its transform is inert: {given['how']}"
     elif varies:
-        outcome, told = "failed", (
-            f"{name}=: the same sample, read twice, was not the same ({given['how']}): random augmentation in "
-            "evaluation makes its score a matter of chance"
+        outcome, told = (
+            "failed",
+            (
+                f"{name}=: the same sample, read twice, was not the same ({given['how']}): random augmentation in "
+                "evaluation makes its score a matter of chance"
+            ),
         )
     else:
         told = f"{name}=: a sample read again is the same"

@@ -163,34 +163,48 @@ def _rate(
         return None
 
     def run(bare: bool) -> list[float]:
-        random, ways = np.random.default_rng(0), []
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(held(model, weights=True))
-            if not optimizer.built:
-                optimizer.build(model.trainable_variables)
-            before = [(each, keras.ops.copy(each.value)) for each in optimizer.variables]
-            for variable, value in before:  # an inner or second optimizer is not the model's
-                stack.callback(variable.assign, value)
-            optimizer.iterations.assign(moment)
-            if bare and decay:
-                stack.callback(layers.substitute(optimizer, "weight_decay", None))
-            for number in range(_STEPS):
-                grads = []
-                for each in chosen:
-                    slope = noisy[id(each)] * random.choice([-1.0, 1.0], each.shape)
-                    slope = slope + steady[id(each)] if steady and not bare else slope
-                    grads.append(keras.ops.cast(slope, each.dtype))
-                optimizer.apply(grads, chosen)
-                if number + 1 in (_STEPS // 2, _STEPS):
-                    pairs = zip(chosen, start, strict=True)
-                    ways.append(sum(float(((old - numbers(each)) * old).sum()) for each, old in pairs) / size)
-        return ways
+        with _from_here(model, optimizer, moment):
+            undo = layers.substitute(optimizer, "weight_decay", None) if bare and decay else lambda: None
+            try:
+                pulls = {} if bare or steady is None else steady
+                return [way / size for way in _ways(optimizer, chosen, start, noisy, pulls)]
+            finally:
+                undo()
 
     try:
         kept, bare = run(bare=False), run(bare=True)
     except Exception:  # an optimizer that takes all of its variables or none
         return None
     return ((kept[1] - kept[0]) - (bare[1] - bare[0])) / (_STEPS - _STEPS // 2)
+
+
+@contextlib.contextmanager
+def _from_here(model: Any, optimizer: Any, moment: int) -> Iterator[None]:
+    """Steps inside begin at this moment of the schedule; weights and optimizer are put back."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(held(model, weights=True))
+        if not optimizer.built:
+            optimizer.build(model.trainable_variables)
+        for each in optimizer.variables:  # an inner or second optimizer is not the model's
+            stack.callback(each.assign, keras.ops.copy(each.value))
+        optimizer.iterations.assign(moment)
+        yield
+
+
+def _ways(
+    optimizer: Any, chosen: list[Any], start: list[Array], noisy: dict[int, Array], steady: dict[int, Array]
+) -> list[float]:
+    """How far the weights have come towards zero, halfway and in the end."""
+    random, ways = np.random.default_rng(0), []
+    for number in range(_STEPS):
+        slopes = [
+            noisy[id(each)] * random.choice([-1.0, 1.0], each.shape) + steady.get(id(each), 0.0) for each in chosen
+        ]
+        optimizer.apply([keras.ops.cast(g, each.dtype) for g, each in zip(slopes, chosen, strict=True)], chosen)
+        if number + 1 in (_STEPS // 2, _STEPS):
+            pairs = zip(chosen, start, strict=True)
+            ways.append(sum(float(((old - numbers(each)) * old).sum()) for each, old in pairs))
+    return ways
 
 
 def _chosen(counted: list[Any]) -> list[Any]:
@@ -226,12 +240,14 @@ def _penalty(learner: KerasLearner, taken: Gradients) -> Iterator[Shrinkage]:
     steady = {key: whole[key] - bare[key] for key in (id(each) for each in declared) if key in whole and key in bare}
     there = {key: each for key, each in steady.items() if np.abs(each).max() > _ABSENT * np.abs(whole[key]).max()}
     counted = [each for each in declared if id(each) in there]
-    optimizer = next(one for one, variables, _ in taken if any(v is declared[0] for v in variables) or one is taken[0][0])
+    optimizer = next(
+        one for one, variables, _ in taken if any(v is declared[0] for v in variables) or one is taken[0][0]
+    )
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     moment, top = _top_rate(optimizer)
     why = ""
     if not there:
-        why = "the gradient of the training step is the same without it"
+        why = "the gradient of the training step is the same without it, to a millionth"
         if stepping.own(model, "train_step"):
             why += "; add sum(self.losses) to the loss in train_step"
         elif stepping.own(model, "compute_loss"):

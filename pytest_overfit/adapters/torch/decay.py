@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,6 +28,9 @@ _STEPS = 16
 
 #: entries of the tensors that are copied, about; the smaller tensors of each parameter group stand for the others
 _ENTRIES = 300_000
+
+#: fewer entries than this point along their slope by chance
+_FEW = 16
 
 
 class Steps:
@@ -211,18 +215,20 @@ def _penalty(learner: TorchLearner) -> Iterator[Shrinkage]:
         outputs = pytree.tree_map(_detached, learner._forward.quiet())
     try:
         once, twice, four_times = (_loss_at(learner, outputs, weights, factor) for factor in (1.0, 2.0, 4.0))
-        if not once < twice < four_times:
-            return
         slopes = _slopes(learner, outputs, weights)
     except Exception:  # a loss that refuses held outputs
         return
-    growth = (four_times - twice) / (twice - once)
-    penalty = (twice - once) / (growth - 1) if growth > 1 else twice - once
+    growth = (four_times - twice) / (twice - once) if once < twice < four_times else 0.0
+    name = _penalty_name(growth)
+    # weights in a loss may also be there to be learnt (a temperature): a penalty pulls along the weights themselves
+    if not (_along(slopes, weights) if slopes else name):
+        return
+    penalty = (twice - once) / (growth - 1) if growth > 1 else 0.0
     whole = gradients_of(learner.optimizer)
     noisy = {key: each - slopes[key] if key in slopes else each for key, each in whole.items()}
     yield Shrinkage(
         kind="penalty",
-        name=_penalty_name(growth),
+        name=f"{name or 'penalty on weights'} in the loss",
         rate=_rate(learner.optimizer, noisy, set(slopes), steady=slopes),
         tensors=len(weights),
         reached=len(slopes),
@@ -232,11 +238,11 @@ def _penalty(learner: TorchLearner) -> Iterator[Shrinkage]:
 
 
 def _penalty_name(growth: float) -> str:
-    """Doubling the weights doubles an L1 penalty and makes four of an L2 penalty."""
+    """Doubling the weights doubles an L1 penalty and makes four of an L2 penalty; empty for anything else."""
     for value, name in ((2.0, "L1 penalty"), (4.0, "L2 penalty")):
         if abs(growth - value) < 0.05 * value:
-            return f"{name} in the loss"
-    return f"penalty on weights in the loss (times {growth:.3g} when they double)"
+            return name
+    return ""
 
 
 def _loss_at(learner: TorchLearner, outputs: Any, weights: list[nn.Parameter], factor: float) -> float:
@@ -260,7 +266,15 @@ def _slopes(learner: TorchLearner, outputs: Any, weights: list[nn.Parameter]) ->
     if not loss.requires_grad or not wanted:
         return {}
     found = torch.autograd.grad(loss, wanted, allow_unused=True)
-    return {id(each): slope for each, slope in zip(wanted, found, strict=True) if slope is not None}
+    return {id(each): slope for each, slope in zip(wanted, found, strict=True) if slope is not None and slope.any()}
+
+
+def _along(slopes: Gradients, weights: list[nn.Parameter]) -> bool:
+    """The slope points along the weights it is by: cosine 1 for L2, about 0.8 for L1 of normal weights."""
+    touched = [each for each in weights if id(each) in slopes]
+    way = sum(_dot(slopes[id(each)], each) for each in touched)
+    sizes = sum(_dot(each, each) for each in touched) * sum(_dot(slope, slope) for slope in slopes.values())
+    return sum(each.numel() for each in touched) >= _FEW and way > 0.5 * math.sqrt(sizes)
 
 
 def _detached(value: Any) -> Any:
