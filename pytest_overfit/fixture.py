@@ -113,6 +113,14 @@ class Overfit:
         __tracebackhide__ = True
         return demand(case, "early_accuracy", [("call", limits)])
 
+    def inert_regularizer(self, case: Case, **limits: Any) -> Verdict:
+        """Every regulariser does something: probe `inert_regularizer`; see `pytest_overfit.probes.inert_regularizer`.
+
+        Limits: `min_decay`. Trains nothing.
+        """
+        __tracebackhide__ = True
+        return demand(case, "inert_regularizer", [("call", limits)])
+
     def __repr__(self) -> str:
         return "Overfit()"
 

@@ -95,6 +95,72 @@ class RunningStatistics:
     remaining: float
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Noise:
+    """One place of a model that changes its input at random: dropout of any kind, noise, an augmentation layer."""
+
+    kind: Literal["dropout", "noise", "augmentation"]
+    #: what and where, e.g. "Dropout block1.drop"
+    name: str
+    #: the declared probability; None: it declares none, so nobody can say that it should have changed something
+    rate: float | None
+    #: measured size of the change in a training pass: the share of entries that were dropped, or the relative
+    #: difference of two answers to one input; 0.0: none, None: could not be told (its inputs are zeros)
+    training: float | None
+    #: the same in an evaluation pass; 0.0 also where evaluation does not come by
+    evaluation: float | None
+    #: it was called in training
+    called: bool = True
+    #: the module around it was called in training
+    reached: bool = True
+    #: the model's outputs depend on what it gave; None: not known
+    used: bool | None = None
+    #: it was in evaluation mode while the model trained
+    switched_off: bool = False
+    #: so was a whole part around it, all of whose parameters are frozen
+    frozen: bool = False
+    #: the module around it is of an installed library, whose author may have made it for other settings
+    of_library: bool = False
+    #: what its owner should know of it, in words
+    why: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shrinkage:
+    """What pulls weights towards zero: weight decay of an optimizer, or a penalty in the loss."""
+
+    kind: Literal["weight decay", "penalty"]
+    #: e.g. "weight_decay 0.01 of AdamW", "L2 of dense_1"
+    name: str
+    #: share of the weights' length that one step takes away, beyond what it does without; None: not measured
+    rate: float | None
+    #: tensors that it is declared for, and how many of them it reached
+    tensors: int
+    reached: int
+    #: the rate that the declared numbers stand for without momentum and scaling: learning rate times decay
+    nominal: float | None = None
+    #: learning rate that was used, the highest that a schedule declares
+    learning_rate: float | None = None
+    #: the number is the optimizer's own default, which its owner may not know of
+    by_default: bool = False
+    #: share of the training loss; None: not a penalty, or not measured
+    share: float | None = None
+    #: what its owner should know of it, in words
+    why: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Regularizers:
+    """What regularises a learner's training, as measured."""
+
+    noises: tuple[Noise, ...] = ()
+    shrinkages: tuple[Shrinkage, ...] = ()
+    #: places whose probability is 0
+    off: tuple[str, ...] = ()
+    #: what could not be looked at, in words
+    remarks: tuple[str, ...] = ()
+
+
 class Learner(Protocol):
     """One live model with its loss and optimizer, on one batch.
 

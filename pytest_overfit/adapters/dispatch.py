@@ -18,7 +18,7 @@ from pytest_overfit.core.state import Guard, epoch_seed, seed_standard_library
 from pytest_overfit.core.usercode import user_code
 
 if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Learner
+    from pytest_overfit.adapters.base import Learner, Regularizers
     from pytest_overfit.adapters.training import Trainer
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.batch import Batch
@@ -102,6 +102,18 @@ def trainer_for(case: Case, train: Split, seed: int, plain: bool) -> Trainer:
 
     trainer: Trainer = adapter.make_trainer(case, model, train, reseed, plain)
     return trainer
+
+
+def regularizers_of(learner: Learner) -> Regularizers:
+    """What regularises a learner, measured by its framework's adapter; the learner is worn out afterwards."""
+    from pytest_overfit.adapters.base import Regularizers
+
+    if learner.framework not in FRAMEWORKS:
+        return Regularizers(remarks=("what a loop of one's own does inside is not looked at, only the data are",))
+    found: Regularizers = importlib.import_module(f"pytest_overfit.adapters.{learner.framework}.regularizers").found_in(
+        learner
+    )
+    return found
 
 
 def _new_model(case: Case, seed: int) -> tuple[Any, ModuleType]:

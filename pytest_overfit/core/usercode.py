@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -64,3 +65,9 @@ def _is_users(filename: str) -> bool:
     if filename.startswith((_OURS, "<frozen")) or "site-packages" in filename:
         return False
     return not filename.startswith(_LIBRARIES)
+
+
+def is_users_class(kind: type) -> bool:
+    """The class is written in the user's own code; True also where nobody can tell, as in a notebook."""
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return file is None or _is_users(file)

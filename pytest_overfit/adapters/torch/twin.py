@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 #: functions that drop, with the place of their probability among the arguments
-_DROPPING: dict[Callable[..., Any], tuple[str, int]] = {
+DROPPING: dict[Callable[..., Any], tuple[str, int]] = {
     **{
         getattr(functional, name): ("p", 1)
         for name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
@@ -56,7 +56,7 @@ class WithoutRegularizers:
     def __init__(self, model: nn.Module, optimizer: Any, forward: Callable[[], Any]) -> None:
         found: dict[str, list[str]] = {}
         for name, module in model.named_modules():
-            for attribute, rate in _rates(module):
+            for attribute, rate in rates(module):
                 setattr(module, attribute, type(rate)(0))
                 found.setdefault(f"dropout {rate:g}", []).append(name or type(module).__name__)
         for rate, places in _called(forward).items():
@@ -68,7 +68,7 @@ class WithoutRegularizers:
         return _NoDropping() if self._functions else contextlib.nullcontext()
 
 
-def _rates(module: nn.Module) -> Iterator[tuple[str, float]]:
+def rates(module: nn.Module) -> Iterator[tuple[str, float]]:
     """Attributes that are the rate of some dropout: `Dropout.p`, `LSTM.dropout`, `DropPath.drop_prob`, and the like."""
     drops = re.search("drop|stochasticdepth", type(module).__name__.lower()) is not None
     for name, value in vars(module).items():
@@ -95,9 +95,9 @@ class _NoDropping(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         kwargs = kwargs or {}
-        if func not in _DROPPING:
+        if func not in DROPPING:
             return func(*args, **kwargs)
-        name, place = _DROPPING[func]
+        name, place = DROPPING[func]
         default = 0.0 if name == "dropout_p" else 0.5
         rate = kwargs.get(name, args[place] if len(args) > place else default)
         if rate and kwargs.get("training", args[2] if name == "p" and len(args) > 2 else True):

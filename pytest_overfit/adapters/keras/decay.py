@@ -1,0 +1,282 @@
+"""How fast decay and penalties shrink weights under the model's own optimizer: steps with and without them.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from pytest_overfit.adapters.base import Shrinkage
+from pytest_overfit.adapters.keras import layers, stepping
+from pytest_overfit.adapters.keras.reading import numbers
+from pytest_overfit.adapters.keras.state import held
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.adapters.keras.learner import KerasLearner
+
+    Array = NDArray[Any]
+
+#: an optimizer, the variables it was to update, and their gradients
+Gradients = list[tuple[Any, list[Any], list["Array | None"]]]
+
+#: steps with and without; the second half counts, when momentum and running squares have settled
+_STEPS = 16
+
+#: entries of the variables that are stepped, about; the smaller ones stand for the others
+_ENTRIES = 300_000
+
+#: steps at which a schedule is asked for its highest rate
+_MOMENTS = (0, 1, 10, 100, 1_000, 10_000, 100_000)
+
+#: a penalty whose gradient is less than this beside the whole gradient is not there
+_ABSENT = 1e-6
+
+
+class NoStepError(Exception):
+    """The model's training step cannot be run by itself; the message says why."""
+
+
+def gradients(learner: KerasLearner, *, penalties: bool = True) -> Gradients:
+    """Run the model's own training step up to its updates, which are left out. Raises `NoStepError`."""
+    model, feed = learner._model, learner._feed
+    if keras.backend.backend() not in ("tensorflow", "torch"):
+        raise NoStepError(f"Keras runs on {keras.backend.backend()}")
+    for method in ("fit", "make_train_function"):
+        if stepping.own(model, method):
+            raise NoStepError(f"the model brings its own {method}")
+    taken: Gradients = []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(held(model, weights=True))
+        for optimizer in _optimizers(model):
+            stack.callback(layers.substitute(optimizer, "apply", _taking(optimizer, taken)))
+            stack.callback(layers.substitute(optimizer, "scale_loss", lambda loss: loss))
+        if not penalties:
+            for each in (model, *layers.layers_of(model)):
+                stack.callback(layers.substitute(each, "_get_regularization_losses", list))
+        model.train_step(feed.data)
+    return taken
+
+
+def _optimizers(model: Any) -> list[Any]:
+    held_ = [model.optimizer, *vars(model).values()]
+    return list({id(each): each for each in held_ if isinstance(each, keras.optimizers.Optimizer)}.values())
+
+
+def _taking(optimizer: Any, taken: Gradients) -> Any:
+    def apply(grads: Any, trainable_variables: Any = None) -> Any:
+        variables = list(optimizer._trainable_variables if trainable_variables is None else trainable_variables)
+        taken.append((optimizer, variables, [None if each is None else _dense(each) for each in grads]))
+        return optimizer.iterations
+
+    return apply
+
+
+def _dense(gradient: Any) -> Array:
+    """A gradient as an array; that of an embedding lists the rows it touches."""
+    if hasattr(gradient, "indices") and hasattr(gradient, "dense_shape"):
+        whole = np.zeros(tuple(numbers(gradient.dense_shape)), numbers(gradient.values).dtype)
+        np.add.at(whole, numbers(gradient.indices), numbers(gradient.values))
+        return whole
+    return numbers(gradient)
+
+
+def found(learner: KerasLearner, taken: Gradients) -> Iterator[Shrinkage]:
+    """Weight decay of every optimizer, and penalties that layers declare on their weights."""
+    for optimizer, variables, slopes in taken or _zeros(learner):
+        yield from _weight_decay(learner, getattr(optimizer, "inner_optimizer", optimizer), variables, slopes)
+    yield from _penalty(learner, taken)
+
+
+def _zeros(learner: KerasLearner) -> Gradients:
+    """Where no step can be run: decay of Keras' optimizers does not depend on gradients."""
+    variables = list(learner._model.trainable_variables)
+    return [(learner._model.optimizer, variables, [np.zeros(each.shape, "float32") for each in variables])]
+
+
+# ------------------------------------------------------------------ weight decay
+
+
+def _weight_decay(
+    learner: KerasLearner, optimizer: Any, variables: list[Any], slopes: Sequence[Array | None]
+) -> Iterator[Shrinkage]:
+    declared = getattr(optimizer, "weight_decay", None)
+    if not declared:
+        return
+    applies = getattr(optimizer, "_use_weight_decay", lambda _: True)
+    counted = [each for each in variables if applies(each)]
+    moment, top = _top_rate(optimizer)
+    noisy = {id(v): g for v, g in zip(variables, slopes, strict=True) if g is not None}
+    rate = _rate(learner._model, optimizer, moment, [each for each in counted if id(each) in noisy], noisy, decay=True)
+    yield Shrinkage(
+        kind="weight decay",
+        name=f"weight_decay {float(declared):g} of {type(optimizer).__name__}",
+        rate=rate,
+        tensors=len(variables),
+        reached=len([each for each in counted if id(each) in noisy]),
+        nominal=top * float(declared),
+        learning_rate=top,
+        by_default=inspect.signature(type(optimizer)).parameters["weight_decay"].default == declared,
+        why="" if counted else "exclude_from_weight_decay leaves out every variable",
+    )
+
+
+def _top_rate(optimizer: Any) -> tuple[int, float]:
+    """The highest learning rate of the optimizer and its schedule, and the step at which it holds."""
+    rate = getattr(optimizer, "_learning_rate", None)
+    if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        return 0, float(numbers(keras.ops.convert_to_tensor(optimizer.learning_rate)))
+    rates = {moment: float(numbers(keras.ops.convert_to_tensor(rate(moment)))) for moment in _MOMENTS}
+    best = max(rates, key=lambda each: rates[each])
+    return best, rates[best]
+
+
+def _rate(
+    model: Any,
+    optimizer: Any,
+    moment: int,
+    counted: list[Any],
+    noisy: dict[int, Array],
+    *,
+    steady: dict[int, Array] | None = None,
+    decay: bool = False,
+) -> float | None:
+    """Share of the counted weights' length that a step takes away, beyond what it does without `decay` or `steady`.
+
+    Both runs get the batch's gradients, every entry with a sign drawn anew at each step and the same for both: the
+    gradient itself moves weights nowhere on average, and adaptive optimizers meet sizes as in training.
+    """
+    chosen = _chosen(counted)
+    start = [numbers(each).astype(float) for each in chosen]
+    size = sum(float((each**2).sum()) for each in start)
+    if not chosen or not size:
+        return None if chosen else 0.0
+    if getattr(optimizer, "gradient_accumulation_steps", None):
+        return None
+
+    def run(bare: bool) -> list[float]:
+        with _from_here(model, optimizer, moment):
+            undo = layers.substitute(optimizer, "weight_decay", None) if bare and decay else lambda: None
+            try:
+                pulls = {} if bare or steady is None else steady
+                return [way / size for way in _ways(optimizer, chosen, start, noisy, pulls)]
+            finally:
+                undo()
+
+    try:
+        kept, bare = run(bare=False), run(bare=True)
+    except Exception:  # an optimizer that takes all of its variables or none
+        return None
+    return ((kept[1] - kept[0]) - (bare[1] - bare[0])) / (_STEPS - _STEPS // 2)
+
+
+@contextlib.contextmanager
+def _from_here(model: Any, optimizer: Any, moment: int) -> Iterator[None]:
+    """Steps inside begin at this moment of the schedule; weights and optimizer are put back."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(held(model, weights=True))
+        if not optimizer.built:
+            optimizer.build(model.trainable_variables)
+        for each in optimizer.variables:  # an inner or second optimizer is not the model's
+            stack.callback(each.assign, keras.ops.copy(each.value))
+        optimizer.iterations.assign(moment)
+        yield
+
+
+def _ways(
+    optimizer: Any, chosen: list[Any], start: list[Array], noisy: dict[int, Array], steady: dict[int, Array]
+) -> list[float]:
+    """How far the weights have come towards zero, halfway and in the end."""
+    random, ways = np.random.default_rng(0), []
+    for number in range(_STEPS):
+        slopes = [
+            noisy[id(each)] * random.choice([-1.0, 1.0], each.shape) + steady.get(id(each), 0.0) for each in chosen
+        ]
+        optimizer.apply([keras.ops.cast(g, each.dtype) for g, each in zip(slopes, chosen, strict=True)], chosen)
+        if number + 1 in (_STEPS // 2, _STEPS):
+            pairs = zip(chosen, start, strict=True)
+            ways.append(sum(float(((old - numbers(each)) * old).sum()) for each, old in pairs))
+    return ways
+
+
+def _chosen(counted: list[Any]) -> list[Any]:
+    """Some of the variables, as many as the budget allows and at least one that is not zero."""
+    found: list[Any] = []
+    left = _ENTRIES
+    for each in sorted(counted, key=lambda one: int(np.prod(one.shape))):
+        size = int(np.prod(each.shape))
+        if size > left and any(numbers(one).any() for one in found):
+            break
+        found.append(each)
+        left -= size
+    return found
+
+
+# ------------------------------------------------------------------ penalties of layers
+
+
+def _penalty(learner: KerasLearner, taken: Gradients) -> Iterator[Shrinkage]:
+    """Penalties that layers declare on their weights, by what the training step's gradient loses without them."""
+    model = learner._model
+    declared = [each for each in model.trainable_variables if getattr(each, "regularizer", None) is not None]
+    if not declared:
+        return
+    kinds = sorted({type(each.regularizer).__name__ for each in declared})
+    name = f"penalty {' and '.join(kinds)} of {declared[0].path}" + _more(declared)
+    if not taken:
+        yield Shrinkage(
+            kind="penalty", name=name, rate=None, tensors=len(declared), reached=0, why="the step cannot be looked into"
+        )
+        return
+    whole, bare = (_by_variable(each) for each in (gradients(learner), gradients(learner, penalties=False)))
+    steady = {key: whole[key] - bare[key] for key in (id(each) for each in declared) if key in whole and key in bare}
+    there = {key: each for key, each in steady.items() if np.abs(each).max() > _ABSENT * np.abs(whole[key]).max()}
+    counted = [each for each in declared if id(each) in there]
+    optimizer = next(
+        one for one, variables, _ in taken if any(v is declared[0] for v in variables) or one is taken[0][0]
+    )
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    moment, top = _top_rate(optimizer)
+    why = ""
+    if not there:
+        why = "the gradient of the training step is the same without it, to a millionth"
+        if stepping.own(model, "train_step"):
+            why += "; add sum(self.losses) to the loss in train_step"
+        elif stepping.own(model, "compute_loss"):
+            why += "; call super().compute_loss, or add sum(self.losses), in compute_loss"
+    yield Shrinkage(
+        kind="penalty",
+        name=name,
+        rate=_rate(model, optimizer, moment, counted, bare, steady=there),
+        tensors=len(declared),
+        reached=len(there),
+        learning_rate=top,
+        share=_share(learner),
+        why=why,
+    )
+
+
+def _more(declared: list[Any]) -> str:
+    return f" and {len(declared) - 1} more" if len(declared) > 1 else ""
+
+
+def _by_variable(taken: Gradients) -> dict[int, Array]:
+    return {id(v): g for _, variables, slopes in taken for v, g in zip(variables, slopes, strict=True) if g is not None}
+
+
+def _share(learner: KerasLearner) -> float | None:
+    """The penalties beside the whole loss, read in training mode."""
+    try:
+        data, _ = learner._reader.read("train")
+        penalties = sum(float(keras.ops.sum(each)) for each in learner._model._get_regularization_losses())
+    except Exception:  # a loss that only the step knows
+        return None
+    return penalties / (data + penalties) if data is not None and data + penalties > 0 else None

@@ -1,0 +1,161 @@
+"""Is a split the same when it is read again? Random augmentation is meant to make it differ, in training only.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.core.state import seed_standard_library
+from pytest_overfit.core.usercode import user_code
+from pytest_overfit.data.batch import Batch, to_numpy
+from pytest_overfit.data.split_batches import Loader, Samples, Whole, open_split
+from pytest_overfit.data.tree import leaves
+
+if TYPE_CHECKING:
+    from pytest_overfit.core.case import Case
+
+#: samples that are read again: an augmentation that touches one in ten is missed once in a thousand times
+SAMPLES = 32
+
+#: readings of each where a transform says that it is random and nothing was seen: 0.9 ** (32 * 5) is 5e-8
+READINGS = 6
+
+#: that labels keep their order in a shuffled batch by chance must be less likely than this
+_CHANCE = 1e-6
+
+_RANDOM = re.compile("Random|Jitter|Augment|Erasing|Mix[uU]p|Cut[mM]ix|Noise|Drop")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reread:
+    """What reading a split again showed."""
+
+    split: str
+    #: it is the training split
+    trains: bool
+    varies: bool
+    how: str
+
+
+def reread(case: Case) -> Iterator[Reread]:
+    """Read each split of a case again; splits about which there is nothing to say are left out.
+
+    Cost: 32 samples twice, or one batch twice. Arrays in memory are not read: they cannot change.
+    """
+    for name in ("train", "val", "test"):
+        if getattr(case, name) is not None:
+            found = _reread(case, name)
+            if found is not None:
+                yield found
+
+
+def _reread(case: Case, name: str) -> Reread | None:
+    split = open_split(case, name)
+    trains = name == "train"
+    if isinstance(split, Whole):
+        return None
+    dataset = split.source if isinstance(split, Samples) else _dataset_of(split.source)
+    if dataset is not None:
+        with user_code(f"Case {case.name!r}: reading {name}="):
+            found = _by_place(dataset, name, trains)
+        if found is not None and (found.varies or isinstance(split, Samples)):
+            return found
+    return _by_batch(split, name, trains) if isinstance(split, Loader) else None
+
+
+def _dataset_of(loader: Any) -> Any:
+    """The samples behind a loader, where they can be asked for by number."""
+    dataset = getattr(loader, "dataset", None)
+    return dataset if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") else None
+
+
+def _by_place(dataset: Any, name: str, trains: bool) -> Reread | None:
+    import numpy as np
+
+    places = np.unique(np.linspace(0, len(dataset) - 1, SAMPLES).astype(int)).tolist()
+    random = _random_transform(dataset) if trains else ""
+    first = {place: _read(dataset, place, 0) for place in places}
+    for number in range(1, READINGS if random else 2):
+        for place in places:
+            if not _same(first[place], _read(dataset, place, number)):
+                return Reread(name, trains, True, f"sample {place} of {len(dataset)}")
+    if not trains:
+        return Reread(name, trains, False, f"{len(places)} samples")
+    if not random or len(places) < SAMPLES:
+        return None
+    return Reread(name, trains, False, f"{random}, but {SAMPLES} samples read {READINGS} times were the same each time")
+
+
+def _read(dataset: Any, place: int, number: int) -> Any:
+    seed_standard_library(1_000_003 * number + place)
+    return dataset[place]
+
+
+def _random_transform(dataset: Any) -> str:
+    """How a random transform of this data set calls itself; empty where there is none that could be seen."""
+    for _ in range(4):
+        for name in ("transform", "transforms"):
+            found = getattr(dataset, name, None)
+            match = _RANDOM.search(repr(found)) if found is not None else None
+            if match is not None:
+                return f"{name} holds {re.findall(r'[A-Za-z]*' + match.group() + r'[A-Za-z]*', repr(found))[0]}"
+        dataset = getattr(dataset, "dataset", None)  # a Subset
+        if dataset is None:
+            break
+    return ""
+
+
+def _by_batch(split: Loader, name: str, trains: bool) -> Reread | None:
+    """The first batch twice: where the labels stand in the same order, the samples should be the same."""
+    first, second = next(split.epoch(0)), next(split.epoch(0))
+    if _same(first.x, second.x):
+        return None if trains else Reread(name, trains, False, "the first batch")
+    if not _keeps_order(first, second):
+        return None
+    return Reread(name, trains, True, "the first batch, whose labels kept their order")
+
+
+def _keeps_order(first: Batch, second: Batch) -> bool:
+    import numpy as np
+
+    labels = [to_numpy(each) for each in leaves(first.y)]
+    if not labels or not _same(first.y, second.y):
+        return False
+    _, counts = np.unique(labels[0].reshape(len(labels[0]), -1), axis=0, return_counts=True)
+    orders = math.lgamma(int(counts.sum()) + 1) - sum(math.lgamma(int(each) + 1) for each in counts)
+    return orders > -math.log(_CHANCE)
+
+
+def _same(first: Any, second: Any) -> bool:
+    import numpy as np
+
+    one, other = _leaves(first), _leaves(second)
+    if len(one) != len(other):
+        return False
+    return all(
+        a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def _leaves(value: Any) -> list[Any]:
+    """Arrays of a sample, whatever holds them; plain numbers, texts and pictures too."""
+    import numpy as np
+
+    found: list[Any] = []
+    pending = [value]
+    while pending:
+        each = pending.pop()
+        if isinstance(each, dict):
+            pending.extend(each.values())
+        elif isinstance(each, (tuple, list)):
+            pending.extend(each)
+        elif each is not None:
+            found.append(to_numpy(each) if hasattr(each, "shape") else np.asarray(each))
+    return found

@@ -1,0 +1,245 @@
+"""Do the regularisers that were found do anything? Plain values in, a judgement out.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement
+
+#: steps of a training run that `min_decay` is counted over
+RUN = 10_000
+
+#: what is looked for, for the verdict where nothing was found
+LOOKED_FOR = (
+    "dropout, stochastic depth, noise, augmentation in the model or the data, weight decay, penalties in the loss"
+)
+
+#: a share of the weights' length that is as good as none, whatever limit was set
+_NOTHING = 1e-3
+
+#: places that are listed by name; more are counted
+_LISTED = 4
+
+Values = Mapping[str, Any]
+
+
+class Limits(Protocol):
+    """The limits of the probe."""
+
+    @property
+    def min_decay(self) -> float: ...
+
+
+def judge_regularizers(measured: Values, limits: Resolved[Any]) -> Judgement:
+    """Failed where one of them does nothing, or does it in evaluation too; the reason names it."""
+    noises = [_noise(each, measured["always_on"]) for each in measured["noises"]]
+    shrinkages = [_shrinkage(each, limits) for each in measured["shrinkages"]]
+    data = [_split(each) for each in measured["data"]]
+    judged = [*noises, *shrinkages, *data]
+    findings = (*judged, *_remarks(measured))
+    bad = [each for each in judged if each.outcome == "failed"]
+    if bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        return Judgement(outcome="failed", summary=f"{bad[0].message}{more}", findings=findings)
+    good, unclear = ([each for each in judged if each.outcome == what] for what in ("passed", "inconclusive"))
+    if good:
+        return Judgement(outcome="passed", summary=_works(good, len(unclear)), findings=findings)
+    if unclear:
+        return Judgement(outcome="inconclusive", summary=unclear[0].message, findings=findings)
+    return Judgement(outcome="not_applicable", summary=_nothing(measured, judged), findings=findings)
+
+
+def _works(good: Sequence[Finding], unclear: int) -> str:
+    counts: dict[str, int] = {}
+    for each in good:
+        counts[each.name] = counts.get(each.name, 0) + 1
+    told = ", ".join(name if count == 1 else f"{name} ({count} places)" for name, count in counts.items())
+    rest = f"; of {unclear} more this batch cannot tell" if unclear else ""
+    return f"every regulariser that could be measured works: {told}{rest}"
+
+
+def _nothing(measured: Values, judged: Sequence[Finding]) -> str:
+    off = measured["off"]
+    zero = f"; with probability 0: {_listed(off)}" if off else ""
+    idle = [each.message for each in judged if each.name in ("weight decay", "penalty")]
+    if idle:
+        zero += f"; {idle[0]}"
+    return f"no regulariser found in the model, its optimizer, its loss and its data (looked for: {LOOKED_FOR}){zero}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+def _remarks(measured: Values) -> Iterator[Finding]:
+    if measured["off"]:
+        off = measured["off"]
+        yield Finding(name="remark", value=None, message=f"probability 0, so nothing is dropped: {_listed(off)}")
+    for each in measured["remarks"]:
+        yield Finding(name="remark", value=None, message=each)
+
+
+# ------------------------------------------------------------------ dropout, noise, augmentation layers
+
+
+def _noise(noise: Values, always_on: bool) -> Finding:
+    outcome, told = _noise_said(noise, always_on)
+    return Finding(
+        name=noise["kind"],
+        value=noise["training"],
+        limit=0.0 if noise["rate"] is None else f"p {noise['rate']:g}",
+        relation="",
+        source="declared",
+        outcome=outcome,
+        message=told,
+    )
+
+
+def _noise_said(noise: Values, always_on: bool) -> tuple[FindingOutcome, str]:
+    name, rate, training = noise["name"], noise["rate"], noise["training"]
+    declared = "" if rate is None else f" (p = {rate:g})"
+    if noise["evaluation"] and not always_on:
+        return "failed", (
+            f"{name}{declared} changes its input in evaluation too: {noise['why'] or _forgot(noise)}; if that is meant "
+            '(Monte Carlo dropout), say so: options={"inert_regularizer": {"always_on": True}}'
+        )
+    if not noise["called"]:
+        if rate is None or not noise["reached"]:
+            return "note", f"{name}{declared} was not reached by this batch, so it was not looked at"
+        told = f"{name}{declared} is inert: it is made, but never called in a training pass"
+        return ("warning", f"{told} of its library's module") if noise["of_library"] else ("failed", told)
+    if noise["frozen"]:
+        return (
+            "note",
+            f"{name}{declared} rests in a part of the model that is frozen, or kept in evaluation mode as a whole",
+        )
+    if training is None:
+        return "inconclusive", (
+            f"{name}{declared}: nobody can tell, because its input is all zeros here or it drops too rarely"
+        )
+    if training > 0:
+        if noise["used"] is False:
+            return "failed", (
+                f"{name}{declared} is inert: it drops, but no output of the model depends on its result; is that "
+                "thrown away?"
+            )
+        return "passed", f"{name} changes its input in training and not in evaluation"
+    if noise["switched_off"]:
+        return "failed", (
+            f"{name}{declared} is inert: it was in evaluation mode while the model trained; {noise['why']}"
+        )
+    if rate is None:
+        return "note", f"{name} never changed its input, and declares no probability by which it should have"
+    why = noise["why"] or "its output is its input"
+    return "failed", f"{name}{declared} is inert: in training it drops nothing; {why}"
+
+
+def _forgot(noise: Values) -> str:
+    if noise["name"].startswith("scaled_dot_product_attention"):
+        return "its dropout_p holds in every mode, write dropout_p=p if self.training else 0.0"
+    if " in " in noise["name"]:
+        return "a function drops unless it is told not to, write training=self.training"
+    return "it does not look at the mode of the model"
+
+
+# ------------------------------------------------------------------ weight decay and penalties
+
+
+def _shrinkage(given: Values, limits: Resolved[Any]) -> Finding:
+    least = limits.values.min_decay
+    rate = given["rate"]
+    total = None if rate is None else -math.expm1(-RUN * max(rate, 0.0))
+    outcome, told = _shrinkage_said(given, total, least)
+    return Finding(
+        name=given["kind"],
+        value=total,
+        limit=least,
+        relation=">=",
+        source=limits.source("min_decay"),
+        outcome=outcome,
+        message=told,
+    )
+
+
+def _shrinkage_said(given: Values, total: float | None, least: float) -> tuple[FindingOutcome, str]:
+    name, rate, why = given["name"], given["rate"], given["why"]
+    if total is None or rate is None:
+        return "note", f"{name}: what it does could not be measured" + (f"; {why}" if why else "")
+    some = "" if given["reached"] in (0, given["tensors"]) else _partly(given)
+    share = "" if given["share"] is None else f"; it is {given['share']:.2g} of the training loss"
+    if total >= least:
+        return "passed", f"{name} halves the weights in {_count(math.log(2) / rate)} steps{_scaled(given)}{share}{some}"
+    if given["learning_rate"] == 0:
+        why = "the learning rate is 0 (lr_zero)"
+    elif not given["reached"] and not why:
+        count = given["tensors"]
+        why = (
+            f"none of its {count} tensors has a gradient, so the optimizer passes over them (frozen_parameters, "
+            "unused_parameters)"
+        )
+    if not why:
+        why = _too_slow(given, total, least)
+    if given["by_default"] and given["reached"]:
+        return "note", f"{name}, the optimizer's own default, does next to nothing: {why}"
+    return "failed", f"{name} is {'inert' if total < _NOTHING else 'weaker than min_decay'}: {why}"
+
+
+def _too_slow(given: Values, total: float, least: float) -> str:
+    told = f"over {RUN:,} steps it takes {total:.1g} of the weights' length"
+    nominal = given["nominal"]
+    if not nominal:
+        return told
+    told += f"; learning rate times decay is {nominal:.1g} a step"
+    enough = -math.expm1(-RUN * nominal) >= least
+    return f"{told}, which the rounding of weights in low precision swallows" if enough else told
+
+
+def _partly(given: Values) -> str:
+    return f"; it reaches {given['reached']} of {given['tensors']} tensors, the others have no gradient"
+
+
+def _scaled(given: Values) -> str:
+    """Where decay is added to the gradient, momentum multiplies it and an adaptive optimizer divides it."""
+    if not given["nominal"] or not given["rate"]:
+        return ""
+    times = given["rate"] / given["nominal"]
+    if 0.8 < times < 1.25:
+        return ""
+    return f" ({times:.2g} times what the same number does in a decoupled optimizer such as AdamW)"
+
+
+def _count(steps: float) -> str:
+    digits = max(0, int(math.log10(max(steps, 1))) - 1)
+    return f"{round(steps / 10**digits) * 10**digits:,}"
+
+
+# ------------------------------------------------------------------ augmentation in the data
+
+
+def _split(given: Values) -> Finding:
+    name, varies = given["split"], given["varies"]
+    outcome: FindingOutcome = "note"
+    if given["trains"]:
+        told = f"{name}=: a sample read again is another one: augmentation works"
+        outcome = "passed"
+        if not varies:
+            outcome, told = "failed", f"{name}=: its transform is inert: {given['how']}"
+    elif varies:
+        outcome, told = (
+            "failed",
+            (
+                f"{name}=: the same sample, read twice, was not the same ({given['how']}): random augmentation in "
+                "evaluation makes its score a matter of chance"
+            ),
+        )
+    else:
+        told = f"{name}=: a sample read again is the same"
+    kind = "augmentation" if given["trains"] else "evaluation data"
+    return Finding(name=kind, value=given["how"], outcome=outcome, message=told)
