@@ -145,7 +145,10 @@ class _Judge:
                 told = why or f"control {name}: chance is not known for a score of the case's own"
                 yield Finding(name=f"control[{name}]", value=None, message=told)
                 continue
-            yield self._control(name, [each.score for each in runs], chance)
+            scores = [each.score for each in runs]
+            yield self._control(name, scores, chance)
+            if len(scores) > 1:
+                yield self._above_control(name, scores)
 
     def _control(self, name: str, scores: Sequence[float], chance: float) -> Finding:
         most = chance + self.limits.values.above_chance
@@ -162,6 +165,24 @@ class _Judge:
             source="theory",
             outcome="passed" if good else "failed",
             message=told if good else f"{told}: {_MEANING[name]}",
+        )
+
+    def _above_control(self, name: str, scores: Sequence[float]) -> Finding:
+        """What is learnt from labels of other rows gives whole clusters one label, and some of them the right one."""
+        found = mean_over_seeds(scores, 2 * self.limits.values.alpha, len(scores))
+        # the bound for one run more, not for their mean
+        most = found.mean + (found.high - found.mean) * math.sqrt(len(scores) + 1)
+        value = sum(each.score for each in self.runs) / len(self.runs)
+        luck = f"trained on {name} it is {found.mean:.3f}, by luck up to {most:.3f}"
+        told = f"{self.split} {self.metric} {value:.3f}; {luck}"
+        return Finding(
+            name=f"above_control[{name}]",
+            value=value,
+            limit=most,
+            relation=">=",
+            source="theory",
+            outcome="passed" if value > most else "inconclusive",
+            message=told if value > most else f"{told}: no better, as far as this tells",
         )
 
     def _beside(self) -> Iterator[Finding]:

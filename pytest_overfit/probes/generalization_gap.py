@@ -64,7 +64,8 @@ class GeneralizationGap:
     the best constant answer's. *Failing*: the whole interval lies outside one. Else *inconclusive*.
 
     With `controls=True` more models are trained: on four permutations of the training labels, and on inputs that are
-    all zero. A validation score above chance then did not come from the labels, or not from the inputs.
+    all zero. A validation score above chance then did not come from the labels, or not from the inputs. And the model
+    must be better than by luck those on permuted labels are.
 
     *Cannot see*: whether the validation rows are unseen (probe `split_duplicates`), and what another cut of the rows
     would give: the interval covers initial weights, order and masks. *Cost*: one training run a seed, five more for the
