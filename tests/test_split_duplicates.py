@@ -768,3 +768,22 @@ def test_no_model_is_trained_where_that_is_not_wanted_or_nothing_is_copied() -> 
     x, y = load_digits(return_X_y=True)
     clean = leaky_digits(model=never, train=(x[:400], y[:400]), test=(x[400:600], y[400:600]))
     assert run_probes(clean, ["split_duplicates"])[0].passed
+
+
+@pytest.mark.parametrize("layout", ["h w", "h w 1", "1 h w", "3 h w"])
+def test_mirrored_images_are_near_copies_in_every_layout(layout: str) -> None:
+    x = load_digits().images / 16
+    train, test = x[:1400], np.concatenate([x[1400:], x[:40, :, ::-1]])
+    shape = {"h w": lambda a: a, "h w 1": lambda a: a[..., None], "1 h w": lambda a: a[:, None],
+             "3 h w": lambda a: np.repeat(a[:, None], 3, 1)}[layout]  # fmt: skip
+    case = Case(name="flips", model=object, train=(shape(train), np.arange(1400)), test=(shape(test), np.arange(437)))
+    found = run_probes(case, ["split_duplicates"])[0]
+    assert found.outcome == "failed"
+    rows = {each["i"] for each in found.data["pairs"] if each["kind"] == "near"}
+    assert len(rows & set(range(397, 437))) >= 36
+
+
+def test_small_grids_are_no_images_and_no_error() -> None:
+    x = np.random.default_rng(0).normal(size=(300, 3, 3))
+    case = Case(name="grids", model=object, train=(x[:200], np.arange(200)), test=(x[200:], np.arange(100)))
+    assert run_probes(case, ["split_duplicates"])[0].passed

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.errors import CaseError
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _GATHERED = 1 << 29
 #: the shortest row that is taken for a window of a series without being told
 _WINDOW = 16
+#: pixels of the shortest side of what is taken for an image
+_LEAST_SIDE = 4
 #: examples of each kind in the plain values
 _SHOWN = 100
 
@@ -181,6 +183,12 @@ def _gathered(split: Split, count: int) -> Any:
     return parts if all(isinstance(each, str) for each in parts) else _stacked(parts)
 
 
+def _are_images(shape: Sequence[int]) -> bool:
+    """Height and width of four pixels or more, with the channels last or, as torch has them, first."""
+    last = len(shape) in (3, 4) and min(shape[1:3]) >= _LEAST_SIDE
+    return last or (len(shape) == 4 and min(shape[2:]) >= _LEAST_SIDE)
+
+
 def _why_not(a: str, b: str, left: Any, right: Any) -> str:
     for name, each in ((a, left), (b, right)):
         if isinstance(each, str):
@@ -234,7 +242,7 @@ def _near(
     if isinstance(left, list):
         answer = find_near_text(right, left, already=_already(copies, a, b, len(right)), seed=request.seed)
     else:
-        kind = "image" if left.ndim in (3, 4) and request.features is None and min(left.shape[1:3]) > 1 else "vector"
+        kind = "image" if request.features is None and _are_images(left.shape) else "vector"
         small, large = (np.ascontiguousarray(each) for each in (_same(right, left), left))
         answer = find_near(small, large, kind=kind, already=_already(copies, a, b, len(right)), seed=request.seed)
     label_a, label_b = copies.labels[a], copies.labels[b]
