@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pytest_overfit.adapters.dispatch import seed_everything
@@ -19,6 +20,9 @@ from pytest_overfit.data.duplicate_judgement import SplitDuplicatesLimits, judge
 from pytest_overfit.data.duplicates import SPLITS
 from pytest_overfit.data.measuring import Request, measure_duplicates
 from pytest_overfit.probes.base import Bench
+
+#: pairs listed in a verdict, of each kind and two splits; all are counted, and all places are in `clean`
+LISTED = 1_000
 
 #: facts that a case may give in `options["split_duplicates"]`; the probe itself gives the others
 OPTIONS = [each.name for each in dataclasses.fields(Request) if each.name not in ("given", "seed", "progress")]
@@ -33,7 +37,8 @@ class SplitDuplicates:
     *Passing* means: none of these beyond its limit, in splits that could be read whole and twice the same.
 
     Facts are given as `options={"split_duplicates": {"group": "patient"}}`, by the names of `find_duplicates`'
-    arguments. `Duplicates(verdict.data)` is a view of what was found: pairs, rates, `clean("test")`.
+    arguments. `Duplicates(verdict.data)` is a view of what was found: pairs (the first 1,000 of a kind), rates,
+    `clean("test")`.
 
     *Cannot see*: copies that were cropped or rotated, paraphrases (give `features=`), near-copies in data of fewer than
     about three dimensions: then near-copies are "not testable", a note inside `passed`. Copies that the data repeat by
@@ -61,12 +66,24 @@ class SplitDuplicates:
             error.args = (f"{where} {error}{hint}",)
             raise
         del measured["info"]["seconds"]  # a verdict has its own, and its data are the same each time
-        return measured
+        return {**measured, **{name: _first(measured[name]) for name in ("pairs", "conflicts")}}
 
     def judge(self, measured: Mapping[str, Any], limits: Resolved[SplitDuplicatesLimits]) -> Judgement:
         """Decide from the measured values alone."""
         found = judge_duplicates(measured, limits)
         return dataclasses.replace(found, findings=(*found.findings, *_ways_on(measured, found)))
+
+
+def _first(pairs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The most certain pairs of each kind and two splits: a verdict travels between processes and into files."""
+    seen: Counter[tuple[str, str, str]] = Counter()
+    kept = []
+    for each in pairs:
+        key = each["kind"], each["split_a"], each["split_b"]
+        seen[key] += 1
+        if seen[key] <= LISTED:
+            kept.append(each)
+    return kept
 
 
 def _options(where: str, given: Any) -> Mapping[str, Any]:
