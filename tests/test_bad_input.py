@@ -291,7 +291,7 @@ def test_misuse_is_told_before_anything_is_trained() -> None:
     own = case(model=list, step=step)
     for wrong in ({"probes": ["overfit_bach"]}, {"stps": 3}, {"steps": -3}):
         with pytest.raises(CaseError):
-            run_probes(own, ["overfit_batch"], **wrong)
+            run_probes(own, **{"probes": ["overfit_batch"], **wrong})
     assert not steps
 
 
