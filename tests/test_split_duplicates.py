@@ -156,6 +156,16 @@ def test_the_data_of_a_verdict_are_read_by_the_view() -> None:
     assert again.data == found.data
 
 
+def test_a_verdict_lists_some_of_many_copies_and_counts_all() -> None:
+    x = np.random.default_rng(5).normal(size=(2_500, 3))
+    found = verdict(train=(x, np.zeros(2_500)), test=(x, np.r_[np.zeros(2_000), np.ones(500)]), options={"near": False})
+    view = Duplicates(found.data)
+    assert found.summary.startswith("2500 of 2500 rows of test")
+    assert (len(view.pairs), len(view.conflicts)) == (1_000, 500)
+    assert all(each["conflict"] for each in view.pairs[:500])
+    assert view.clean("test") == []
+
+
 def test_places_of_a_split_in_random_order_are_not_handed_out() -> None:
     def shuffled() -> Iterator[Any]:
         return iter([COPIED[place] for place in np.random.permutation(len(COPIED))])

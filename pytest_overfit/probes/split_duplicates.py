@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pytest_overfit.adapters.dispatch import seed_everything
@@ -20,6 +21,9 @@ from pytest_overfit.data.duplicates import SPLITS
 from pytest_overfit.data.measuring import Request, measure_duplicates
 from pytest_overfit.measures.copies_cost import cost_of_copies
 from pytest_overfit.probes.base import Bench
+
+#: pairs listed in a verdict, of each kind and two splits; all are counted, and all places are in `clean`
+LISTED = 1_000
 
 #: facts that a case may give in `options["split_duplicates"]`; the probe itself gives the others
 OPTIONS = [
@@ -38,7 +42,8 @@ class SplitDuplicates:
     *Passing* means: none of these beyond its limit, in splits that could be read whole and twice the same.
 
     Facts are given as `options={"split_duplicates": {"group": "patient"}}`, by the names of `find_duplicates`'
-    arguments. `Duplicates(verdict.data)` is a view of what was found: pairs, rates, `clean("test")`.
+    arguments. `Duplicates(verdict.data)` is a view of what was found: pairs (the first 1,000 of a kind), rates,
+    `clean("test")`.
 
     *Cannot see*: copies that were cropped or rotated, paraphrases (give `features=`), near-copies in data of fewer than
     about three dimensions: then near-copies are "not testable", a note inside `passed`. Copies that the data repeat by
@@ -69,7 +74,7 @@ class SplitDuplicates:
             raise
         del measured["info"]["seconds"]  # a verdict has its own, and its data are the same each time
         measured["score"] = _score(bench, measured) if scored else None
-        return measured
+        return {**measured, **{name: _first(measured[name]) for name in ("pairs", "conflicts")}}
 
     def judge(self, measured: Mapping[str, Any], limits: Resolved[SplitDuplicatesLimits]) -> Judgement:
         """Decide from the measured values alone."""
@@ -78,15 +83,25 @@ class SplitDuplicates:
 
 
 def _score(bench: Bench, measured: Mapping[str, Any]) -> Any:
-    """The score with and without the copies of train's rows, on the last split that has some; None: none has."""
-    copied: dict[str, set[int]] = {}
-    for pair in measured["pairs"]:
-        if pair["split_b"] == "train":
-            copied.setdefault(pair["split_a"], set()).add(pair["i"])
-    if not copied:
+    """The score with and without rows that have a copy, on the last split that has one of train; None: none has."""
+    leaky = {each["split_a"] for each in measured["pairs"] if each["split_b"] == "train"}
+    name = next((each for each in reversed(SPLITS) if each in leaky), None)
+    if name is None:
         return None
-    name = next(each for each in reversed(SPLITS) if each in copied)
-    return cost_of_copies(bench.case, name, copied[name], lambda: bench.make_trainer(bench.seed))
+    copied = {row for rows in measured["touched"][name].values() for row in rows}
+    return cost_of_copies(bench.case, name, copied, lambda: bench.make_trainer(bench.seed))
+
+
+def _first(pairs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The most certain pairs of each kind and two splits: a verdict travels between processes and into files."""
+    seen: Counter[tuple[str, str, str]] = Counter()
+    kept = []
+    for each in pairs:
+        key = each["kind"], each["split_a"], each["split_b"]
+        seen[key] += 1
+        if seen[key] <= LISTED:
+            kept.append(each)
+    return kept
 
 
 def _options(where: str, given: Any) -> Mapping[str, Any]:
