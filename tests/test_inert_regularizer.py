@@ -645,6 +645,16 @@ def test_only_what_was_seen_to_work_passes(**facts: Any) -> None:
         assert judged(facts, always_on=True).outcome != "failed" or not works
 
 
+def test_what_cannot_be_measured_is_not_passed_over() -> None:
+    class Closed(torch.optim.SGD):
+        def __deepcopy__(self, memo: Any) -> Any:
+            raise TypeError("a handle that cannot be copied")
+
+    found = verdict(net, optimizer=lambda p: Closed(p, lr=0.1, weight_decay=0.01))
+    assert found.outcome == "inconclusive", found.summary
+    assert "could not be measured" in found.summary
+
+
 def test_one_inert_place_fails_among_many() -> None:
     judgement = judged({}, {"training": 0.0, "name": "Dropout other"}, {})
     assert judgement.outcome == "failed"

@@ -171,7 +171,8 @@ def _shrinkage(given: Values, limits: Resolved[Any]) -> Finding:
 def _shrinkage_said(given: Values, total: float | None, least: float) -> tuple[FindingOutcome, str]:
     name, rate, why = given["name"], given["rate"], given["why"]
     if total is None or rate is None:
-        return "note", f"{name}: what it does could not be measured" + (f"; {why}" if why else "")
+        told = f"{name}: what it does could not be measured" + (f"; {why}" if why else "")
+        return ("note" if given["by_default"] else "inconclusive"), told
     some = "" if given["reached"] in (0, given["tensors"]) else _partly(given)
     share = "" if given["share"] is None else f"; it is {given['share']:.2g} of the training loss"
     if total >= least:
