@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 #: keys looked up at once: they stay in a core's own cache
-CHUNK = 16_384
+CHUNK = 32_768
 #: places of a bitmap for each key in it: one in twelve others passes by chance, after two bitmaps one in 144
 _ROOM = 12
 #: more places are taken as long as a bitmap stays in the cache
