@@ -76,7 +76,7 @@ def spectrum(images: Array) -> tuple[Array, Array]:
     """Magnitudes of the lowest frequencies of the grey image, mirror pairs in order of size, without the mean."""
     import numpy as np
 
-    grey = _images(images).mean(3)
+    grey = grey_pictures(images)
     contrast = _contrast(grey)
     grey = grey - grey.mean((1, 2), keepdims=True)  # no step at the border but the image's own
     size = np.abs(np.fft.rfft2(grey)).astype(np.float32)
@@ -220,7 +220,8 @@ def _finite(rows: Array) -> Array:
     """float32 with NaN as 0, each row scaled by its own largest value, so that huge numbers stay finite."""
     import numpy as np
 
-    rows = np.nan_to_num(rows.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    rows = rows.astype(np.float32 if rows.dtype.itemsize <= 2 or rows.dtype == np.float32 else np.float64)
+    rows = np.nan_to_num(rows, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     largest = np.abs(rows).max(axis=tuple(range(1, rows.ndim)), keepdims=True, initial=0)
     return (rows / np.where(largest > 0, largest, 1.0)).astype(np.float32)
 
@@ -232,6 +233,13 @@ def _images(images: Array) -> Array:
     elif images.shape[3] > 4 and images.shape[1] <= 4:
         images = images.transpose(0, 2, 3, 1)
     return _pooled(_pooled(_finite(images), 1), 2)
+
+
+def grey_pictures(images: Array) -> Array:
+    """(n, height, width) float32, at most 32 x 32."""
+    import numpy as np
+
+    return np.asarray(_images(images).mean(3))
 
 
 def _pooled(images: Array, axis: int) -> Array:
