@@ -77,6 +77,14 @@ def test_a_picture_that_differs_evenly_from_all_others_is_no_copy() -> None:
     assert not find_near(small, large, kind="image").pairs
 
 
+def test_pictures_of_one_dot_are_no_copies_of_each_other() -> None:
+    """All dots have one spectrum, wherever they are."""
+    large, small = spots(600, 1), spots(80, 2)
+    small[5], large[50] = 0, 0
+    small[5, 3, 4], large[50, 11, 9] = 1, 0.2
+    assert not find_near(small, large, kind="image").pairs
+
+
 def test_where_all_pictures_have_noise_evenness_is_not_used() -> None:
     random = np.random.default_rng(0)
     near, even = random.random((2000, 1)) ** 0.2, random.normal(-1.3, 0.2, 2000)

@@ -195,7 +195,7 @@ def _gathered(parts: dict[str, _Part], asked: Array, alpha: float, info: dict[st
     pairs.sort(key=lambda pair: (pair.p, pair.likeness, pair.i))
     within = max(float(np.mean(able[name].left_out <= level)) for name in names)
     info["within"] = within
-    return Near(True, "", tuple(pairs), within * len(asked), info)
+    return Near(True, "", tuple(pairs), within * len(asked), info=info)
 
 
 def _checked(small: Array, large: Array, kind: str) -> tuple[Array, Array, str]:
