@@ -10,20 +10,19 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.data.comparing import Comparison, canonical, words
+from pytest_overfit.data.keys import CHUNK, Keys, distinct
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
 
-#: rows handled at once: their keys stay in a core's own cache
-CHUNK = 16_384
 #: numbers handled at once where whole rows are read
 BLOCK = 1 << 19
 #: rows on which columns are ranked, on which a set of them is tried, and on which it is confirmed
 _RANKED, _TRIED, _CONFIRMED = 128, 2_048, 32_768
-#: columns that are ranked, that are tried, that are taken
-_CANDIDATES, _TRIALS, _MOST = 1_024, 48, 12
+#: columns that are ranked, that are tried, that are tried once more where the set is confirmed, that are taken
+_CANDIDATES, _TRIALS, _MORE, _MOST = 1_024, 48, 4, 20
 
 _ODD = 0x9E3779B97F4A7C15
 _ODD2 = 0xC2B2AE3D27D4EB4F
@@ -69,95 +68,95 @@ class Rows:
         return canonical(found, how.dtype, self.name in how.scaled).reshape(len(found), -1)
 
 
-def keys_of(rows: Rows, columns: Sequence[Column], part: Any) -> Array:
-    """A 64-bit key of some rows; rows that are equal have equal keys."""
+def _mixed(key: Array | None, word: Array) -> Array:
+    """The key of some rows with one more word of each in it; every bit of the word reaches the high half."""
     import numpy as np
 
-    odd, shift = np.uint64(_ODD), np.uint64(32)
-    key: Array | None = None
-    for each in columns:
-        word = rows.column(each, part)
-        if key is None:
-            key = word * odd
-        else:
-            key ^= word
-            key *= odd
-        key ^= key >> shift
-    if key is None:
-        return np.zeros(len(rows.leaves[0][part]), np.uint64)
-    key *= np.uint64(_ODD2)
-    key ^= key >> np.uint64(29)
+    mixed: Array = (word if key is None else key ^ word) * np.uint64(_ODD)
+    mixed ^= mixed >> np.uint64(32)
+    return mixed
+
+
+def _key_of(rows: Rows, columns: Sequence[Column], part: slice) -> Array:
+    """64 bits of one column or more of some rows."""
+    key = _mixed(None, rows.column(columns[0], part))
+    for each in columns[1:]:
+        key = _mixed(key, rows.column(each, part))
     return key
 
 
-def all_keys(rows: Rows, columns: Sequence[Column], progress: Callable[[int], None] = lambda count: None) -> Array:
+def all_keys(rows: Rows, columns: Sequence[Column], progress: Callable[[int], None] = lambda count: None) -> Keys:
     """Keys of all rows, made chunk by chunk."""
     import numpy as np
 
-    found = np.empty(len(rows), np.uint64)
-    for start in range(0, len(rows), CHUNK):
-        found[start : start + CHUNK] = keys_of(rows, columns, slice(start, start + CHUNK))
+    found = np.zeros(len(rows), np.uint32)
+    for start in range(0, len(rows) if columns else 0, CHUNK):
+        part = slice(start, start + CHUNK)
+        found[part] = (_key_of(rows, columns, part) * np.uint64(_ODD2)) >> np.uint64(32)
         progress(min(start + CHUNK, len(rows)))
-    return found
+    return Keys(found)
 
 
-def _spread(count: int, most: int) -> Array:
-    """At most `most` places, evenly over `count`."""
-    import numpy as np
-
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+def _spread(count: int, most: int) -> slice:
+    """At most `most` rows, evenly over `count`."""
+    return slice(0, count, max(1, -(-count // most)))
 
 
 def choose_columns(rows: Rows) -> list[Column]:
     """A few columns that tell the rows apart nearly as well as all of them do."""
     few, some, many = (_spread(len(rows), most) for most in (_RANKED, _TRIED, _CONFIRMED))
     ranked = _ranked(rows, few)
-    chosen = _grown(rows, ranked[:_TRIALS], [], some)
-    return _grown(rows, [each for each in ranked[:_TRIALS] if each not in chosen][:4], chosen, many)
+    chosen = _grown(rows, ranked, [], some)
+    return _grown(rows, [each for each in ranked if each not in chosen][:_MORE], chosen, many)
 
 
-def _ranked(rows: Rows, few: Array) -> list[Column]:
+def _ranked(rows: Rows, few: slice) -> list[Column]:
     """Columns, those with most values among a few rows first."""
     import numpy as np
 
     sizes = rows.sizes()
-    places = _spread(sum(sizes), _CANDIDATES) if sum(sizes) else np.empty(0, np.int64)
-    starts = np.cumsum([0, *sizes])
-    found: list[tuple[int, Column]] = []
-    for leaf in range(len(sizes)):
-        inside = places[(places >= starts[leaf]) & (places < starts[leaf + 1])] - starts[leaf]
+    total = sum(sizes)
+    places = np.unique(np.linspace(0, total - 1, min(total, _CANDIDATES)).astype(np.int64)) if total else np.empty(0)
+    values: list[Array] = []
+    columns: list[Column] = []
+    for leaf, first in enumerate(np.cumsum([0, *sizes[:-1]])):
+        inside = places[(places >= first) & (places < first + sizes[leaf])] - first
         if len(inside):
-            part = np.empty((len(inside), len(few)), np.uint64)
-            if len(inside) * 4 >= sizes[leaf]:
-                part[:] = words(rows.block(leaf, few))[:, inside].T
-            else:
-                for line, place in enumerate(inside):
-                    part[line] = rows.column((leaf, int(place)), few)
+            part = _words_of(rows, leaf, inside, few)
             part.sort(axis=1)
-            values = 1 + np.count_nonzero(part[:, 1:] != part[:, :-1], axis=1)
-            found += [(int(count), (leaf, int(place))) for count, place in zip(values, inside, strict=True)]
-    order = np.random.default_rng(0).permutation(len(found))  # neighbours often say the same
-    mixed = [found[each] for each in order]
-    return [column for _, column in sorted(mixed, key=lambda each: -each[0])]
+            values.append(np.count_nonzero(part[:, 1:] != part[:, :-1], axis=1))
+            columns += [(leaf, place) for place in inside.tolist()]
+    if not columns:
+        return []
+    mixed = np.random.default_rng(0).permutation(len(columns))  # neighbours often say the same
+    best = mixed[np.argsort(-np.concatenate(values)[mixed], kind="stable")]
+    return [columns[each] for each in best[:_TRIALS]]
 
 
-def _grown(rows: Rows, candidates: Sequence[Column], chosen: list[Column], sample: Array) -> list[Column]:
-    """Add each column that tells more of the sampled rows apart, until all are told apart."""
-    distinct = _distinct(keys_of(rows, chosen, sample)) if chosen else 1
-    for each in candidates:
-        if distinct == len(sample) or len(chosen) == _MOST:
-            break
-        now = _distinct(keys_of(rows, [*chosen, each], sample))
-        if now > distinct:
-            chosen, distinct = [*chosen, each], now
-    return chosen
-
-
-def _distinct(keys: Array) -> int:
+def _words_of(rows: Rows, leaf: int, places: Array, few: slice) -> Array:
+    """Words of some numbers of one leaf, a line for each number."""
     import numpy as np
 
-    ordered = np.sort(keys)
-    return 1 + int(np.count_nonzero(ordered[1:] != ordered[:-1])) if len(ordered) else 0
+    if len(places) * 4 >= rows.sizes()[leaf]:
+        block = rows.block(leaf, few)
+        return np.ascontiguousarray(block.view(f"u{block.dtype.itemsize}")[:, places].T)
+    return np.stack([rows.column((leaf, place), few) for place in places.tolist()])
+
+
+def _grown(rows: Rows, candidates: Sequence[Column], chosen: list[Column], sample: slice) -> list[Column]:
+    """Add each column that tells more of the sampled rows apart, until all are told apart."""
+    if len(chosen) >= _MOST:
+        return chosen
+    key = _key_of(rows, chosen, sample) if chosen else None
+    told = 1 if key is None else len(distinct(key))
+    for each in candidates:
+        if len(chosen) >= _MOST or (key is not None and told == len(key)):
+            break
+        longer = _mixed(key, rows.column(each, sample))
+        now = len(distinct(longer))
+        if now > told:
+            chosen, key, told = [*chosen, each], longer, now
+    return chosen
 
 
 def row_hashes(rows: Rows, which: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Exact copies among rows in memory: keys of a few columns, a filter, and the real comparison of what passes it.
+"""Exact copies among rows in memory: keys of a few columns, and the real comparison of the rows that share one.
 
 No false positive, because every candidate is compared; no false negative, because equal rows have equal keys.
 
@@ -10,15 +10,15 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from pytest_overfit.data.columns import CHUNK, Rows, row_hashes, same_rows
+from pytest_overfit.data.columns import Rows, row_hashes, same_rows
+from pytest_overfit.data.keys import Filter, Keys, distinct, inside, once, twice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
 
-#: places of the filter for each key of the smaller side: one in twelve rows passes by chance, then one in 144
-_ROOM = 12
+_Filter, _inside = Filter, inside  # as the streamed search knows them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,90 +39,19 @@ class Repeats:
     ids: Array
 
 
-def overlap(a: Rows, keys_a: Array, b: Rows, keys_b: Array) -> Overlap:
+def overlap(a: Rows, keys_a: Keys, b: Rows, keys_b: Keys) -> Overlap:
     """Rows of `a` that occur in `b`, and the other way round."""
-    if len(a) > len(b):
-        turned = overlap(b, keys_b, a, keys_a)
-        return Overlap(turned.rows_b, turned.ids_b, turned.rows_a, turned.ids_a)
-    rows_a, rows_b = candidates(keys_a, keys_b)
-    if not len(rows_a):
-        return Overlap(rows_a, rows_a, rows_b, rows_b)
+    small, large = sorted((keys_a.ordered, keys_b.ordered), key=len)
+    small = once(small)
+    shared = small[inside(small, large)]
+    rows_a, rows_b = keys_a.rows_with(shared), keys_b.rows_with(shared)
     ids = _classes((a, b), (rows_a, rows_b))
     return _shared(rows_a, ids[: len(rows_a)], rows_b, ids[len(rows_a) :])
 
 
-def candidates(small: Array, large: Array) -> tuple[Array, Array]:
-    """Rows of both sides whose key occurs on the other side, in order."""
-    import numpy as np
-
-    ordered = _distinct(small)
-    filters = _Filter(ordered)
-    passed = [start + filters.passing(large[start : start + CHUNK]) for start in range(0, len(large), CHUNK)]
-    rows = np.concatenate(passed) if passed else np.empty(0, np.int64)
-    keys = large[rows]
-    rows = rows[_inside(keys, ordered)]
-    shared = _distinct(large[rows])
-    return np.flatnonzero(_inside(small, shared)), rows
-
-
-def _distinct(keys: Array) -> Array:
-    """The different keys in order; `numpy.unique` takes ten times as long for whole numbers in some versions."""
-    import numpy as np
-
-    ordered = np.sort(keys)
-    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
-
-
-def _inside(keys: Array, ordered: Array) -> Array:
-    """Which of the keys are among the ordered ones?"""
-    import numpy as np
-
-    if not len(ordered):
-        return np.zeros(len(keys), bool)
-    places = np.searchsorted(ordered, keys)
-    places[places == len(ordered)] = 0
-    return np.asarray(ordered[places] == keys)
-
-
-class _Filter:
-    """Two bitmaps over different bits of the keys: what misses one is no candidate."""
-
-    def __init__(self, keys: Array) -> None:
-        import numpy as np
-
-        bits = max(10, int(_ROOM * max(1, len(keys)) - 1).bit_length())
-        self._first, self._second = np.uint64(64 - bits), np.uint64(64 - bits - (64 - bits) // 2)
-        self._mask = np.uint64((1 << bits) - 1)
-        self._one, self._two = np.zeros(1 << bits, bool), np.zeros(1 << bits, bool)
-        self._one[keys >> self._first] = True
-        self._two[self._other(keys)] = True
-
-    def _other(self, keys: Array) -> Array:
-        import numpy as np
-
-        return np.asarray((keys >> np.uint64(3)) & self._mask)
-
-    def passing(self, keys: Array) -> Array:
-        import numpy as np
-
-        first = np.flatnonzero(self._one[keys >> self._first])
-        return first[self._two[self._other(keys[first])]]
-
-
-def repeats(rows: Rows, keys: Array) -> Repeats:
+def repeats(rows: Rows, keys: Keys) -> Repeats:
     """Rows that have an equal in the same split."""
-    import numpy as np
-
-    ordered = np.sort(keys)
-    twice = _distinct(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(twice):
-        nothing = np.empty(0, np.int64)
-        return Repeats(nothing, nothing)
-    filters = _Filter(twice)
-    passed = np.concatenate(
-        [start + filters.passing(keys[start : start + CHUNK]) for start in range(0, len(keys), CHUNK)]
-    )
-    found = passed[_inside(keys[passed], twice)]
+    found = keys.rows_with(twice(keys.ordered))
     return _several(found, _classes((rows,), (found,)))
 
 
@@ -130,14 +59,13 @@ def _several(rows: Array, ids: Array) -> Repeats:
     """Only those whose number occurs twice or more."""
     import numpy as np
 
-    ordered = np.sort(ids)
-    kept = _inside(ids, _distinct(ordered[1:][ordered[1:] == ordered[:-1]]))
+    kept = inside(ids, twice(np.sort(ids)))
     return Repeats(rows[kept], ids[kept])
 
 
 def _shared(rows_a: Array, ids_a: Array, rows_b: Array, ids_b: Array) -> Overlap:
     """Only those whose number occurs on both sides."""
-    in_a, in_b = _inside(ids_a, _distinct(ids_b)), _inside(ids_b, _distinct(ids_a))
+    in_a, in_b = inside(ids_a, distinct(ids_b)), inside(ids_b, distinct(ids_a))
     return Overlap(rows_a[in_a], ids_a[in_a], rows_b[in_b], ids_b[in_b])
 
 

@@ -3,12 +3,12 @@
 PYTEST_DONT_REWRITE
 """
 
-from pytest_overfit.data.near.groups import Groups, SharedGroup, shared_groups
-from pytest_overfit.data.near.order import Order, out_of_order
-from pytest_overfit.data.near.results import Near, NearPair
+from pytest_overfit.data.near.groups import shared_groups
+from pytest_overfit.data.near.order import out_of_order
+from pytest_overfit.data.near.results import Groups, Near, NearPair, Order, SharedGroup, WindowPair, Windows
 from pytest_overfit.data.near.search import find_near
 from pytest_overfit.data.near.text import find_near_text
-from pytest_overfit.data.near.windows import WindowPair, Windows, find_windows
+from pytest_overfit.data.near.windows import find_windows
 
 __all__ = [
     "Groups",

@@ -8,34 +8,10 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-
-@dataclasses.dataclass(frozen=True)
-class SharedGroup:
-    """One value of the group column, and the rows that have it in the small and in the large split."""
-
-    value: Any
-    small: tuple[int, ...]
-    large: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Groups:
-    """The groups in both splits, those with most rows of the small split first."""
-
-    shared: tuple[SharedGroup, ...]
-    #: distinct groups of each split, and rows without one
-    small: int
-    large: int
-    missing: int
-
-    @property
-    def rows(self) -> tuple[int, ...]:
-        """The rows of the small split whose group the large one knows."""
-        return tuple(sorted(row for group in self.shared for row in group.small))
+from pytest_overfit.data.near.results import Groups, SharedGroup
 
 
 def shared_groups(groups_small: Iterable[Any], groups_large: Iterable[Any]) -> Groups:

@@ -10,26 +10,14 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.data.near.results import Order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Order:
-    """Rows of the small split that are too early, the earliest first; times as strings."""
-
-    rows: tuple[int, ...]
-    share: float
-    last_large: str
-    first_small: str
-    missing: int
-    #: the small split lies wholly before the large one: splits given in the wrong order, or a backward study
-    reversed: bool = False
 
 
 def out_of_order(time_small: Any, time_large: Any, gap: Any = 0) -> Order:

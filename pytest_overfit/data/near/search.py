@@ -5,12 +5,14 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.data.near.calibration import ALPHA, FARTHEST, LEAST_DIMENSION, LEFT_OUT, Calibration, calibrate
 from pytest_overfit.data.near.neighbours import Index, one_blas_thread
+from pytest_overfit.data.near.pictures import CANDIDATES, evenness, laid_over
 from pytest_overfit.data.near.results import Near, NearPair
-from pytest_overfit.data.near.views import View, in_blocks, views_of
+from pytest_overfit.data.near.views import BLOCK, View, in_blocks, views_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,10 +50,20 @@ def find_near(
     if not len(asked) or not len(kept):
         return Near(False, "no rows to compare", info=info)
     with one_blas_thread():
-        parts = {
-            name: _one_view(view, small[asked], large, kept, seed) for name, view in views_of(kind, large, seed).items()
-        }
+        parts = _parts(kind, small[asked], large, kept, seed)
     return _gathered(parts, asked, alpha, info)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Side:
+    """Rows looked up in one view: which rows, how far their neighbours are, and whose rows these are (-1: none)."""
+
+    rows: Array
+    distances: Array
+    found: Array
+    free: Array
+    #: how evenly the difference to the nearest row is spread, where that is known
+    evenness: Array | None = None
 
 
 class _Part:
@@ -66,32 +78,84 @@ class _Part:
         self.left_out = np.ones(0)
 
 
-def _one_view(view: View, small: Array, large: Array, kept: Array, seed: int) -> _Part:
+def _parts(kind: str, small: Array, large: Array, kept: Array, seed: int) -> dict[str, _Part]:
+    """The answer of each view; of images two more things are asked once their neighbours are known."""
+    parts: dict[str, _Part] = {}
+    for name, view in views_of(kind, large, seed).items():
+        looked_up = _looked_up(view, small, large, kept, seed)
+        if looked_up is None:
+            why = "the rows are all the same, have no contrast, or share too few values that are not common"
+            parts[name] = _Part(Calibration(why), len(small))
+            continue
+        own, asked, count = looked_up
+        if name == "pixels":
+            own, asked = _with_evenness(own, large, large), _with_evenness(asked, small, large)
+        parts[name] = _part(own, asked, count, len(small))
+        if kind == "image" and name == "spectrum":
+            own, asked = _laid_over(own, large, large), _laid_over(asked, small, large)
+            parts["aligned"] = _part(own, asked, count, len(small))
+    return parts
+
+
+def _looked_up(view: View, small: Array, large: Array, kept: Array, seed: int) -> tuple[_Side, _Side, int] | None:
+    """Rows of the large split, left out, and the rows of the small one among the rows of the large; their number."""
     import numpy as np
 
     points, free = _seen(view, large, kept)
     good = free >= LEAST_DIMENSION
     numbers, points, free = kept[good], points[good], free[good]
     if len(points) < 2 or points.shape[1] == 0:
-        return _Part(
-            Calibration("the rows are all the same, have no contrast, or share too few values that are not common"),
-            len(small),
-        )
+        return None
     index = Index(points, seed=seed)
-    most = FARTHEST
-    own = np.random.default_rng(seed + 1).permutation(len(points))[:LEFT_OUT]
-    distances, _ = index.search(points[own], most, own)
-    part = _Part(calibrate(distances, free[own], len(points)), len(small))
-    if part.calibration.testable:
-        part.left_out = part.calibration.p_values(distances, free[own])
-        rows, free = in_blocks(view, small)
-        asked = np.flatnonzero(free >= LEAST_DIMENSION)
-        if len(asked):
-            distances, found = index.search(rows[asked], most)
-            part.p[asked] = part.calibration.p_values(distances, free[asked])
-            part.row[asked] = np.where(found[:, 0] >= 0, numbers[found[:, 0]], -1)
-            beside = distances[:, min(9, len(points) - 1)]
-            part.ratio[asked] = distances[:, 0] / np.where((beside > 0) & np.isfinite(beside), beside, 1.0)
+    out = np.random.default_rng(seed + 1).permutation(len(points))[:LEFT_OUT]
+    rows, has = in_blocks(view, small)
+    able = np.flatnonzero(has >= LEAST_DIMENSION)
+
+    def side(which: Array, distances: Array, found: Array, free: Array) -> _Side:
+        return _Side(which, distances, np.where(found >= 0, numbers[found], -1), free)
+
+    own = side(numbers[out], *index.search(points[out], FARTHEST, out), free[out])
+    return own, side(able, *index.search(rows[able], FARTHEST), has[able]), len(points)
+
+
+def _with_evenness(side: _Side, rows: Array, large: Array) -> _Side:
+    import numpy as np
+
+    parts = [
+        evenness(rows[side.rows[start : start + BLOCK]], large[side.found[start : start + BLOCK, 0]])
+        for start in range(0, len(side.rows), BLOCK)
+    ]
+    return dataclasses.replace(side, evenness=np.concatenate([*parts, np.empty(0)]))
+
+
+def _laid_over(side: _Side, rows: Array, large: Array) -> _Side:
+    """The nearest rows of each, in the order of their distances when they are laid over it."""
+    import numpy as np
+
+    found = side.found[:, :CANDIDATES]
+    distances = np.full(found.shape, np.inf, np.float32)
+    step = max(1, BLOCK // CANDIDATES)
+    for start in range(0, len(found), step):
+        part = slice(start, start + step)
+        distances[part] = laid_over(rows[side.rows[part]], large[found[part].ravel()])
+    distances[found < 0] = np.inf
+    order = np.argsort(distances, axis=1, kind="stable")
+    nearer, whose = np.take_along_axis(distances, order, 1), np.take_along_axis(found, order, 1)
+    return _Side(side.rows, nearer, whose, np.where(np.isfinite(nearer[:, 0]), side.free, 0.0))
+
+
+def _part(own: _Side, asked: _Side, count: int, rows: int) -> _Part:
+    """Calibrate on rows of the large split, judge the others by it."""
+    import numpy as np
+
+    part = _Part(calibrate(own.distances, own.free, count, own.evenness), rows)
+    if part.calibration.testable and len(asked.rows):
+        part.left_out = part.calibration.p_values(own.distances, own.free, own.evenness)
+        part.p[asked.rows] = part.calibration.p_values(asked.distances, asked.free, asked.evenness)
+        part.row[asked.rows] = asked.found[:, 0]
+        beside = asked.distances[:, min(9, count - 1, asked.distances.shape[1] - 1)]
+        known = (beside > 0) & np.isfinite(beside)
+        part.ratio[asked.rows] = asked.distances[:, 0] / np.where(known, beside, 1.0)
     return part
 
 
@@ -133,7 +197,7 @@ def _gathered(parts: dict[str, _Part], asked: Array, alpha: float, info: dict[st
     pairs.sort(key=lambda pair: (pair.p, pair.likeness, pair.i))
     within = max(float(np.mean(able[name].left_out <= level)) for name in names)
     info["within"] = within
-    return Near(True, "", tuple(pairs), within * len(asked), info)
+    return Near(True, "", tuple(pairs), within * len(asked), info=info)
 
 
 def _checked(small: Array, large: Array, kind: str) -> tuple[Array, Array, str]:

@@ -68,7 +68,7 @@ def find_near_text(small: Sequence[str], large: Sequence[str], *, already: Any =
     pairs.sort(key=lambda pair: (pair.p, -pair.likeness, pair.i))
     info["notes"] = sum(NOTE <= likeness < FINDING for likeness, _ in best)
     info["within"] = float((within >= FINDING).mean()) if len(within) else 0.0
-    return Near(True, "", tuple(pairs), info["within"] * len(long), info)
+    return Near(True, "", tuple(pairs), info["within"] * len(long), info=info)
 
 
 def _folded(text: Any) -> str:

@@ -21,9 +21,10 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.data.near.results import WindowPair, Windows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,34 +42,6 @@ PERIODIC = 0.95
 LAGS = 64
 #: examples handed back
 SHOWN = 1_000
-
-
-@dataclasses.dataclass(frozen=True)
-class WindowPair:
-    """Row `i` of the small split and row `j` of the large one share `overlap` values in a row.
-
-    `offset`: value t of row i is value t + offset of row j.
-    """
-
-    i: int
-    j: int
-    offset: int
-    overlap: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Windows:
-    """How many rows of the small split continue rows of the large one."""
-
-    testable: bool
-    why: str = ""
-    share: float = 0.0
-    #: rows of the small split that overlap, with their longest overlap that was found
-    rows: tuple[int, ...] = ()
-    pairs: tuple[WindowPair, ...] = ()
-    #: most common distance between neighbouring overlapping rows: how far the window moved; 0: unknown
-    stride: int = 0
-    info: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def find_windows(small: Array, large: Array) -> Windows:
@@ -91,7 +64,7 @@ def find_windows(small: Array, large: Array) -> Windows:
     offsets = np.abs([pair.offset for pair in pairs if pair.offset]).astype(np.int64)
     stride = int(np.bincount(offsets).argmax()) if len(offsets) else 0
     longest = sorted(pairs, key=lambda pair: (-pair.overlap, pair.i))[:SHOWN]
-    return Windows(True, "", len(pairs) / len(small), tuple(sorted(best)), tuple(longest), stride, info)
+    return Windows(True, "", len(pairs) / len(small), tuple(sorted(best)), tuple(longest), stride, info=info)
 
 
 def _series(rows: Array) -> Array:
