@@ -408,6 +408,34 @@ def test_long_splits_are_read_in_chunks() -> None:
     assert read(of, "val").loss == pytest.approx(of.model.evaluate(x, y, verbose=0), rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["recurrent", "masked", "normalised", "two inputs"])
+def test_a_long_reading_is_compiled_and_reads_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def two() -> Any:
+        first, second = keras.Input((5,), name="first"), keras.Input((5,), name="second")
+        model = keras.Model({"first": first, "second": second}, layers.Dense(1)(layers.Add()([first, second])))
+        model.compile("adam", "mse")
+        return model
+
+    words, labels = np.tile(WORDS, (45, 1)), np.tile(LABELS, 45)
+    make, x = {
+        "recurrent": (lambda: recurrent(layers.LSTM(4, dropout=0.5)), words),
+        "masked": (lambda: net(layers.Embedding(9, 4, mask_zero=True), layers.LSTM(4), inputs=(5,)), words),
+        "normalised": (lambda: net(layers.BatchNormalization(), layers.Dropout(0.5), inputs=(5,)), words),
+        "two inputs": (two, {"first": words, "second": words}),
+    }[kind]
+    of = trainer(make, (x, labels))
+    of.train(1)
+    slow = read(of)
+    monkeypatch.setattr("pytest_overfit.adapters.keras.reading._PATIENCE", -1.0)
+    of.train(1)
+    fast, expected = read(of), of.model.evaluate(x, labels, verbose=0)
+    assert fast.loss == pytest.approx(expected, rel=1e-5)
+    assert fast.rows == slow.rows == 1080
+    before = fast.loss
+    of.train(1)
+    assert read(of).loss != before, "the weights are read anew"
+
+
 def test_reading_leaves_no_trace() -> None:
     def make() -> Any:
         return net(layers.Dense(8), layers.BatchNormalization(), layers.GaussianNoise(0.3))

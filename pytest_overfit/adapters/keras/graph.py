@@ -80,6 +80,21 @@ def compiled(function: Callable[[], Any]) -> Callable[[], Any]:
     return traced
 
 
+def compiled_for_any_length(function: Callable[[Any], Any], example: Any) -> Callable[[Any], Any]:
+    """A function of a batch, traced once for any number of rows; itself where it cannot be traced so."""
+
+    def spec(leaf: Any) -> Any:
+        return tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype)
+
+    try:
+        specs = tf.nest.map_structure(spec, example)
+        traced: Callable[[Any], Any] = tf.function(function, autograph=False, input_signature=[specs])
+        traced(example)
+    except Exception:  # not every forward pass can be traced; it was read without before
+        return function
+    return traced
+
+
 class SubstitutedLoss:
     """The loss, and its gradient, as a function of the outputs."""
 

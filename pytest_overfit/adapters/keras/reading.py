@@ -53,12 +53,31 @@ class Reader:
         self._compiled: dict[str, Callable[[], Any] | None] = {}
         self._normalising: list[Any] | None = None
         self._substituted: Any = None
+        #: seconds of readings of other batches, and the pass compiled for all of them once these were many
+        self._looked = 0.0
+        self._answers: Callable[[Any], Any] | None = None
 
     def look_at(self, feed: Feed) -> None:
-        """Read another batch from now on. What was compiled is bound to the batch before."""
+        """Read another batch from now on. What was compiled for the batch before is bound to it."""
         self.feed, self._substituted = feed, None
         self._compiled.clear()
+        self._looked += self._spent.get("eval", 0.0)
         self._spent.clear()
+        if self._answers is None and self._looked > _PATIENCE and self.objective is None:
+            self._answers = self._compiled_answers()
+
+    def _compiled_answers(self) -> Callable[[Any], Any]:
+        """The eval-mode pass for batches of any length, compiled where that can be; masks are lost in compiling."""
+
+        def forward(x: Any) -> Any:
+            return self.forward(training=False, x=x)
+
+        masked = any(each is not None for each in self.masks)
+        if keras.backend.backend() != "tensorflow" or self.model.run_eagerly or masked:
+            return forward
+        from pytest_overfit.adapters.keras import graph
+
+        return graph.compiled_for_any_length(forward, self.feed.x)
 
     def forward(self, training: bool, x: Any = None) -> Any:
         """Call the model as Keras' own step does, which looks whether it takes `training`."""
@@ -129,7 +148,8 @@ class Reader:
             loss, flat = self.objective.read(mode, normalising if mode == "fit" else ())
             return loss, flat, []
         with layers.on_batch_statistics(normalising if mode == "fit" else ()):
-            outputs = self.forward(training=mode == "train")
+            asked = self._answers if mode == "eval" else None
+            outputs = self.forward(training=mode == "train") if asked is None else asked(self.feed.x)
         loss = self.data_term(outputs, training=mode in ("fit", "train")) if self.readable else None
         flat = keras.tree.flatten(outputs)
         return loss, flat, [getattr(each, "_keras_mask", None) for each in flat]
