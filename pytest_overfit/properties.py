@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.adapters.dispatch import guards, learner_for, seed_everything
-from pytest_overfit.core.errors import CaseError, ProgramError, publish
+from pytest_overfit.core.errors import CaseError, PropertyFailed
 from pytest_overfit.core.run import checked_case
 from pytest_overfit.core.settings import current_settings
 from pytest_overfit.core.state import preserved
-from pytest_overfit.data.as_code import as_code
 from pytest_overfit.data.batch import batch_of
 from pytest_overfit.data.batch_spec import BatchSpec
-from pytest_overfit.data.perturbing import padded, pair_of, rows_of, with_rows
+from pytest_overfit.data.perturbing import padded, rows_of
 from pytest_overfit.measures.asking import Answers
+from pytest_overfit.measures.question import Question, counted, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,29 +47,16 @@ __all__ = [
 _KEPT = 8
 
 
-class PropertyFailed(AssertionError):  # noqa: N818 - a refuted model
-    """A property does not hold; the batch that shows it is the attribute `batch`."""
-
-    def __init__(self, message: str, batch: Any = None) -> None:
-        super().__init__(message)
-        self.batch = batch
-
-    def __reduce__(self) -> tuple[type[PropertyFailed], tuple[str, Any]]:
-        return type(self), (str(self), self.batch)
-
-
-publish(PropertyFailed)
-
-
 def finite_outputs(case: Case, batch: Any) -> None:
     """No output is NaN or infinite.
 
     Blind to gradients and to the loss. Cost: one forward pass.
     """
+    __tracebackhide__ = True
     import numpy as np
 
     with _asked(case, batch, "finite_outputs") as ask:
-        for number, output in enumerate(ask.outputs(batch)):
+        for number, output in enumerate(ask.outputs(batch)[0]):
             bad = ~np.isfinite(output) if output.dtype.kind in "fc" else np.zeros(output.shape, bool)
             if bad.any():
                 place = tuple(int(each) for each in np.argwhere(bad)[0])
@@ -85,8 +72,9 @@ def right_shape(case: Case, batch: Any) -> None:
     Which axes follow the rows is measured on the case's own batch and on one with a row more. Axes beside the rows are
     compared where the inputs' own axes are the same. Cost: one forward pass.
     """
+    __tracebackhide__ = True
     with _asked(case, batch, "right_shape") as ask:
-        outputs = ask.outputs(batch)
+        outputs = ask.outputs(batch)[0]
         rows, same = rows_of(batch), ask.answers.looks_like_own(batch)
         if len(outputs) != len(ask.answers.outputs):
             ask.fail(f"{len(outputs)} outputs, but {len(ask.answers.outputs)} are wanted, as on the case's own batch")
@@ -98,7 +86,7 @@ def right_shape(case: Case, batch: Any) -> None:
             )
             if not right:
                 ask.fail(
-                    f"output {number} has the shape {output.shape} on {_rows(rows)}, but {_shown(wanted)} is wanted, "
+                    f"output {number} has the shape {output.shape} on {counted(rows)}, but {shown(wanted)} is wanted, "
                     "as on the case's own batch"
                 )
 
@@ -109,12 +97,13 @@ def order_does_not_matter(case: Case, batch: Any, tolerance: float | None = None
     `tolerance`: share of the largest output, default 1e-3 (5e-2 in half precision). Blind to what is the same for every
     order, such as a mean over the batch (`batch_size_does_not_matter` sees it). Cost: three forward passes.
     """
+    __tracebackhide__ = True
     with _asked(case, batch, "order_does_not_matter", tolerance) as ask:
         rows = rows_of(batch)
-        plain = ask.outputs(batch)
+        orders = {"reversed": [*range(rows)][::-1], "moved on by one": [*range(1, rows), 0]}
+        plain, *others = ask.outputs(batch, *orders.values())
         ask.has_rows(plain, rows)
-        for name, order in (("reversed", [*range(rows)][::-1]), ("moved on by one", [*range(1, rows), 0])):
-            mixed = ask.outputs(with_rows(batch, order))
+        for (name, order), mixed in zip(orders.items(), others, strict=True):
             for number in ask.by_row:
                 wanted = plain[number]
                 for axis in ask.answers.outputs[number].row_axes:
@@ -128,13 +117,13 @@ def batch_size_does_not_matter(case: Case, batch: Any, tolerance: float | None =
     `tolerance`: share of the largest output, default 1e-3 (5e-2 in half precision). Outputs with a row on two axes
     (similarities of all pairs) are left out. Cost: a forward pass a row, and one.
     """
+    __tracebackhide__ = True
     import numpy as np
 
     with _asked(case, batch, "batch_size_does_not_matter", tolerance) as ask:
         rows = rows_of(batch)
-        together = ask.outputs(batch)
+        together, *alone = ask.outputs(batch, *([row] for row in range(rows)))
         ask.has_rows(together, rows)
-        alone = [ask.outputs(with_rows(batch, [row])) for row in range(rows)]
         for number in ask.by_row:
             axes = ask.answers.outputs[number].row_axes
             if len(axes) == 1:
@@ -142,7 +131,7 @@ def batch_size_does_not_matter(case: Case, batch: Any, tolerance: float | None =
                 for part in parts:
                     ask.has_axis(number, part, axes[0], 1)
                 joined = np.concatenate(parts, axis=axes[0])
-                ask.close(number, together[number], joined, f"row by row, the same outputs as {_rows(rows)} at once")
+                ask.close(number, together[number], joined, f"row by row, the same outputs as {counted(rows)} at once")
 
 
 def padding_does_not_matter(
@@ -154,12 +143,13 @@ def padding_does_not_matter(
     number that pads every input. Outputs with an axis of time are compared on the steps they had. For models that take
     any length; one of a fixed length refuses the longer batch, which fails. Cost: two forward passes.
     """
+    __tracebackhide__ = True
     if columns < 1:
         raise CaseError(f"padding_does_not_matter(columns={columns!r}): at least one column is wanted")
     shown = "spec" if isinstance(padding, BatchSpec) else repr(padding)
     with _asked(case, batch, "padding_does_not_matter", tolerance, shown, f"columns={columns}") as ask:
         longer = padded(batch, columns, padding)
-        for number, (short, long) in enumerate(zip(ask.outputs(batch), ask.outputs(longer), strict=True)):
+        for number, (short, long) in enumerate(zip(ask.outputs(batch)[0], ask.outputs(longer)[0], strict=True)):
             if short.ndim == long.ndim and short.ndim:
                 long = long[tuple(slice(size) for size in short.shape)]
             ask.close(number, short, long, f"with {columns} more columns of padding, the same outputs")
@@ -172,6 +162,7 @@ def loss_not_negative(case: Case, batch: Any, minimum: float | None = None) -> N
     is not recognised, or a sum of several, needs `minimum=`, else `CaseError`. A loss below it is handed something
     else than it wants: probabilities in place of log-probabilities, a flipped sign. Cost: a forward pass with its loss.
     """
+    __tracebackhide__ = True
     with _asked(case, batch, "loss_not_negative", None, "" if minimum is None else f"minimum={minimum!r}") as ask:
         reading = ask.read(batch)
         if reading.loss is None:
@@ -191,80 +182,8 @@ def loss_not_negative(case: Case, batch: Any, minimum: float | None = None) -> N
             ask.fail(f"the loss is {reading.loss:.6g}, below {least:g}, the least that {name} can be")
 
 
-class _Asked:
-    """One call of a property: asks the model, and fails with the batch as code."""
-
-    def __init__(self, answers: Answers, batch: Any, name: str, tolerance: float | None, arguments: str) -> None:
-        self.answers, self._batch, self._name, self._arguments = answers, batch, name, arguments
-        self._tolerance = answers.tolerance if tolerance is None else tolerance
-        #: numbers of the outputs that have a row
-        self.by_row = [number for number, each in enumerate(answers.outputs) if each.row_axes]
-
-    def outputs(self, batch: Any) -> tuple[Array, ...]:
-        found: tuple[Array, ...] = self._or_fail(lambda: self.answers.outputs_on(batch))
-        return found
-
-    def read(self, batch: Any) -> Any:
-        return self._or_fail(lambda: self.answers.reading_on(batch))
-
-    def _or_fail(self, question: Callable[[], Any]) -> Any:
-        try:
-            return question()
-        except ProgramError as error:
-            self.fail(str(error))
-
-    def has_rows(self, outputs: Sequence[Array], rows: int) -> None:
-        """Every output that follows the rows does so here, else nothing can be compared."""
-        if not self.by_row:
-            raise CaseError(
-                f"Case {self.answers.case.name!r}: none of its outputs has one entry a row, so none is compared"
-            )
-        for number in self.by_row:
-            for axis in self.answers.outputs[number].row_axes:
-                self.has_axis(number, outputs[number], axis, rows)
-
-    def has_axis(self, number: int, output: Array, axis: int, rows: int) -> None:
-        wanted = self.answers.outputs[number].shape(rows)
-        if output.ndim != len(wanted) or output.shape[axis] != wanted[axis]:
-            self.fail(f"output {number} has the shape {output.shape} on {_rows(rows)}, but {_shown(wanted)} is wanted")
-
-    def close(self, number: int, wanted: Array, found: Array, what: str) -> None:
-        """Fail where the two differ by more than the tolerance times the largest output."""
-        import numpy as np
-
-        if wanted.shape != found.shape:
-            self.fail(f"{what} are wanted, but output {number} has the shape {found.shape} in place of {wanted.shape}")
-        if wanted.dtype.kind not in "fc":
-            if (wanted != found).any():
-                self.fail(f"{what} are wanted, but {int((wanted != found).sum())} of output {number} differ (limit: 0)")
-            return
-        holes = np.isfinite(wanted) != np.isfinite(found)
-        if holes.any():
-            self.fail(f"{what} are wanted, but {int(holes.sum())} of output {number} are finite in one only (limit: 0)")
-        # infinite numbers are so in both; that is a question for finite_outputs
-        a, b = (np.where(np.isfinite(each), each, 0.0).astype(np.float64) for each in (wanted, found))
-        scale = max(self.answers.scale, float(np.abs(a).max(initial=0.0)), float(np.abs(b).max(initial=0.0)))
-        difference, limit = float(np.abs(a - b).max(initial=0.0)), self._tolerance * scale
-        if difference > limit:
-            self.fail(
-                f"{what} are wanted, but output {number} differs by {difference:.4g} (limit: {limit:.4g}, "
-                f"{self._tolerance:g} of the largest output)"
-            )
-
-    def fail(self, what: str) -> None:
-        x, y = pair_of(self._batch)
-        call = ", ".join(each for each in ("case", "(x, y)", self._arguments) if each)
-        code = f"{as_code(x=x, y=y)}\npytest_overfit.properties.{self._name}({call})"
-        lines = "\n".join(f"    {line}".rstrip() for line in f"import pytest_overfit.properties\n{code}".splitlines())
-        rows = _rows(rows_of(self._batch))
-        raise PropertyFailed(
-            f"{self._name}: Case {self.answers.case.name!r}: {what}\nThe batch that shows it, {rows}:\n\n{lines}",
-            self._batch,
-        )
-
-
 @contextlib.contextmanager
-def _asked(case: Case, batch: Any, name: str, tolerance: float | None = None, *arguments: str) -> Iterator[_Asked]:
+def _asked(case: Case, batch: Any, name: str, tolerance: float | None = None, *arguments: str) -> Iterator[Question]:
     __tracebackhide__ = True
     if tolerance is not None and not 0 <= tolerance < 1:
         raise CaseError(f"{name}(tolerance={tolerance!r}): a share from 0 to below 1 is wanted, of the largest output")
@@ -274,7 +193,7 @@ def _asked(case: Case, batch: Any, name: str, tolerance: float | None = None, *a
     settings = current_settings()
     with preserved(guards()):
         answers = _answers(case, settings.seed_of(case), settings.make_learner)
-        yield _Asked(answers, batch, name, tolerance, ", ".join(each for each in given if each))
+        yield Question(answers, batch, name, tolerance, ", ".join(each for each in given if each))
 
 
 @functools.lru_cache(maxsize=_KEPT)
@@ -294,11 +213,3 @@ def _taken(array: Array, order: list[int], axis: int) -> Array:
     index = (np.asarray(order)[:, None] * entries + np.arange(entries)).ravel()
     taken: Array = array.take(index, axis=axis)
     return taken
-
-
-def _rows(rows: int) -> str:
-    return f"{rows} row{'s' * (rows != 1)}"
-
-
-def _shown(shape: tuple[int | None, ...]) -> str:
-    return f"({', '.join('any' if each is None else str(each) for each in shape)}{',' * (len(shape) == 1)})"

@@ -42,9 +42,9 @@ __all__ = ["PROFILE", "BatchSpec", "Field", "batches", "batches_like", "cases_of
 
 PROFILE = "pytest-overfit"
 
-#: arrays up to this size are drawn number by number; larger ones are one value with some others in it, which is what
-#: keeps examples fast to draw and small to read
-_EVERY_NUMBER = 32
+#: rows up to this size are drawn number by number; larger ones are one value with some others in it, which is what
+#: keeps examples fast to draw and small to read. By the row: a batch of fewer rows must be drawn in the same way
+_EVERY_NUMBER = 8
 
 #: most rows that `batches_like` draws by itself: mix-ups of rows show in a few, and examples cost time by the row
 _ROWS = 8
@@ -89,8 +89,9 @@ def batches(spec: BatchSpec) -> SearchStrategy[Pair]:
 def _batches(draw: DrawFn, spec: BatchSpec) -> Pair:
     import numpy as np
 
-    often = sorted({1, spec.last or spec.rows, spec.rows})
-    rows = draw(st.one_of(st.sampled_from(often), st.integers(1, spec.rows)))
+    often = [spec.last or spec.rows, spec.rows] * 2
+    size = draw(st.integers(1, spec.rows + len(often)))  # one number, so that it shrinks through every size
+    rows = size if size <= spec.rows else often[size - spec.rows - 1]
     lengths = None
     if spec.lengths is not None:
         lengths = np.asarray(draw(st.lists(st.integers(*spec.lengths), min_size=rows, max_size=rows)))
@@ -125,8 +126,8 @@ def _numbers(draw: DrawFn, field: Field, shape: tuple[int, ...]) -> Array:
     dtype = np.dtype(field.dtype)
     whole = field.classes is not None or dtype.kind != "f"
     elements: SearchStrategy[Any] = st.integers(int(low), int(high)) if whole else _floats(low, high, dtype)
-    size = int(np.prod(shape))
-    fill = st.nothing() if size <= _EVERY_NUMBER else None
+    longest = 1 if field.lengths is None else field.lengths[1]
+    fill = st.nothing() if int(np.prod(field.shape)) * longest <= _EVERY_NUMBER else None
     drawn = draw(arrays.arrays("int64" if whole and dtype != "uint64" else dtype, shape, elements=elements, fill=fill))
     return np.eye(int(high) + 1, dtype=dtype)[drawn] if field.one_hot else drawn.astype(dtype)
 
@@ -175,7 +176,7 @@ def cases_of(
     made: dict[str, Case] = {}
 
     def make(drawn: Mapping[str, Any]) -> Case:
-        suffix = ".".join(f"{name}_{_named(name, value)}" for name, value in drawn.items())
+        suffix = ".".join(f"{name}_{_named(name, drawn[name])}" for name in arguments)
         if suffix not in made:
             made[suffix] = _made(factory, case, drawn, suffix)
         return made[suffix]

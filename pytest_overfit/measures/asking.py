@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.errors import CaseError, ProgramError
@@ -78,9 +79,20 @@ class Answers:
         # a reading says why there are none
         return self._learner.read("eval").outputs if outputs is None else outputs
 
-    def outputs_on(self, batch: Any) -> tuple[Array, ...]:
-        """The outputs in evaluation, leaf by leaf. Raises `ProgramError` where the model does."""
-        return self._outputs(self.checked(batch))
+    def outputs_on(self, batch: Any, *orders: Sequence[int]) -> list[tuple[Array, ...]]:
+        """Outputs in evaluation, leaf by leaf: of the batch, then of each choice of its rows.
+
+        Raises `ProgramError` where the model does.
+        """
+        whole = self.checked(batch)
+        found = [self._outputs(whole)]
+        for order in orders:
+            outputs = self._learner.outputs_for(order)
+            if outputs is None:
+                outputs = self._outputs(_rows(whole, order))
+                self._learner.look_at(whole)  # type: ignore[attr-defined]
+            found.append(outputs)
+        return found
 
     def reading_on(self, batch: Any) -> Reading:
         """Loss and heads in evaluation."""
@@ -97,7 +109,7 @@ class Answers:
         return _shapes(self.checked(batch)) == self.own_shapes
 
 
-def _rows(batch: Batch, rows: list[int]) -> Batch:
+def _rows(batch: Batch, rows: Sequence[int]) -> Batch:
     def chosen(leaf: Any) -> Any:
         return take(leaf, rows) if length(leaf) == batch.rows else leaf
 
