@@ -25,6 +25,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "hookspecs.py": (),
     "fixture.py": ("core", "report"),
     "testing.py": ("adapters.base", "adapters.training", "core"),
+    "properties.py": ("core", "adapters.dispatch", "data", "measures"),
+    "strategies.py": ("core", "adapters.dispatch", "data"),
     "core/run.py": ("core", "adapters.dispatch", "data", "probes"),
     "core/settings.py": ("probes",),
     "core": ("core",),

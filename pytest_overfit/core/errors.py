@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_overfit.core.verdict import Verdict
@@ -46,13 +46,24 @@ class ProbeFailed(AssertionError):  # noqa: N818 - a refuted model
         return type(self), (str(self), self.verdict)
 
 
+class PropertyFailed(AssertionError):  # noqa: N818 - a refuted model
+    """A property of `pytest_overfit.properties` does not hold; the batch that shows it is the attribute `batch`."""
+
+    def __init__(self, message: str, batch: Any = None) -> None:
+        super().__init__(message)
+        self.batch = batch
+
+    def __reduce__(self) -> tuple[type[PropertyFailed], tuple[str, Any]]:
+        return type(self), (str(self), self.batch)
+
+
 def publish(*classes: type[BaseException]) -> None:
     """Make the classes show the public module in tracebacks, so that pytest's one-line summary stays short."""
     for each in classes:
         each.__module__ = "pytest_overfit"
 
 
-publish(OverfitError, CaseError, ProgramError, NotApplicable, ProbeFailed)
+publish(OverfitError, CaseError, ProgramError, NotApplicable, ProbeFailed, PropertyFailed)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
