@@ -155,7 +155,7 @@ def _words(series: Series, found: SeedMean, value: float, outcome: Answer) -> st
 def _number(value: float, unit: str) -> str:
     if unit == "yes or no":
         return "yes" if value else "no"
-    shown = f"{value:.4g}" if value != round(value) or abs(value) > 1e15 else f"{value:.0f}"
+    shown = f"{value:.0f}" if math.isfinite(value) and value == int(value) else f"{value:.4g}"
     return f"{shown} {unit}" if unit in ("steps", "parameters", "rows per parameter") else shown
 
 

@@ -18,9 +18,10 @@ from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.split_batches import Split, open_split
+from pytest_overfit.measures import quantities, quantities_held  # noqa: F401 - they fill the list
 from pytest_overfit.measures.arms import EPOCHS, seed_of_run
 from pytest_overfit.measures.bounds_judgement import Series, judge_bounds
-from pytest_overfit.measures.quantities import YES_NO, Quantity, quantity_lines, quantity_named
+from pytest_overfit.measures.quantity import YES_NO, Quantity, quantity_lines, quantity_named
 from pytest_overfit.measures.subject import Found, Subject
 from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.overfit_batch import OverfitBatchLimits
@@ -132,7 +133,7 @@ def _checked(name: Any, given: Any, where: str) -> _Asked:
     for anchor in bound.anchors() - set(quantity.anchors):
         raise CaseError(f"{where}: {name}: there is no {anchor} for {quantity.name}; write numbers")
     if bound.yes_no and quantity.unit != YES_NO:
-        raise CaseError(f"{where}: {name} is a number ({quantity.unit}), so True or False is no bound; write (low, high)")
+        raise CaseError(f"{where}: {name} is a number, so True or False is no bound; write (low, high)")
     if quantity.unit == YES_NO and not bound.yes_no and bound.test is None:
         raise CaseError(f"{where}: {name} holds or does not, so {bound} is no bound; write {name}=True")
     exact = isinstance(bound.low, float) and bound.low == bound.high
