@@ -19,13 +19,19 @@ if TYPE_CHECKING:
 
 
 class Inspector(Protocol):
-    """A module `quantities` of an adapter. None as an answer: it cannot be measured on this model."""
+    """A module `quantities` of an adapter, with some or all of these functions.
+
+    None as an answer: it cannot be measured on this model.
+    """
 
     def gradient_norms(self, learner: Any) -> dict[str, float] | None:
         """Layer -> Euclidean norm of the gradient of the loss on the batch, by all of the layer's own parameters."""
 
     def idle_units(self, learner: Any) -> dict[str, tuple[int, int]] | None:
         """For "dead" and "saturated": how many units are, of how many."""
+
+    def moved(self, learner: Any) -> float | None:
+        """As `ParameterFacts.moved`, where that has no value."""
 
     def saved_and_loaded(self, learner: Any) -> tuple[Sequence[Array], Sequence[Array]] | None:
         """Evaluation's outputs, of the model and of a new one that took over its saved state."""
