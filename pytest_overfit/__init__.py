@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pytest_overfit.core.bounds import at_least, at_most, chance, theory
     from pytest_overfit.core.case import Case
     from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed, ProgramError
     from pytest_overfit.core.run import run_probes
@@ -31,12 +32,17 @@ __all__ = [
     "ProbeFailed",
     "ProgramError",
     "Verdict",
+    "at_least",
+    "at_most",
+    "chance",
     "find_duplicates",
     "parametrize_with_probes",
     "run_probes",
+    "theory",
 ]
 
 _HOMES = {
+    "core.bounds": ("at_least", "at_most", "chance", "theory"),
     "core.case": ("Case",),
     "core.errors": ("CaseError", "NotApplicable", "OverfitError", "ProbeFailed", "ProgramError"),
     "core.run": ("run_probes",),

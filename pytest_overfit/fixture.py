@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_overfit.core.bounds import with_bounds
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import (
     CaseError,
@@ -19,6 +20,7 @@ from pytest_overfit.core.errors import (
     did_you_mean,
 )
 from pytest_overfit.core.foreign import describe
+from pytest_overfit.core.limits import names_of
 from pytest_overfit.core.run import checked_case, probes_named, run_probe
 from pytest_overfit.core.settings import current_settings
 from pytest_overfit.report.text import failure_text
@@ -121,6 +123,21 @@ class Overfit:
         __tracebackhide__ = True
         return demand(case, "inert_regularizer", [("call", limits)])
 
+    def within(self, case: Case, **bounds: Any) -> Verdict:
+        """Named quantities lie within bounds: probe `bounds`; `pytest --overfit-quantities` lists the quantities.
+
+        `initial_loss=approx(2.30, 0.2)`, `val_score=at_least(chance + 0.5)`, `gap=(None, 0.1)`, `save_load=True`, or a
+        function value -> bool. Bounds given here win over those in the case's options.
+        Limits: `seeds`, `alpha`, `epochs`, `k`, `steps`.
+        """
+        __tracebackhide__ = True
+        known = names_of(current_settings().probes()["bounds"].limits)
+        limits = {name: value for name, value in bounds.items() if name in known}
+        wanted = {name: value for name, value in bounds.items() if name not in known}
+        if not wanted and not checked_case(case).options.get("bounds"):
+            raise CaseError(f"Case {case.name!r}: within() was given no bound; write e.g. initial_loss=(2.0, 2.6)")
+        return demand(with_bounds(checked_case(case), wanted, "call"), "bounds", [("call", limits)])
+
     def __repr__(self) -> str:
         return "Overfit()"
 
@@ -134,6 +151,8 @@ class BoundProbe:
     def __call__(self, case: Case, **limits: Any) -> Verdict:
         """Run this probe on the case; raises like the fixture's methods."""
         __tracebackhide__ = True
+        if self.name == "bounds" and limits:  # takes bounds beside limits
+            return Overfit().within(case, **limits)
         return demand(case, self.name, [("call", limits)])
 
     def __repr__(self) -> str:

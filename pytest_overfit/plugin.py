@@ -9,27 +9,25 @@ import os
 import shlex
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed, did_you_mean
+from pytest_overfit import options
+from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed
 from pytest_overfit.core.settings import Settings, set_settings
 from pytest_overfit.report.progress import Progress, is_watched
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator
 
     from pytest_overfit import Overfit, Verdict
 
-_SEED = "seed of the probes, a whole number; a verdict that did not pass names the one that was used"
 _MARKER = (
     "overfit(*probes, **limits): the test returns a pytest_overfit.Case; each probe (default: all) becomes a test of "
     "its own, with these limits"
 )
-_INI = ("overfit_seed", "overfit_budget", "overfit_limits")
 #: the parameter that carries the probe of a marked test
 _PROBE = "overfit_probe"
 #: where frames come from that a user need not see; the latter is the `__init__` of a dataclass
@@ -38,12 +36,16 @@ _FORMS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("overfit", "pytest-overfit: can the model learn?")
-    group.addoption("--overfit-json", metavar="PATH", help="write all verdicts as JSON to this file")
-    group.addoption("--overfit-seed", metavar="N", help=_SEED + "; wins over case and ini")
-    parser.addini("overfit_seed", f"{_SEED} (default 0)", type="int", default=0)
-    parser.addini("overfit_budget", "seconds that a probe may train (default: no limit)", type="float", default=None)
-    parser.addini("overfit_limits", "limits, 'limit = number' or 'probe.limit = number' a line", type="linelist")
+    options.add_options(parser)
+
+
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    if not config.getoption("overfit_quantities"):
+        return None
+    from pytest_overfit.core.listing import quantity_lines
+
+    sys.stdout.write("\n".join([*quantity_lines(), ""]))
+    return 0
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -157,9 +159,9 @@ class OverfitRun:
         self.progress = Progress(self._write, time.monotonic, self._room)
         hook = config.hook
         self.settings = Settings(
-            seed=_seed(config.getoption("overfit_seed"), "--overfit-seed"),
-            default_seed=_seed(_ini(config, "overfit_seed"), "ini overfit_seed") or 0,
-            ini=_ini_limits(config),
+            seed=options.seed(config.getoption("overfit_seed"), "--overfit-seed"),
+            default_seed=options.seed(options.ini(config, "overfit_seed"), "ini overfit_seed") or 0,
+            ini=options.ini_limits(config),
             extra_probes=tuple(probe for found in hook.pytest_overfit_probes() for probe in found),
             make_learner=lambda case, batch, seed: hook.pytest_overfit_make_learner(case=case, batch=batch, seed=seed),
             record=self._record,
@@ -171,6 +173,7 @@ class OverfitRun:
             from pytest_overfit.core.run import check_settings
 
             check_settings(self.settings)
+        self.baselines = options.baselines(config)
         self._reset = set_settings(self.settings)
 
     def pytest_unconfigure(self) -> None:
@@ -191,6 +194,8 @@ class OverfitRun:
             from pytest_overfit.report.junit import properties
 
             form = verdict.to_dict()
+            if self.baselines is not None:
+                self.baselines.compare(form, self._command())
             self.item.stash.setdefault(_FORMS, []).append(form)
             new = properties(form)
             kept = [each for each in self.item.user_properties if each[0] not in {name for name, _ in new}]
@@ -253,43 +258,6 @@ class OverfitRun:
         form = document(list(self.forms.values()))
         self.config.hook.pytest_overfit_update_json(config=self.config, document=form)
         write_json(self.json_path, form)
-
-
-def _ini(config: pytest.Config, name: str) -> Any:
-    try:
-        return config.getini(name)
-    except (TypeError, ValueError, pytest.UsageError) as error:
-        raise CaseError(f"ini {name}: {error}") from None
-
-
-def _ini_limits(config: pytest.Config) -> Mapping[str, Any]:
-    """Limits of the ini file; names that begin like ours but are not known are refused with the nearest one."""
-    overridden = [str(each).partition("=")[0].strip() for each in config.getoption("override_ini", None) or ()]
-    with warnings.catch_warnings():  # pytest 9.2 has no other way to see names that nobody registered
-        warnings.simplefilter("ignore")
-        written = list(getattr(config, "inicfg", ()))
-    for name in (*written, *overridden):
-        if name.startswith("overfit") and name not in _INI:
-            raise CaseError(f"ini: unknown option {name!r}{did_you_mean(name, _INI)}")
-    budget, lines = _ini(config, "overfit_budget"), _ini(config, "overfit_limits")
-    limits = {} if budget is None else {"budget": budget}
-    if lines:
-        from pytest_overfit.core.limits import parse_ini
-
-        limits |= parse_ini(lines)
-    return limits
-
-
-def _seed(text: Any, where: str) -> int | None:
-    if text is None:
-        return None
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise CaseError(f"{where}={text}, but a whole number of 0 or more is wanted")
-    return value
 
 
 def _on_terminal(config: pytest.Config) -> bool:

@@ -95,6 +95,15 @@ class Project:
         return self.pytester.runpytest_inprocess(*arguments, no_reraise_ctrlc=True)
 
 
+BUILT_IN = pytest_overfit.probes.built_in
+
+
+@pytest.fixture
+def every_probe(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process know every probe there is."""
+    monkeypatch.setattr(pytest_overfit.probes, "built_in", BUILT_IN)
+
+
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Runs in this process know two probes, one that trains and one that does not, however many there are."""

@@ -108,7 +108,7 @@ def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings) ->
     bench = Bench(
         case=case,
         seed=run_seed,
-        make_learner=lambda: _learner(case, run_seed, settings),
+        make_learner=lambda each=run_seed: _learner(case, each, settings),
         make_trainer=_Trainers(case),
         progress=lambda step, of, loss=None: settings.progress(case.name, probe.name, step, of, loss),
         clock=time.perf_counter,

@@ -43,7 +43,7 @@ def eval_forwards_agree(learner: Learner, rows: int) -> bool | None:
     first, second = learner.outputs_for(everything), learner.outputs_for(everything)
     if first is None or second is None or not first:
         return None
-    return all(_close(a, b) for a, b in zip(first, second, strict=True))
+    return all(close(a, b) for a, b in zip(first, second, strict=True))
 
 
 def rows_stand_alone(learner: Learner, rows: int) -> bool | None:
@@ -66,12 +66,13 @@ def rows_stand_alone(learner: Learner, rows: int) -> bool | None:
 def _permuted(plain: Array, mixed: Array, order: Array) -> bool:
     """True if `mixed` is `plain` with its rows in this order, along whichever axis of that size holds the rows."""
     axes = [axis for axis, size in enumerate(plain.shape) if size == len(order)]
-    if any(_close(plain.take(order, axis=axis), mixed) for axis in axes):
+    if any(close(plain.take(order, axis=axis), mixed) for axis in axes):
         return True
-    return axes[:2] == [0, 1] and _close(plain[order][:, order], mixed)
+    return axes[:2] == [0, 1] and close(plain[order][:, order], mixed)
 
 
-def _close(first: Array, second: Array) -> bool:
+def close(first: Array, second: Array) -> bool:
+    """Equal but for rounding, as a share of the outputs' own spread."""
     import numpy as np
 
     if first.shape != second.shape:

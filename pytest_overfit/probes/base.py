@@ -39,8 +39,8 @@ class Bench:
 
     case: Case
     seed: int
-    #: a new learner of the case on its one batch, from the probe's seed
-    make_learner: Callable[[], Learner]
+    #: a new learner of the case on its one batch, from the probe's seed, or from the seed that is given
+    make_learner: Callable[..., Learner]
     #: a new trainer from a seed; `plain` takes the regularisers out
     make_trainer: MakeTrainer
     progress: Report = lambda step, of, loss=None: None

@@ -15,10 +15,13 @@ def attach(report: Any, forms: Sequence[Mapping[str, Any]], html: bool = False) 
     """Let the verdicts ride on the report, through xdist as well; a passed test gets their text as sections.
 
     Sections are what `-rP` prints and pytest-html shows. A failure has the text in its message. `html`: pytest-html
-    writes a page, which gets the pictures.
+    writes a page, which gets the pictures. A verdict that passed and is worse than its baseline, or has none, fails.
     """
     report.overfit = list(forms)
     shown = [each for each in forms if "outcome" in each]
+    problems = [told for each in shown for told in each.get("baseline", {}).get("problems", ())]
+    if problems and report.passed:  # the model passed, its numbers did not
+        report.outcome, report.longrepr = "failed", "\n".join(problems)
     if report.passed:
         report.sections.extend((f"overfit: {each['probe']}", failure_text(each)) for each in shown)
     pictures = [picture for each in shown for picture in each["data"].get("pictures", ())] if html else []

@@ -35,9 +35,9 @@ def checked_path(given: str, folder: Path) -> Path:
     return path
 
 
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
+def write_json(path: Path, document: Mapping[str, Any], sort_keys: bool = False) -> None:
     """Write strict JSON atomically: a run that is killed leaves the old file or the new one, never half of one."""
-    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False, sort_keys=sort_keys) + "\n"
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -5,7 +5,6 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -120,19 +119,6 @@ class KerasLearner:
             return self._steps().samples
 
     # reading
-
-    def look_at(self, batch: Batch) -> None:
-        """Read another batch from now on, uncompiled. A loss inside a custom step is then not read."""
-        # weights of samples are the own batch's
-        given = {key: each for key, each in self._case.fit_kwargs.items() if key != "sample_weight"}
-        self._batch, self._feed = batch, feed_of(dataclasses.replace(self._case, fit_kwargs=given), batch)
-        self.inputs, self.targets = tuple(leaves(self._feed.arrays.x)), tuple(leaves(self._feed.arrays.y))
-        reader, model = self._reader, self._model
-        reader.look_at(self._feed)
-        reader.readable = reader.readable and self._has_data_term() and not stepping.own(model, "train_step")
-        self._verified = True
-        if reader.structure is not None:
-            self._pairs = pairs_of(model, reader.structure, self._feed.arrays.y, self._feed.row_weights)
 
     def last_pass(self) -> Reading | None:
         return None

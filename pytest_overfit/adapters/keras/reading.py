@@ -79,12 +79,6 @@ class Reader:
 
         return graph.compiled_for_any_length(forward, self.feed.x)
 
-    def look_at(self, feed: Feed) -> None:
-        """Read another batch from now on, uncompiled: a compiled reading is of one batch, and costs many others."""
-        self.feed, self.objective, self.masks, self._substituted = feed, None, [], None
-        self._compiled.clear()
-        self._spent.clear()
-
     def forward(self, training: bool, x: Any = None) -> Any:
         """Call the model as Keras' own step does, which looks whether it takes `training`."""
         given = self.feed.x if x is None else x

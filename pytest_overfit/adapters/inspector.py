@@ -1,0 +1,49 @@
+"""What a framework may be asked beyond a `Learner`'s methods, each answer optional; nothing is trained or left changed.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.adapters.base import Learner
+
+    Array = NDArray[Any]
+
+
+class Inspector(Protocol):
+    """A module `quantities` of an adapter, with some or all of these functions.
+
+    None as an answer: it cannot be measured on this model.
+    """
+
+    def gradient_norms(self, learner: Any) -> dict[str, float] | None:
+        """Layer -> Euclidean norm of the gradient of the loss on the batch, by all of the layer's own parameters."""
+
+    def idle_units(self, learner: Any) -> dict[str, tuple[int, int]] | None:
+        """For "dead" and "saturated": how many units are, of how many."""
+
+    def moved(self, learner: Any) -> float | None:
+        """As `ParameterFacts.moved`, where that has no value."""
+
+    def saved_and_loaded(self, learner: Any) -> tuple[Sequence[Array], Sequence[Array]] | None:
+        """Evaluation's outputs, of the model and of a new one that took over its saved state."""
+
+    def in_both_precisions(self, learner: Any) -> tuple[Sequence[Array], Sequence[Array]] | None:
+        """Evaluation's outputs, in float32 and computed in float64."""
+
+
+def inspector_for(learner: Learner) -> Inspector | None:
+    """The inspector of the learner's framework; None: it has none."""
+    name = f"pytest_overfit.adapters.{learner.framework}"
+    # a framework of a plugin's, or none
+    if learner.framework not in ("torch", "keras") or importlib.util.find_spec(f"{name}.quantities") is None:
+        return None
+    return cast("Inspector", importlib.import_module(f"{name}.quantities"))

@@ -1,0 +1,164 @@
+"""What only torch can be asked: gradients by layer, idle units, a saved state, float64. Nothing is left changed.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import types
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from pytest_overfit.adapters.torch.forward import Forward, tensors
+from pytest_overfit.adapters.torch.modes import materialise
+from pytest_overfit.adapters.torch.state import preserved_generators, reseed
+from pytest_overfit.core import state
+from pytest_overfit.data.batch import to_numpy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.adapters.torch.learner import TorchLearner
+
+    Pair = tuple[Sequence[NDArray[Any]], Sequence[NDArray[Any]]]
+
+
+def gradient_norms(learner: TorchLearner) -> dict[str, float] | None:
+    """See `pytest_overfit.adapters.inspector.Inspector`."""
+    named = [(name, each) for name, each in learner.model.named_parameters() if each.requires_grad]
+    with learner._modes.reading("fit"):
+        _, loss, _ = learner._forward.watched(quiet=False)
+        if loss is None or not loss.requires_grad or not named:
+            return None
+        found = torch.autograd.grad(loss, [each for _, each in named], allow_unused=True)
+    squares: dict[str, float] = {}
+    for (name, _), gradient in zip(named, found, strict=True):
+        layer = name.rpartition(".")[0] or name
+        squares[layer] = squares.get(layer, 0.0) + (0.0 if gradient is None else float(gradient.double().norm()) ** 2)
+    return {layer: square**0.5 for layer, square in squares.items()}
+
+
+#: activations whose zero has a zero gradient
+_RELU: set[Any] = {F.relu, F.relu_, F.relu6, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_}
+_SIGMOID: set[Any] = {F.sigmoid, torch.sigmoid, torch.sigmoid_, torch.Tensor.sigmoid, torch.Tensor.sigmoid_}
+_TANH: set[Any] = {F.tanh, torch.tanh, torch.tanh_, torch.Tensor.tanh, torch.Tensor.tanh_}
+_CONVOLUTIONS: set[Any] = {
+    F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d
+}  # fmt: skip
+_LINEAR: set[Any] = {
+    F.linear,
+    torch.matmul,
+    torch.Tensor.matmul,
+    torch.Tensor.__matmul__,
+    torch.bmm,
+    torch.mm,
+    torch.addmm,
+}
+
+#: a unit nearer to its end than this share of its range lets next to nothing through
+_NEAR_END = 0.01
+
+
+class _Units(TorchFunctionMode):
+    """Sees every activation, of modules and of plain functions, and counts the units that do nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: the axis of the units: of the last convolution, or linear map, before the activation
+        self._axis = -1
+        self.seen: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in _CONVOLUTIONS:
+            self._axis = 1
+        elif func in _LINEAR:
+            self._axis = -1
+        elif isinstance(result, torch.Tensor) and result.ndim >= 2:
+            if func in _RELU:
+                self.seen.append(("dead", result, self._of_units(result == 0)))
+            elif func in _SIGMOID or func in _TANH:
+                low = 0.0 if func in _SIGMOID else -1.0
+                near = _NEAR_END * (1.0 - low)
+                self.seen.append(("saturated", result, self._of_units((result < low + near) | (result > 1.0 - near))))
+        return result
+
+    def _of_units(self, idle: torch.Tensor) -> torch.Tensor:
+        axis = self._axis % idle.ndim or idle.ndim - 1
+        return idle.movedim(axis, 0).flatten(1).all(dim=1)
+
+
+def idle_units(learner: TorchLearner) -> dict[str, tuple[int, int]] | None:
+    """See `pytest_overfit.adapters.inspector.Inspector`."""
+    with learner._modes.reading("fit"), learner._forward.as_written():
+        watch = _Units()
+        with watch:
+            outputs = tensors(learner._forward.quiet())
+    # a sigmoid at the end is meant to be certain; it may have been sliced since
+    own = {each.untyped_storage().data_ptr() for each in outputs}
+    found = {"dead": (0, 0), "saturated": (0, 0)}
+    for kind, result, idle in watch.seen:
+        if kind == "dead" or result.untyped_storage().data_ptr() not in own:
+            found[kind] = (found[kind][0] + int(idle.sum()), found[kind][1] + idle.numel())
+    return found
+
+
+def saved_and_loaded(learner: TorchLearner) -> Pair | None:
+    """See `pytest_overfit.adapters.inspector.Inspector`."""
+    with learner._modes.reading("eval"):
+        saved = [to_numpy(each) for each in tensors(learner._forward.quiet())]
+    image = io.BytesIO()
+    torch.save(learner.model.state_dict(), image)
+    image.seek(0)
+    with state.preserved_generators(), preserved_generators():
+        state.seed_standard_library(1)  # whatever is not in the state differs then
+        reseed(1)
+        model = learner.case.model().to(learner._forward.device)
+        forward = Forward(learner.case, model, learner.batch)
+        materialise(model, forward.quiet)
+        try:
+            model.load_state_dict(torch.load(image, weights_only=True, map_location=learner._forward.device))
+        except (RuntimeError, pickle.UnpicklingError):  # keys or shapes of another model, or more than weights
+            return saved, []
+        return saved, _evaluated(model, forward)
+
+
+def in_both_precisions(learner: TorchLearner) -> Pair | None:
+    """See `pytest_overfit.adapters.inspector.Inspector`. None: with autocast, or a model that is not all float32."""
+    floats = {each.dtype for each in learner.model.parameters() if each.is_floating_point()}
+    if learner.case.autocast is not None or floats != {torch.float32}:
+        return None
+    model = copy.deepcopy(learner.model).double()
+    x = pytree.tree_map_only(
+        torch.Tensor, lambda each: each.double() if each.is_floating_point() else each, learner.batch.x
+    )
+    forward = Forward(learner.case, model, types.SimpleNamespace(x=x, y=learner.batch.y))  # type: ignore[arg-type]
+    default = torch.get_default_dtype()
+    with state.preserved_generators(), preserved_generators():
+        torch.set_default_dtype(torch.float64)
+        try:
+            wide = _evaluated(model, forward)
+        except RuntimeError:  # a model that makes float32 numbers of its own cannot be computed so
+            return None
+        finally:
+            torch.set_default_dtype(default)
+    with learner._modes.reading("eval"):
+        return [to_numpy(each) for each in tensors(learner._forward.quiet())], wide
+
+
+def _wide(given: torch.Tensor) -> torch.Tensor:
+    return given.double() if given.is_floating_point() else given
+
+
+def _evaluated(model: nn.Module, forward: Forward) -> list[NDArray[Any]]:
+    model.eval()
+    return [to_numpy(each) for each in tensors(forward.quiet())]

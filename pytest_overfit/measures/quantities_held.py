@@ -1,0 +1,84 @@
+"""Quantities that hold or do not: 1.0 and 0.0, measured on one seed.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_overfit.measures.evaluation import close, eval_forwards_agree
+from pytest_overfit.measures.quantity import NOT_HERE, YES_NO, quantity
+from pytest_overfit.measures.subject import Found, Subject
+
+
+def _holds(answer: bool | None, why: str = NOT_HERE) -> Found:
+    return Found(why=why) if answer is None else Found(value=float(answer))
+
+
+#: steps that two runs from one seed are compared for, at most
+_SAME_STEPS = 10
+
+
+@quantity(YES_NO, "two times 10 steps on one batch", "higher", once=True)
+def determinism(subject: Subject) -> Found:
+    """Two new models from the same seed have the same losses to the bit, for the first 10 steps on the batch."""
+    first, second = (subject.make_learner().train(_SAME_STEPS) for _ in range(2))
+    return _holds(first == second)
+
+
+@quantity(YES_NO, "two forward passes", "higher", once=True)
+def eval_twice(subject: Subject) -> Found:
+    """Two forward passes of the same batch in evaluation mode agree but for rounding."""
+    return _holds(eval_forwards_agree(subject.untrained, len(subject.untrained.inputs[0])), _NO_OUTPUTS)
+
+
+_NO_OUTPUTS = "the model's outputs cannot be asked for"
+
+
+def _same(pair: Any) -> bool | None:
+    if pair is None or not pair[0]:
+        return None
+    return len(pair[0]) == len(pair[1]) and all(close(a, b) for a, b in zip(*pair, strict=True))
+
+
+@quantity(YES_NO, "`k` steps, a new model, two forward passes", "higher", once=True)
+def save_load(subject: Subject) -> Found:
+    """A new model that takes over the saved state, after `k` steps, answers the batch as the saved one does.
+
+    torch: `state_dict` through a file image, loaded with `weights_only=True`. Keras: `save_weights`. The new model
+    starts from another seed, so that whatever is not saved shows.
+    """
+    return _holds(_same(subject.inspect(subject.stepped, "saved_and_loaded")))
+
+
+@quantity(YES_NO, "one forward pass a row, 16 at most, and two more", "higher", once=True)
+def batch_size_invariance(subject: Subject) -> Found:
+    """In evaluation mode a row gets the same answer alone, in an odd batch and in the whole batch."""
+    import numpy as np
+
+    learner = subject.untrained
+    rows = len(learner.inputs[0])
+    whole = learner.outputs_for(range(rows))
+    if whole is None:
+        return Found(why=_NO_OUTPUTS)
+    kept = [number for number, each in enumerate(whole) if each.shape[:1] == (rows,)]
+    if not kept or rows < 2:
+        return Found(why="the batch has one row only" if rows < 2 else "no output has one entry a row")
+    parts = [range(rows - 1 + rows % 2), *([row] for row in range(min(rows, 16)))]
+    for part in parts:
+        answer = learner.outputs_for(list(part))
+        if answer is None:
+            return Found(value=0.0)  # a model of one batch size only
+        for number in kept:
+            shown = np.concatenate([answer[number], np.delete(whole[number], list(part), axis=0)])
+            wanted = np.concatenate([whole[number][list(part)], np.delete(whole[number], list(part), axis=0)])
+            if not close(wanted, shown):  # beside all other rows, so that the spread is that of the batch
+                return Found(value=0.0)
+    return Found(value=1.0)
+
+
+@quantity(YES_NO, "two forward passes, one in float64", "higher", once=True)
+def float64_agrees(subject: Subject) -> Found:
+    """The untrained model computed in float64 answers as it does in float32, but for rounding."""
+    return _holds(_same(subject.inspect(subject.untrained, "in_both_precisions")))

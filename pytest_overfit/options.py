@@ -1,0 +1,100 @@
+"""Options and ini values of the plugin: declared, read and checked, without pytest itself.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.core.errors import CaseError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pytest
+
+    from pytest_overfit.report.baselines import Baselines
+
+_SEED = "seed of the probes, a whole number; a verdict that did not pass names the one that was used"
+_INI = ("overfit_seed", "overfit_budget", "overfit_limits", "overfit_storage")
+#: the name of a baseline where none is given (`report.baseline_files.NAME`)
+_NAME = "baseline"
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option and ini value."""
+    group = parser.getgroup("overfit", "pytest-overfit: can the model learn?")
+    group.addoption("--overfit-json", metavar="PATH", help="write all verdicts as JSON to this file")
+    group.addoption("--overfit-seed", metavar="N", help=_SEED + "; wins over case and ini")
+    group.addoption("--overfit-quantities", action="store_true", help="list what `overfit.within` can bound, and exit")
+    name: dict[str, Any] = {"metavar": "NAME", "nargs": "?", "const": _NAME}
+    group.addoption("--overfit-save", **name, help=f"save the numbers of verdicts that passed (default: {_NAME})")
+    group.addoption("--overfit-compare", **name, help=f"compare with saved numbers (default: {_NAME})")
+    group.addoption(
+        "--overfit-compare-fail",
+        action="append",
+        default=[],
+        metavar="QUANTITY:AMOUNT",
+        help="fail what became worse by more than this: steps_to_memorise:50%%, val_score:0.02; several may be given",
+    )
+    parser.addini("overfit_seed", f"{_SEED} (default 0)", type="int", default=0)
+    parser.addini("overfit_budget", "seconds that a probe may train (default: no limit)", type="float", default=None)
+    parser.addini("overfit_limits", "limits, 'limit = number' or 'probe.limit = number' a line", type="linelist")
+    parser.addini("overfit_storage", "folder of the baselines, from the root of the tests", default=".overfit")
+
+
+def ini(config: pytest.Config, name: str) -> Any:
+    """An ini value, or a `CaseError` where it is of another type."""
+    try:
+        return config.getini(name)
+    except Exception as error:
+        raise CaseError(f"ini {name}: {error}") from None
+
+
+def ini_limits(config: pytest.Config) -> Mapping[str, Any]:
+    """Limits of the ini file; names that begin like ours but are not known are refused with the nearest one."""
+    overridden = [str(each).partition("=")[0].strip() for each in config.getoption("override_ini", None) or ()]
+    with warnings.catch_warnings():  # pytest 9.2 has no other way to see names that nobody registered
+        warnings.simplefilter("ignore")
+        written = list(getattr(config, "inicfg", ()))
+    for name in (*written, *overridden):
+        if name.startswith("overfit") and name not in _INI:
+            raise CaseError(f"ini: unknown option {name!r}{did_you_mean(name, _INI)}")
+    budget, lines = ini(config, "overfit_budget"), ini(config, "overfit_limits")
+    limits = {} if budget is None else {"budget": budget}
+    if lines:
+        from pytest_overfit.core.limits import parse_ini
+
+        limits |= parse_ini(lines)
+    return limits
+
+
+def seed(text: Any, where: str) -> int | None:
+    """A seed, or a `CaseError`."""
+    if text is None:
+        return None
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise CaseError(f"{where}={text}, but a whole number of 0 or more is wanted")
+    return value
+
+
+def baselines(config: pytest.Config) -> Baselines | None:
+    """What saves and compares; None where neither was asked for."""
+    save_as, compare_with = config.getoption("overfit_save"), config.getoption("overfit_compare")
+    rules = config.getoption("overfit_compare_fail")
+    if save_as is None and compare_with is None and not rules:
+        return None
+    from pytest_overfit.report.baselines import Baselines
+
+    worker = hasattr(config, "workerinput")
+    storage, here = config.rootpath / ini(config, "overfit_storage"), config.invocation_params.dir
+    found = Baselines(storage, here, save_as, compare_with, rules, worker)
+    if not worker:  # a worker's reports go through the controller's hooks
+        config.pluginmanager.register(found, "overfit-baselines")
+    return found

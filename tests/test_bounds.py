@@ -1,0 +1,539 @@
+"""Bounds: how they may be written, the judgement on plain values, and every quantity with a fault it must catch."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional
+
+from pytest_overfit import Case, CaseError, Overfit, ProbeFailed, Verdict, at_least, at_most, chance, run_probes, theory
+from pytest_overfit.adapters.base import Head
+from pytest_overfit.core.bounds import Bound, bound_of, with_bounds
+from pytest_overfit.core.limits import resolve
+from pytest_overfit.core.verdict import Judgement
+from pytest_overfit.measures.bounds_judgement import Series
+from pytest_overfit.measures.quantity import QUANTITIES
+from pytest_overfit.measures.theory import untrained_loss
+from pytest_overfit.probes.bounds import PROBE, BoundsLimits
+
+# ------------------------------------------------------------------------------------------------- how they are written
+
+pytestmark = pytest.mark.usefixtures("every_probe")
+
+
+@pytest.mark.parametrize(
+    ("given", "low", "high", "text"),
+    [
+        ((1, 2), 1.0, 2.0, "1 to 2"),
+        ((None, 0.1), None, 0.1, "<= 0.1"),
+        (at_most(0.1), None, 0.1, "<= 0.1"),
+        (at_least(0.9), 0.9, None, ">= 0.9"),
+        (at_least(np.float32(0.5)), 0.5, None, ">= 0.5"),
+        (pytest.approx(2.0, abs=0.5), 1.5, 2.5, "1.5 to 2.5"),
+        (pytest.approx(2.0, 0.25), 1.5, 2.5, "1.5 to 2.5"),
+        (7, 7.0, 7.0, "= 7"),
+        (True, 1.0, 1.0, "yes"),
+        (False, 0.0, 0.0, "no"),
+        (chance + 0.1, chance + 0.1, None, ">= chance + 0.1"),
+        ((theory - 0.3, 0.3 + theory), theory - 0.3, theory + 0.3, "theory - 0.3 to theory + 0.3"),
+    ],
+)
+def test_every_form_of_a_bound(given: Any, low: Any, high: Any, text: str) -> None:
+    bound = bound_of(given, "here")
+    assert (bound.low, bound.high, str(bound)) == (low, high, text)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ((3, 2), "here=(3, 2): low is above high; write (2, 3)"),
+        ((chance + 0.2, chance + 0.1), "low is above high; write (chance + 0.1, chance + 0.2)"),
+        ((None, None), "bounds nothing"),
+        ((math.nan, 1), "here: nan is no end of a bound; a finite number is wanted"),
+        ((0, math.inf), "here: inf is no end of a bound"),
+        (chance + math.nan, "here: nan is no end"),
+        (("a", 1), "'a' is no end of a bound"),
+        ((True, 1), "True is no end of a bound"),
+        ("0.9", "here='0.9' is no bound; write (low, high)"),
+        ((1, 2, 3), "is no bound"),
+        (pytest.approx(2.0, abs=-1), "absolute tolerance can't be negative"),
+        (pytest.approx(math.nan), "nan is no end"),
+        (pytest.approx([1.0, 2.0]), "is no end of a bound"),
+    ],
+)
+def test_what_is_no_bound_is_refused_in_one_line(given: Any, words: str) -> None:
+    with pytest.raises(CaseError) as caught:
+        bound_of(given, "here")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# ----------------------------------------------------------------------------------------------------- plain judgements
+
+
+def series(*values: float, low: float | None = None, high: float | None = None, **more: Any) -> Series:
+    ends = {"lows": [] if low is None else [low] * len(values), "highs": [] if high is None else [high] * len(values)}
+    given = {"name": "gap", "unit": "score", "once": False, "source": "call", "bound": str(Bound(low, high)), **ends}
+    return Series(values=list(values), **{**given, **more})
+
+
+def judge(*found: Series, **limits: Any) -> Judgement:
+    import dataclasses
+
+    measured = {"quantities": [dataclasses.asdict(each) for each in found], "remarks": []}
+    return PROBE.judge(measured, resolve(BoundsLimits, [("call", limits)]))
+
+
+NEAR = (0.09, 0.10, 0.11, 0.10)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome"),
+    [
+        (None, 0.3, "passed"),
+        (0.0, 0.3, "passed"),
+        (0.3, None, "failed"),
+        (0.3, 0.4, "failed"),
+        (-0.4, -0.3, "failed"),
+        (None, 0.105, "inconclusive"),
+        (0.095, 0.105, "inconclusive"),
+    ],
+)
+def test_the_whole_interval_must_lie_on_one_side(low: float | None, high: float | None, outcome: str) -> None:
+    found = judge(series(*NEAR, low=low, high=high))
+    assert found.outcome == outcome
+    finding = found.findings[0]
+    assert finding.value == pytest.approx(0.1)
+    assert "over 4 seeds, bound" in finding.message
+    assert ("too near to tell" in finding.message) == (outcome == "inconclusive")
+
+
+def test_the_worst_outcome_is_the_verdicts() -> None:
+    good, near, bad = series(*NEAR, high=0.3), series(*NEAR, high=0.105), series(*NEAR, high=0.01)
+    assert judge(good).outcome == "passed"
+    assert judge(good).summary == "1 bound held: gap 0.1"
+    assert judge(good, near).outcome == "inconclusive"
+    assert judge(good, near, bad).outcome == "failed"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_a_number_lies_within_no_bound(value: float) -> None:
+    found = judge(series(0.1, value, high=math.inf))
+    assert found.outcome == "failed"
+    assert str(value) in found.summary
+
+
+def test_what_could_not_be_measured_is_inconclusive_and_never_passes() -> None:
+    found = judge(series(high=1.0, why="not measured for this framework"))
+    assert found.outcome == "inconclusive"
+    assert found.summary == "gap: not measured for this framework; the bound is <= 1"
+
+
+@pytest.mark.parametrize(("high", "outcome"), [(100.0, "failed"), (500.0, "failed"), (600.0, "inconclusive")])
+def test_what_is_known_to_be_above_a_number_fails_below_it(high: float, outcome: str) -> None:
+    unfinished = series(above=500.0, why="not memorised within 500 steps", bound=f"<= {high:g}", highs=[high])
+    assert judge(unfinished).outcome == outcome
+
+
+def test_one_seed_tells_what_is_the_same_for_every_seed() -> None:
+    assert judge(series(7.0, low=7.0, high=7.0, once=True)).outcome == "passed"
+    assert judge(series(8.0, low=7.0, high=7.0, once=True)).outcome == "failed"
+    said = judge(series(0.0, low=1.0, high=1.0, once=True, unit="yes or no", name="save_load", bound="yes"))
+    assert said.summary == "save_load: no, wanted: yes"
+
+
+@given(
+    st.lists(st.floats(-10, 10), min_size=4, max_size=8),
+    st.floats(-12, 12),
+    st.floats(0, 5),
+    st.floats(0, 5),
+)
+@settings(deadline=None, max_examples=200)
+def test_a_wider_bound_never_makes_a_pass_a_failure(values: list[float], low: float, wide: float, wider: float) -> None:
+    limits = BoundsLimits()
+    order = ("failed", "inconclusive", "passed")
+    narrow = series(*values, low=low, high=low + wide).answer(limits)
+    broad = series(*values, low=low - wider, high=low + wide + wider).answer(limits)
+    assert order.index(broad) >= order.index(narrow)
+
+
+def test_a_mean_on_its_bound_is_failed_no_more_often_than_alpha_says() -> None:
+    """Means exactly on the bound, normal spread, looks as the probe makes them: failed in at most alpha / 2."""
+    limits, random_ = BoundsLimits(alpha=0.1), random.Random(1)
+    failed = 0
+    for _ in range(4000):
+        found = series(bound="<= 0")
+        for _ in range(limits.seeds):
+            found.values.append(random_.gauss(0.0, 1.0))
+            found.highs.append(0.0)
+            if found.decided(limits):
+                break
+        failed += found.answer(limits) == "failed"
+    assert failed / 4000 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 4000)
+    assert failed > 0  # the rule does decide
+
+
+# --------------------------------------------------------------------------------------------------------------- theory
+
+
+def head(plain: Any, outputs: Any, targets: Any, scale: float = 1.0) -> Head:
+    kind = {"cross_entropy": "classes", "binary_cross_entropy": "binary"}.get(plain, "values")
+    return Head(kind=kind, outputs=np.asarray(outputs), targets=np.asarray(targets), plain=plain, scale=scale)  # type: ignore[arg-type]
+
+
+@given(st.integers(2, 50), st.integers(1, 30))
+@settings(deadline=None, max_examples=50)
+def test_theory_is_what_torch_computes_for_an_answer_of_zero(classes: int, rows: int) -> None:
+    rng = np.random.default_rng(classes * 100 + rows)
+    labels, values = rng.integers(0, classes, rows), rng.normal(3, 2, (rows, classes))
+    zeros = np.zeros((rows, classes))
+    pairs: list[tuple[Any, Any, Any]] = [
+        ("cross_entropy", functional.cross_entropy, labels),
+        ("binary_cross_entropy", functional.binary_cross_entropy_with_logits, (values > 3).astype(float)),
+        ("squared_error", functional.mse_loss, values),
+        ("absolute_error", functional.l1_loss, values),
+    ]
+    for plain, loss, targets in pairs:
+        found = untrained_loss([head(plain, zeros, targets)])
+        assert found is not None
+        assert found[0] == pytest.approx(float(loss(torch.tensor(zeros), torch.tensor(targets))), rel=1e-9)
+
+
+def test_theory_of_several_heads_adds_up_and_of_an_unknown_loss_is_none() -> None:
+    one, two = head("cross_entropy", np.zeros((2, 4)), [0, 1]), head("squared_error", [[0.0]], [[2.0]], 0.5)
+    both = untrained_loss([one, two])
+    assert both is not None
+    assert both[0] == pytest.approx(math.log(4) + 2.0)
+    assert "ln 4: equal probabilities for 4 classes + 0.5 x mean squared target" in both[1]
+    assert untrained_loss([one, head("", [[0.0]], [[2.0]])]) is None
+    assert untrained_loss([]) is None
+
+
+# ------------------------------------------------------------------------------------------------ every quantity, torch
+
+X, Y = load_digits(return_X_y=True)
+X, Y = torch.tensor(X / 16, dtype=torch.float32), torch.tensor(Y)
+
+
+def mlp(*, first: nn.Module | None = None, last: nn.Module | None = None, act: type[nn.Module] = nn.ReLU) -> nn.Module:
+    parts = [first, nn.Linear(64, 32), act(), nn.Linear(32, 10), last]
+    return nn.Sequential(*[each for each in parts if each is not None])
+
+
+def case(model: Any = mlp, name: str = "mlp", **more: Any) -> Case:
+    given = {
+        "loss": functional.cross_entropy,
+        "optimizer": lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
+        "train": (X[:600], Y[:600]),
+        "val": (X[1500:], Y[1500:]),
+    }
+    return Case(name=name, model=model, **{**given, **more})
+
+
+def found(of: Case, bounds: dict[str, Any], **limits: Any) -> Verdict:
+    verdict = run_probes(with_bounds(of, bounds, "call"), ["bounds"], **{"epochs": 2, **limits})[0]
+    assert [each.name for each in verdict.findings][: len(bounds)] == list(bounds)
+    return verdict
+
+
+class Scaled(nn.Module):
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.by
+
+
+class Forgetful(nn.Module):
+    """Its running mean is no buffer, so that no state holds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = torch.zeros(64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.mean = (0.5 * self.mean + 0.5 * x.mean(dim=0)).detach()
+        return x - self.mean
+
+
+class Restless(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 0.5 * torch.randn_like(x)
+
+
+class BatchMean(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - x.mean(dim=0)
+
+
+class Cancelling(nn.Module):
+    """E[x^2] - E[x]^2 far from zero: all digits of float32 cancel."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        far = x + 3000.0
+        return x * ((far * far).mean(dim=1, keepdim=True) - far.mean(dim=1, keepdim=True) ** 2)
+
+
+class Undetermined(nn.Linear):
+    def reset_parameters(self) -> None:
+        with torch.no_grad():
+            self.weight.copy_(torch.tensor(np.random.default_rng().normal(0, 0.1, self.weight.shape)))
+            self.bias.zero_()
+
+
+def dying() -> nn.Module:
+    model = mlp()
+    with torch.no_grad():
+        model[0].bias.fill_(-100.0)
+    return model
+
+
+def frozen() -> nn.Module:
+    model = mlp()
+    model[0].requires_grad_(False)
+    return model
+
+
+def mlp_on(first: nn.Module) -> Any:
+    return lambda: mlp(first=first() if isinstance(first, type) else first)
+
+
+def random_labels() -> dict[str, Any]:
+    return {"train": (X[:600], Y[torch.randperm(600, generator=torch.Generator().manual_seed(0))])}
+
+
+#: quantity -> a bound, limits, and the case that breaks it
+PLANTED: dict[str, tuple[Any, dict[str, Any], Case]] = {
+    "initial_loss": ((theory - 0.4, theory + 0.4), {}, case(lambda: mlp(last=Scaled(200.0)))),
+    "loss_after_k_steps": ((None, 0.5), {}, case(lambda: mlp(last=nn.Softmax(dim=1)))),
+    "steps_to_memorise": ((None, 200), {"steps": 250}, case(optimizer=lambda p: torch.optim.SGD(p, lr=1e-4))),
+    "train_loss": ((None, 1.0), {}, case(optimizer=lambda p: torch.optim.SGD(p, lr=1e-5))),
+    "val_loss": ((None, 1.5), {}, case(**random_labels())),
+    "train_score": (at_least(0.8), {}, case(optimizer=lambda p: torch.optim.SGD(p, lr=1e-5))),
+    "val_score": (at_least(chance + 0.4), {}, case(**random_labels())),
+    "best_val_score": (chance + 0.4, {}, case(**random_labels())),
+    "gap": ((None, 0.2), {"epochs": 40}, case(train=(X[:100], random_labels()["train"][1][:100]))),
+    "gradient_norm": ((1e-3, 100), {}, case(lambda: mlp(last=Scaled(1e-6)))),
+    "gradient_norm[0]": ((1e-3, 100), {}, case(dying)),
+    "update_to_weight": ((1e-4, 0.5), {}, case(optimizer=lambda p: torch.optim.SGD(p, lr=1e-7))),
+    "dead_units": ((None, 0.6), {}, case(dying)),
+    "output_mean": ((-1, 1), {}, case(lambda: mlp(last=nn.Threshold(1e9, 40.0)))),
+    "output_std": ((0.01, 1), {}, case(lambda: mlp(last=Scaled(0.0)))),
+    "output_range": ((None, 5), {}, case(lambda: mlp(last=Scaled(200.0)))),
+    "parameters_trainable": (2410, {}, case(frozen)),
+    "parameters_frozen": (0, {}, case(frozen)),
+    "samples_per_parameter": (at_least(0.2), {}, case(train=(X[:60], Y[:60]))),
+    "determinism": (True, {}, case(lambda: nn.Sequential(Undetermined(64, 10)))),
+    "eval_twice": (True, {}, case(mlp_on(Restless))),
+    "save_load": (True, {}, case(mlp_on(Forgetful))),
+    "batch_size_invariance": (True, {}, case(mlp_on(BatchMean))),
+    "float64_agrees": (True, {}, case(mlp_on(Cancelling))),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_violation_is_failed_and_its_healthy_twin_passes(name: str) -> None:
+    bound, limits, broken = PLANTED[name]
+    bad = found(broken, {name: bound}, **limits)
+    assert bad.outcome == "failed", bad.summary
+    assert bad.summary.startswith(name)
+    good = found(case(), {name: bound}, **limits)
+    assert good.outcome == "passed", good.summary
+
+
+def test_saturated_units_of_hidden_layers_count_and_those_of_the_output_do_not() -> None:
+    def sigmoid(*, by: float) -> Any:
+        return lambda: nn.Sequential(nn.Linear(64, 32), Scaled(by), nn.Sigmoid(), nn.Linear(32, 10))
+
+    slow = {"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=1e-3)}
+    assert found(case(sigmoid(by=1.0), **slow), {"saturated_units": (None, 0.2)}).outcome == "passed"
+    assert found(case(sigmoid(by=1e5), **slow), {"saturated_units": (None, 0.2)}).outcome == "failed"
+    certain = lambda: nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10), Scaled(1e6), nn.Sigmoid())  # noqa: E731
+    bce = lambda outputs, y: functional.binary_cross_entropy(outputs, functional.one_hot(y, 10).float())  # noqa: E731
+    assert found(case(certain, loss=bce, **slow), {"saturated_units": (None, 0.2)}).outcome == "passed"
+
+
+def test_every_quantity_has_its_planted_violation() -> None:
+    assert {each.partition("[")[0] for each in PLANTED} | {"saturated_units"} == set(QUANTITIES)
+
+
+def test_units_of_convolutions_are_channels_and_functions_are_seen() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4 * 36, 10)
+            with torch.no_grad():
+                self.conv.bias[:3] = -100.0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(functional.relu(self.conv(x.reshape(-1, 1, 8, 8))).flatten(1))
+
+    verdict = found(case(Net), {"dead_units": (None, 0.9)}, k=0)
+    assert verdict.findings[0].value == 0.75
+
+
+def test_a_function_is_a_bound() -> None:
+    assert found(case(), {"initial_loss": lambda value: value < 3}).outcome == "passed"
+    assert found(case(), {"initial_loss": lambda value: value > 3}).outcome == "failed"
+    edge = found(case(), {"initial_loss": (2.0, 3.0)}).findings[0].value
+    assert found(case(), {"initial_loss": lambda value: value < edge}).outcome == "inconclusive"
+
+
+def test_a_clear_result_takes_four_seeds_and_a_near_one_all() -> None:
+    clear = found(case(), {"initial_loss": (None, 5)})
+    assert "over 4 seeds" in clear.findings[0].message
+    mean = clear.findings[0].value
+    assert isinstance(mean, float)
+    near = found(case(), {"initial_loss": (None, mean)})
+    assert "over 8 seeds" in near.findings[0].message
+
+
+def test_a_bound_that_cannot_be_measured_is_inconclusive_with_words() -> None:
+    alone = Case(name="numbers", model=dict, step=lambda model, x, y: 1.0, batch=(np.eye(4), np.arange(4)))
+    bounds = {
+        "gradient_norm": (0, 1),
+        "dead_units": (0, 1),
+        "save_load": True,
+        "val_score": (0, 1),
+        "output_std": (0, 1),
+    }
+    verdict = found(alone, bounds)
+    assert verdict.outcome == "inconclusive"
+    said = {each.name: each.message for each in verdict.findings}
+    assert said["gradient_norm"].startswith("gradient_norm: not measured for this framework")
+    assert said["val_score"].startswith("val_score: the case has no val= data")
+    unknown = found(case(loss=functional.multi_margin_loss), {"initial_loss": (theory - 1, theory + 1)})
+    assert unknown.outcome == "inconclusive"
+    assert "theory is not known here" in unknown.summary
+    own = found(case(score=lambda model, x, y: 0.5), {"val_score": chance + 0.1})
+    assert own.outcome == "inconclusive"
+    assert "chance is not known here: the score is the case's own" in own.summary
+
+
+def test_theory_stands_beside_the_initial_loss() -> None:
+    verdict = found(case(), {"initial_loss": (2, 3)})
+    expected = next(each for each in verdict.findings if each.name == "expected_by_theory")
+    assert expected.value == pytest.approx(math.log(10))
+    assert "ln 10: equal probabilities for 10 classes" in expected.message
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        ({"inital_loss": (1, 2)}, "nothing measures 'inital_loss'; did you mean 'initial_loss'?"),
+        ({"gap": (2, 1)}, "gap=(2, 1): low is above high"),
+        ({"gap": True}, "gap is a number, so True or False is no bound"),
+        ({"gap[fc]": (0, 1)}, "gap is not measured by layer; write gap"),
+        ({"gap": (chance, None)}, "gap: there is no chance for gap"),
+        ({"determinism": (0, 1)}, "determinism holds or does not, so 0 to 1 is no bound; write determinism=True"),
+        ({"initial_loss": 2.3}, "no two seeds give exactly the same initial_loss; write pytest.approx(2.3, abs=0.1)"),
+        ({"gradient_norm[fc9]": (0, 1)}, "no layer 'fc9' has parameters; known: 0, 2"),
+        ({"output_std": lambda value: None}, "output_std: the function returned None, but True or False is wanted"),
+        ({}, "within() was given no bound"),
+    ],
+)
+def test_mistakes_are_named(bounds: dict[str, Any], words: str) -> None:
+    with pytest.raises(CaseError) as caught:
+        Overfit().within(case(), **bounds)
+    assert words in str(caught.value)
+
+
+def test_a_model_is_left_as_it_was() -> None:
+    made: list[nn.Module] = []
+
+    def model() -> nn.Module:
+        made.append(mlp())
+        return made[-1]
+
+    dtype, state = torch.get_default_dtype(), torch.get_rng_state()
+    bounds = {"float64_agrees": True, "save_load": True, "gradient_norm": (0, 100), "dead_units": (0, 1)}
+    assert found(case(model), bounds).outcome == "passed"
+    assert torch.get_default_dtype() == dtype
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(next(each.parameters()).dtype == torch.float32 for each in made)
+
+
+# ------------------------------------------------------------------------------------------------------- through pytest
+
+
+def test_the_fixture_and_the_call_wins_over_the_case(project: Any) -> None:
+    result = project.run(
+        """
+        from pytest import approx
+
+        def bounded(**more):
+            return Case(name="good", model=object, batch=(X, Y), options={"bounds": {"initial_loss": (0, 1)}}, **more)
+
+        def test_held(overfit):
+            overfit.within(good(), initial_loss=(theory - 0.1, theory + 0.1), steps_to_memorise=(1, 100))
+
+        def test_approx(overfit):
+            overfit.within(good(), initial_loss=approx(1.386, abs=0.01))
+
+        def test_broken(overfit):
+            overfit.within(good(), initial_loss=(2, 3))
+
+        def test_of_the_case(overfit):
+            overfit.within(bounded())
+
+        def test_of_the_call(overfit):
+            overfit.within(bounded(), initial_loss=(0, 2))
+        """
+    )
+    result.assert_outcomes(passed=3, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*good: FAILED: initial_loss 1.386 *1.386, 1.386* over 4 seeds, bound 2 to 3",
+            "*initial_loss *1.386 *2 to 3 *(call)*see above",
+            "*expected_by_theory*ln 4: equal probabilities for 4 classes",
+            "*good: FAILED: initial_loss*bound 0 to 1",
+            "*0 to 1 *(case)*",
+        ]
+    )
+
+
+def test_marker_and_matrix_take_the_bounds_of_the_case(project: Any) -> None:
+    result = project.run(
+        """
+        def bounded(name="good", bound=(0, 2)):
+            return Case(name=name, model=object, batch=(X, Y), options={"bounds": {"initial_loss": bound}})
+
+        @pytest.mark.overfit("bounds", seeds=4)
+        def test_marked():
+            return bounded()
+
+        CASES = [bounded(), bounded("bad", (2, 3))]
+
+        @parametrize_with_probes(CASES, ["bounds"], expected_failures={"bad": "the loss is 1.39"})
+        def test_matrix(case, probe):
+            probe(case)
+
+        def test_without_bounds(overfit):
+            assert run_probes(good(), ["bounds"])[0].outcome == "not_applicable"
+        """
+    )
+    result.assert_outcomes(passed=3, xfailed=1)
+
+
+def test_a_bound_judged_outside_pytest_raises_as_well() -> None:
+    with pytest.raises(ProbeFailed, match="parameters_trainable 2410 parameters, bound = 7"):
+        Overfit().within(case(), parameters_trainable=7)
+
+
+def test_the_list_of_quantities(project: Any) -> None:
+    result = project.again("--overfit-quantities")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([f"{name} * Cost: *" for name in QUANTITIES])
+    result.stdout.fnmatch_lines(["initial_loss *[[]loss[]]*"])
+    result.stdout.no_fnmatch_line("*collected*")
