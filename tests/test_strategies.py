@@ -134,7 +134,7 @@ class LogProbabilities(Linear):
 
 class Refuses(Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if len(x) >= 3:
+        if 3 <= len(x) <= 8:
             raise RuntimeError("three rows are one too many")
         return super().forward(x)
 
