@@ -72,6 +72,14 @@ def test_only_finite_numbers_with_a_limit_and_none_of_a_clock() -> None:
     assert numbers_of(form(findings=findings)) == {"steps_to_memorise": 75.0, "loss_ratio": 0.0123457}
 
 
+def test_counts_are_kept_to_the_last_digit() -> None:
+    findings = [finding("parameters_trainable", 123456789.0), finding("huge", 1e300)]
+    wanted = {"steps_to_memorise": 75, "parameters_trainable": 123456789, "huge": 1e300}
+    assert numbers_of(form(findings=findings)) == wanted
+    assert rule_of("parameters_trainable:0").broken_by(123456789, 123456790)
+    assert rule_of("parameters_trainable:0").broken_by(123456789, 123456788)
+
+
 def test_what_each_probe_sums_up() -> None:
     run = {"train": {"score": 0.9, "loss": 0.2}, "val": {"score": 0.8, "loss": None}}
     other = {"train": {"score": 1.0, "loss": 0.4}, "val": {"score": 0.8, "loss": None}}

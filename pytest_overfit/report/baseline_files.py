@@ -26,7 +26,7 @@ SCHEMA = 1
 NAME = "baseline"
 
 #: framework -> packages whose versions are kept
-_PACKAGES = {"torch": ("torch",), "keras": ("keras", "tensorflow", "torch", "jax")}
+_PACKAGES = {"torch": ("torch",), "keras": ("keras", "tensorflow")}
 
 
 class NoBaselineError(CaseError):

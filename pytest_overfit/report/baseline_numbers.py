@@ -16,7 +16,7 @@ from pytest_overfit.core.errors import CaseError
 Form = Mapping[str, Any]
 Better = Literal["lower", "higher", ""]
 
-#: what of a number is kept: further digits differ between processors
+#: what of a number is kept: further digits differ between processors; whole numbers are kept whole
 _DIGITS = 6
 
 #: words that say which way a quantity is better, the first that is found in its name counts
@@ -57,7 +57,9 @@ def numbers_of(form: Form) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in (*_of_probe(form), *_of_findings(form)):
         if isinstance(value, (int, float)) and math.isfinite(value):
-            found.setdefault(name, float(f"{value:.{_DIGITS}g}"))
+            found.setdefault(
+                name, int(value) if value == int(value) and abs(value) < 1e15 else float(f"{value:.{_DIGITS}g}")
+            )
     return found
 
 
@@ -121,7 +123,8 @@ class Rule:
         """True where the number is worse than allowed; rounding to the digits that are kept is no change."""
         worse = {"lower": now - before, "higher": before - now, "": abs(now - before)}[better(self.quantity)]
         allowed = self.amount * abs(before) if self.relative else self.amount
-        return worse > allowed + 10.0 ** (1 - _DIGITS) * abs(before)
+        rounded = not (float(before).is_integer() and float(now).is_integer())
+        return worse > allowed + (10.0 ** (1 - _DIGITS) * abs(before) if rounded else 0.0)
 
     def __str__(self) -> str:
         return f"{self.quantity}:{100 * self.amount:g}%" if self.relative else f"{self.quantity}:{self.amount:g}"
