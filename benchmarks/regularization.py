@@ -134,7 +134,7 @@ class Truth:
             return "helps"
         if self.high < -MARGIN:
             return "harms"
-        return "no measurable effect" if -MARGIN < self.low and self.high < MARGIN else ""
+        return "no measurable effect" if self.low > -MARGIN and self.high < MARGIN else ""
 
     def agrees(self, said: str) -> bool:
         return said == self.answer() or (said == "helps" and self.low > 0)
@@ -182,8 +182,8 @@ def table(names: list[str]) -> None:
             if said in ("harms", "inert") and truth.high > (0 if said == "harms" else -math.inf):
                 claims.append(f"{said} of {words} on {name}")
             interval = f"{truth.mean:+.4f} [{truth.low:+.4f}, {truth.high:+.4f}]"
-            print(f"| {name} | {rows} | {words} | {interval} | {expected or 'not clear'} | {said} | {pairs} | {verdict} |",
-                  flush=True)  # fmt: skip
+            cells = (name, rows, words, interval, expected or "not clear", said, pairs, verdict)
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
     share = agreed / clear if clear else math.nan
     print(f"\nagreement on the {clear} clear cells: {agreed} ({share:.0%}); undecided {undecided}, wrong {wrong}")
     print(f"'harms' or 'inert' said where the 30 seeds do not show harm: {', '.join(claims) or 'never'}")
