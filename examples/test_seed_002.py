@@ -1,12 +1,13 @@
 """The three programs of "Why does Keras model training have high accuracy on fit but low accuracy on evaluation?".
 
-The answer blames overfitting, and offers L2 of 0.01, dropout of 0.5, each for a higher validation accuracy, and early
-stopping. On scikit-learn's digits, for MNIST, L2 gives a lower one: a penalty of that size on every kernel slows ten
-epochs down, and the smaller gap that it was meant for does not come. Early stopping has nothing to stop: the validation
-loss of this network still falls after twenty epochs, in every run, so both arms do the same, and the probe says why.
+The answer blames overfitting, and offers L2 of 0.01 and dropout of 0.5, both said to improve generalization, and early
+stopping. On scikit-learn's digits instead of MNIST both give a lower validation accuracy, by about one point, than the
+same network without them, and a higher validation loss; L2 also changes the gap by less than a point. Early stopping, on
+300 rows, has nothing to stop: the validation loss still falls after twenty epochs in every run, so both arms do the
+same, and the probe says why that is no fault. All of this held from each of the five seeds that were tried.
 
-The first two programs are written in torch here, with the initial weights of Keras, because Keras builds each of
-twenty networks anew in a second; the third is Keras. Only the width of the input was changed, 784 to 64.
+The first two programs are written in torch here, with the initial weights of Keras, because Keras takes about a second
+to build and trace each of twenty networks; the third is Keras. The input is 64 wide, not 784.
 """
 
 from typing import Any
@@ -79,3 +80,22 @@ def compiled() -> keras.Model:
 def early_stopping(seed: int = 0) -> Verdict:
     stop = keras.callbacks.EarlyStopping(monitor="val_loss", patience=3, restore_best_weights=True)
     return verdict("early_stopping", 300, 20, model=compiled, fit_kwargs={"callbacks": [stop]}, seed=seed)
+
+
+def test_l2_lowers_the_validation_accuracy() -> None:
+    found = l2()
+    assert found.outcome == "failed"
+    assert found.summary.startswith("harms")
+
+
+def test_dropout_lowers_the_validation_accuracy() -> None:
+    found = dropout()
+    assert found.data["removed"] == ["dropout 0.5 (drop)"]
+    assert found.outcome == "failed"
+    assert found.summary.startswith("harms")
+
+
+def test_early_stopping_had_nothing_to_stop() -> None:
+    found = early_stopping()
+    assert found.outcome == "passed"
+    assert found.summary == "no measurable effect: early stopping (patience 3) stopped none of the 20-epoch runs"
