@@ -1,10 +1,11 @@
 """The three programs of "Why does Keras model training have high accuracy on fit but low accuracy on evaluation?".
 
-The answer blames overfitting, and offers L2 of 0.01 and dropout of 0.5, both said to improve generalization, and early
-stopping. On scikit-learn's digits instead of MNIST both give a lower validation accuracy, by about one point, than the
-same network without them, and a higher validation loss; L2 also changes the gap by less than a point. Early stopping, on
-300 rows, has nothing to stop: the validation loss still falls after twenty epochs in every run, so both arms do the
-same, and the probe says why that is no fault. All of this held from each of the five seeds that were tried.
+The answer blames overfitting, and offers L2 of 0.01 and dropout of 0.5, both said to improve generalization, and
+early stopping. On scikit-learn's digits instead of MNIST both give a lower validation accuracy, by about one point,
+than the same network without them, and a higher validation loss; L2 also changes the gap by less than a point. Early
+stopping, on 300 rows, has nothing to stop: the validation loss still falls after twenty epochs in every run, so both
+arms do the same, and the probe says why that is no fault. All of this held from each of the five seeds that were
+tried.
 
 The first two programs are written in torch here, with the initial weights of Keras, because Keras takes about a second
 to build and trace each of twenty networks; the third is Keras. The input is 64 wide, not 784.
@@ -14,6 +15,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 import torch
 from keras.layers import Dense
 from sklearn.datasets import load_digits
@@ -95,6 +97,7 @@ def test_dropout_lowers_the_validation_accuracy() -> None:
     assert found.summary.startswith("harms")
 
 
+@pytest.mark.slow
 def test_early_stopping_had_nothing_to_stop() -> None:
     found = early_stopping()
     assert found.outcome == "passed"
