@@ -1,11 +1,10 @@
 """The three programs of "Why does Keras model training have high accuracy on fit but low accuracy on evaluation?".
 
-The answer blames overfitting, and offers L2 of 0.01 and dropout of 0.5, both said to improve generalization, and
-early stopping. On scikit-learn's digits instead of MNIST both give a lower validation accuracy, by about one point,
-than the same network without them, and a higher validation loss; L2 also changes the gap by less than a point. Early
-stopping, on 300 rows, has nothing to stop: the validation loss still falls after twenty epochs in every run, so both
-arms do the same, and the probe says why that is no fault. All of this held from each of the five seeds that were
-tried.
+The answer blames overfitting, and offers L2 of 0.01 and dropout of 0.5, both said to improve generalization, and early
+stopping. On scikit-learn's digits instead of MNIST both give a lower validation accuracy than the same network without
+them, by about one point; L2 narrows the gap, by less than it costs. Dropout is shown to harm, or not quite: that
+depends on the seed, and it never helps. Early stopping, on 300 rows, has nothing to stop: the validation loss still
+falls after twenty epochs in every run, so both arms do the same, and the probe says why that is no fault.
 
 The first two programs are written in torch here, with the initial weights of Keras, because Keras takes about a second
 to build and trace each of twenty networks; the third is Keras. The input is 64 wide, not 784.
@@ -90,11 +89,12 @@ def test_l2_lowers_the_validation_accuracy() -> None:
     assert found.summary.startswith("harms")
 
 
-def test_dropout_lowers_the_validation_accuracy() -> None:
+def test_dropout_does_not_raise_it() -> None:
     found = dropout()
     assert found.data["removed"] == ["dropout 0.5 (drop)"]
-    assert found.outcome == "failed"
-    assert found.summary.startswith("harms")
+    assert found.outcome in ("failed", "inconclusive")
+    assert found.findings[0].name == "score_difference"
+    assert found.findings[0].value < 0
 
 
 @pytest.mark.slow
