@@ -74,6 +74,7 @@ def test_cnn() -> Case:
 # 3. the matrix
 @parametrize_with_probes(
     [case(), case("frozen_keras_cnn", make_frozen_cnn), case("keras_cnn_on_a_leak", test=load_leaky_test)],
+    ["overfit_batch", "split_duplicates"],
     expected_failures={
         "frozen_keras_cnn-overfit_batch": "everything is frozen",
         "keras_cnn_on_a_leak-split_duplicates": "five training images were put into the test set",

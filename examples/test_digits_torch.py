@@ -75,6 +75,7 @@ def test_cnn() -> Case:
 # 3. a matrix of cases and probes; what is known to fail is written down with its reason
 @parametrize_with_probes(
     [case(), case("cnn_with_softmax", make_cnn_with_softmax), case("cnn_on_a_leak", test=load_leaky_test)],
+    ["overfit_batch", "split_duplicates"],
     expected_failures={
         "cnn_with_softmax-overfit_batch": "softmax in the model and again inside the loss",
         "cnn_on_a_leak-split_duplicates": "five training images were put into the test set",
