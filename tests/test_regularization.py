@@ -168,9 +168,18 @@ def test_harm_below_the_margin_is_not_called_harm() -> None:
     small = [run(0.9 - 0.006 + 0.0001 * (number % 2)) for number in range(10)]
     found = judge(small, [run(0.9, last=0.2)] * 10, {"margin": 0.007}, stop="seeds")
     assert found.outcome == "inconclusive"
-    assert found.summary.startswith("undecided: worse, but by less than the margin of 0.007")
+    assert found.summary.startswith("undecided: worse, but by less than the margin (0.007)")
     assert judge(small, [run(0.9, last=0.2)] * 10, {"margin": 0.004}).summary.startswith("harms")
     assert judge(small, [run(0.9, last=0.2)] * 10, {"margin": 0.05}).summary.startswith("no measurable effect")
+
+
+def test_harm_below_one_row_is_not_called_harm() -> None:
+    own = [run(0.9 - 0.015 + 0.0001 * (number % 2), rows=45) for number in range(16)]
+    found = judge(own, [run(0.9, last=0.2, rows=45)] * 16, stop="seeds")
+    assert found.outcome == "inconclusive"
+    assert found.summary.startswith("undecided: worse, but by less than one row (0.0222)")
+    large = [run(0.9 - 0.05 + 0.0001 * (number % 2), rows=45) for number in range(16)]
+    assert judge(large, [run(0.9, last=0.2, rows=45)] * 16, stop="seeds").outcome == "failed"
 
 
 @pytest.mark.parametrize(

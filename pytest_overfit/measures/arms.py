@@ -73,14 +73,17 @@ def resolution_of(run: ArmRun) -> float:
 def compare(own: Sequence[ArmRun], plain: Sequence[ArmRun], margin: float, alpha: float, most: int) -> Comparison:
     """Score of the first arm minus that of the second, over the pairs.
 
-    Harm that is shown but is, as far as the pairs tell, smaller than the least difference that matters is no answer
-    yet: further pairs may show that it lies within the margin. To call a model harmed fails its test.
+    Harm that is shown but is, as far as the pairs tell, smaller than the least difference that matters, or than one row
+    of the validation split, is no answer yet: further pairs may show that it lies within the margin. To call a model
+    harmed fails its test. (On wine's 45 validation rows a true harm of 0.004 was called harm in 2 of 6 runs without the
+    second condition.)
     """
     differences = [mine.score - other.score for mine, other in zip(own, plain, strict=True)]
     if len(differences) < 2:
         return Comparison("undecided", differences[0], -math.inf, math.inf, 1, None)
-    found = paired(differences, margin, alpha, most, resolution_of(own[0]))
-    small = found.outcome == "harms" and found.mean > -margin
+    row = resolution_of(own[0])
+    found = paired(differences, margin, alpha, most, row)
+    small = found.outcome == "harms" and found.mean > -max(margin, row)
     return dataclasses.replace(found, outcome="undecided") if small else found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
-from pytest_overfit.measures.arms import ArmRun, broken, compare, run_of
+from pytest_overfit.measures.arms import ArmRun, broken, compare, resolution_of, run_of
 from pytest_overfit.measures.paired import Comparison, needed
 
 #: with fewer validation rows one row is more than 5 % of the score
@@ -93,7 +93,9 @@ class _Judge:
             return "undecided when the budget was spent"
         margin = self.limits.values.margin
         if found.high < 0:
-            return f"undecided: worse, but by less than the margin of {margin:g} as far as these pairs tell"
+            least = max(margin, resolution_of(self.own[0]))
+            what = "the margin" if least == margin else "one row"
+            return f"undecided: worse, but by less than {what} ({least:.3g}) as far as these pairs tell"
         more = needed(found, margin)
         return "undecided" if more is None else f"undecided, about seeds={more} would tell"
 
