@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from pytest_overfit.adapters.torch.fusing import fuse
 from pytest_overfit.adapters.torch.losses import LossCall
 from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.core.foreign import describe
@@ -57,6 +58,8 @@ def make_optimizer(case: Case, model: nn.Module) -> Any:
             f"{where} that holds {foreign} parameter{'s' * (foreign > 1)} of another model ({len(held)} in all), so "
             "this model would not be trained by it; write optimizer=lambda parameters: torch.optim.Adam(parameters)"
         )
+    if case.step is None:  # a step of the user's may do more with it, as scaling gradients
+        fuse(optimizer)
     return optimizer
 
 

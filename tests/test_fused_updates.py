@@ -1,0 +1,91 @@
+"""The one liberty taken with the user's optimizer: Adam's update in one call. It must be the same update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pytest_overfit import Case
+from pytest_overfit.adapters.dispatch import learner_for
+from pytest_overfit.data.batch import batch_of
+
+X, Y = torch.randn(16, 6, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 3
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "decayed": {"weight_decay": 0.1},
+    "amsgrad": {"amsgrad": True, "betas": (0.8, 0.95)},
+    "upwards": {"maximize": True, "lr": 1e-4},
+}
+
+
+def make_model(dtype: torch.dtype = torch.float32) -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.Tanh(), nn.Linear(12, 3)).to(dtype)
+
+
+def learner_of(optimizer: Callable[..., Any], dtype: torch.dtype = torch.float32, **more: Any) -> Any:
+    given = {"model": lambda: make_model(dtype), "loss": nn.functional.cross_entropy, "optimizer": optimizer, **more}
+    case = Case(name="case", batch=(X.to(dtype), Y), **given)
+    return learner_for(case, batch_of(case), seed=3)
+
+
+def is_fused(learner: Any) -> bool:
+    return any(group.get("fused") is True for group in learner.optimizer.param_groups)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_the_steps_are_those_of_the_loop_by_hand(kind: Any, dtype: torch.dtype, settings: dict[str, Any]) -> None:
+    learner = learner_of(lambda parameters: kind(parameters, **{"lr": 1e-2, **settings}), dtype)
+    assert is_fused(learner)
+    by_hand = make_model(dtype)
+    by_hand.load_state_dict(learner.model.state_dict())
+    optimizer = kind(by_hand.parameters(), **{"lr": 1e-2, **settings})
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(by_hand(X.to(dtype)), Y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert learner.train(60) == pytest.approx(losses, rel=1e-4 if dtype is torch.float32 else 1e-9)
+
+
+class OwnAdam(torch.optim.Adam):
+    """Half of the rate, as a subclass may decide."""
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            group["lr"] = 5e-4
+        return super().step(closure)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        OwnAdam,
+        torch.optim.SparseAdam,
+        lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        lambda parameters: torch.optim.Adam(parameters, fused=False),
+        lambda parameters: torch.optim.Adam(parameters, foreach=True),
+        lambda parameters: torch.optim.AdamW(parameters, foreach=False),
+        lambda parameters: torch.optim.Adam(parameters, differentiable=True),
+    ],
+    ids=["subclass", "SparseAdam", "SGD", "fused=False", "foreach=True", "foreach=False", "differentiable"],
+)
+def test_what_the_user_chose_stays(optimizer: Callable[..., Any]) -> None:
+    assert not is_fused(learner_of(optimizer))
+
+
+def test_half_precision_keeps_its_rounding() -> None:
+    """The fused update computes in float32 there, and would hide an update that bfloat16 loses."""
+    assert not is_fused(learner_of(torch.optim.Adam, torch.bfloat16))
+
+
+def test_beside_a_step_of_the_users_it_stays_as_it_was_made() -> None:
+    """The step may do more with it, as scaling its gradients."""
+    assert not is_fused(learner_of(torch.optim.Adam, step=lambda net, x, y: nn.functional.cross_entropy(net(x), y)))
