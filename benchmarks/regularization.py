@@ -2,9 +2,10 @@
 
 Six sets of real data, six regularisers of one small network each. The true answer of a cell comes from a plain torch
 loop of this file, which shares no code with the probe: 30 pairs of runs, one seed a pair, and the 95 % interval of
-Student's t for the mean difference of the validation scores. Then the probe is asked, at its defaults (at most 16
+Student's t for the mean difference of the validation scores. Then the probe is asked, at its defaults (at most 40
 pairs of 20 epochs). A cell counts towards the agreement where the 30-seed interval lies above the margin, below minus
-the margin, or between the two. A probe's "helps" is also right where the whole 30-seed interval lies above 0.
+the margin, or between the two; the margin is one validation row where that is more, as in the probe. A probe's "helps"
+is also right where the whole 30-seed interval lies above 0.
 
 `early_accuracy` is asked about each unregularised network: these data are healthy, so "leak" would be wrong.
 """
@@ -28,7 +29,6 @@ from pytest_overfit import Case, run_probes
 from pytest_overfit.probes.regularization import RegularizationLimits
 
 SEEDS, EPOCHS, BATCH, RATE = 30, 20, 32, 3e-3
-MARGIN = RegularizationLimits().margin
 #: the 97.5 % point of Student's t with 29 degrees of freedom
 T_29 = 2.0452
 UNITS = 64
@@ -43,6 +43,12 @@ class Data:
     @property
     def is_regression(self) -> bool:
         return self.train[1].dtype.kind == "f"
+
+    @property
+    def margin(self) -> float:
+        """The default margin of the probe, or one row of the validation data."""
+        margin = RegularizationLimits().margin
+        return margin if self.is_regression else max(margin, 1 / len(self.val[0]))
 
     @property
     def loss(self) -> Callable[..., torch.Tensor]:
@@ -122,19 +128,20 @@ class Truth:
     mean: float
     low: float
     high: float
+    margin: float
 
     @classmethod
-    def of(cls, differences: np.ndarray) -> Truth:
+    def of(cls, differences: np.ndarray, data: Data) -> Truth:
         half = T_29 * differences.std(ddof=1) / math.sqrt(len(differences))
         mean = float(differences.mean())
-        return cls(mean, mean - half, mean + half)
+        return cls(mean, mean - half, mean + half, data.margin)
 
     def answer(self) -> str:
-        if self.low > MARGIN:
+        if self.low > self.margin:
             return "helps"
-        if self.high < -MARGIN:
+        if self.high < -self.margin:
             return "harms"
-        return "no measurable effect" if self.low > -MARGIN and self.high < MARGIN else ""
+        return "no measurable effect" if self.low > -self.margin and self.high < self.margin else ""
 
     def agrees(self, said: str) -> bool:
         return said == self.answer() or (said == "helps" and self.low > 0)
@@ -171,7 +178,7 @@ def table(names: list[str]) -> None:
         plain = np.array([long_run(PLAIN, data, seed) for seed in range(1000, 1000 + SEEDS)])
         for words, arm in ARMS.items():
             scores = np.array([long_run(arm, data, seed) for seed in range(1000, 1000 + SEEDS)])
-            truth = Truth.of(scores - plain)
+            truth = Truth.of(scores - plain, data)
             said, pairs = asked(case(name, arm, data))
             expected = truth.answer()
             verdict = "-" if not expected else "yes" if truth.agrees(said) else "**no**"

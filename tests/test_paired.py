@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pytest_overfit.measures.paired import FIRST_LOOK, Comparison, looks, needed, paired
+from pytest_overfit.measures.paired import FIRST_LOOK, MOST, Comparison, looks, needed, paired
 from pytest_overfit.measures.t_walk import boundaries, spent
 
 FAST = settings(deadline=None, max_examples=60)
-NUMBERS = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=FIRST_LOOK, max_size=16)
+NUMBERS = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=FIRST_LOOK, max_size=MOST)
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +71,13 @@ def test_boundaries_of_a_normal_walk_would_let_too_much_through(benchmark: Modul
 
 def test_all_of_alpha_is_spent_at_the_end_and_little_before() -> None:
     assert spent(1.0, 0.05) == pytest.approx(0.05)
-    assert spent(0.25, 0.05) < 0.0002
+    assert spent(0.25, 0.05) == pytest.approx(0.05 / 8)
 
 
 def test_a_look_that_comes_too_early_decides_nothing() -> None:
-    bounds = boundaries(looks(100), 0.05)
-    assert bounds[0] == math.inf
-    assert sorted(bounds, reverse=True) == list(bounds)
-    assert paired([1.0] * 10, margin=0.1, most=100).outcome == "undecided"
+    """Of so small an alpha the first look of a long comparison has less than can be computed."""
+    assert boundaries(looks(100), 1e-6)[0] == math.inf
+    assert paired([1.0] * 10, margin=0.1, alpha=1e-6, most=100).outcome == "undecided"
 
 
 def test_looks() -> None:
@@ -99,7 +98,8 @@ def test_looks() -> None:
         (noisy(0.0, 0.01), "no measurable effect", 16),
         (noisy(0.005, 0.002), "no measurable effect", 16),  # above 0 beyond doubt, and too small to matter
         (noisy(0.02, 0.01), "helps", 16),  # at the margin itself there is an answer too
-        (noisy(0.0, 0.1), "inconclusive", 16),
+        (noisy(0.0, 0.1), "undecided", 16),
+        (noisy(0.0, 0.1, count=MOST), "inconclusive", MOST),
         (noisy(0.0, 0.1, count=13), "undecided", 13),
         (noisy(0.04, 0.01, count=10), "helps", 10),
         (noisy(0.04, 0.01, count=9), "undecided", 9),
@@ -130,13 +130,6 @@ def test_differences_that_are_all_zero() -> None:
     assert found.high == -found.low == pytest.approx(math.log(20) / 10 * 0.02)
 
 
-def test_all_zero_on_few_samples_says_less() -> None:
-    """One of 20 samples is 0.05: zeros of 10 seeds do not yet show that the mean is below 0.01, those of 16 do."""
-    assert paired([0.0] * 10, margin=0.01, resolution=1 / 20).outcome == "undecided"
-    assert paired([0.0] * 16, margin=0.01, resolution=1 / 20).outcome == "no measurable effect"
-    assert paired([0.0] * 16, margin=0.005, resolution=1 / 20).outcome == "inconclusive"
-
-
 @pytest.mark.parametrize("value", [0.04, -0.04, 1e200, 1e-300])
 def test_differences_that_are_all_the_same(value: float) -> None:
     found = paired([value] * 10, margin=abs(value) / 2)
@@ -145,8 +138,8 @@ def test_differences_that_are_all_the_same(value: float) -> None:
 
 def test_a_long_tail_widens_its_own_side_only() -> None:
     tail = [*noisy(0.0, 0.01, count=15), 0.2]
-    found = paired(tail, margin=0.02)
-    mirrored = paired([-each for each in tail], margin=0.02)
+    found = paired(tail, margin=0.02, most=16)
+    mirrored = paired([-each for each in tail], margin=0.02, most=16)
     t = boundaries(looks(16), 0.05)[-1] * np.std(tail, ddof=1) / 4
     assert found.mean - found.low == pytest.approx(t)
     assert found.high - found.mean > 2 * t
@@ -193,7 +186,7 @@ def test_the_answer_is_what_the_interval_says(differences: list[float], margin: 
 
 def test_seeds_that_an_undecided_comparison_needs() -> None:
     values = noisy(0.0, 0.05)
-    found = paired(values, margin=0.02)
+    found = paired(values, margin=0.02, most=16)
     assert found.outcome == "inconclusive"
     more = needed(found, 0.02)
     assert more is not None
@@ -213,9 +206,9 @@ def test_seeds_that_a_decided_comparison_and_none_at_all_need() -> None:
 @pytest.mark.parametrize(
     ("differences", "more", "words"),
     [
-        ([], {}, r"0 differences, but wanted are 2 to 16"),
-        ([0.1], {}, r"1 differences, but wanted are 2 to 16"),
-        ([0.1] * 17, {}, r"17 differences, but wanted are 2 to 16 \(most=16\)"),
+        ([], {}, r"0 differences, but wanted are 2 to 40"),
+        ([0.1], {}, r"1 differences, but wanted are 2 to 40"),
+        ([0.1] * 17, {"most": 16}, r"17 differences, but wanted are 2 to 16 \(most=16\)"),
         ([0.1, math.nan], {}, r"difference 1 is nan, but wanted are finite numbers"),
         ([-math.inf, 0.1], {}, r"difference 0 is -inf"),
         ([0.1, 0.2], {"margin": 0.0}, r"margin=0\.0, but wanted is the least difference that matters"),
@@ -224,7 +217,6 @@ def test_seeds_that_a_decided_comparison_and_none_at_all_need() -> None:
         ([0.1, 0.2], {"alpha": 0.0}, r"alpha=0\.0, but wanted is .* between 0 and 1"),
         ([0.1, 0.2], {"alpha": 1.0}, r"alpha=1\.0"),
         ([0.1, 0.2], {"most": 9}, r"most=9, but wanted is a number of seeds, at least 10"),
-        ([0.1, 0.2], {"resolution": -0.1}, r"resolution=-0\.1"),
     ],
 )
 def test_refusals(differences: Sequence[float], more: dict[str, float], words: str) -> None:
@@ -244,10 +236,10 @@ def test_the_simulation_asks_what_paired_answers(benchmark: ModuleType) -> None:
     }
     seen = set()
     for number, noise in enumerate(benchmark.NOISE.values()):
-        x = noise(np.random.default_rng(number), (40, 16)) + (number % 3 - 1)
-        for row, said, seeds, low, high in zip(x, *benchmark.Rule().answers(x, 0.5), strict=True):
-            for count in range(FIRST_LOOK, 17):
-                found = paired(list(row[:count]), margin=1.0, resolution=0.5)
+        x = noise(np.random.default_rng(number), (40, MOST)) + (number % 3 - 1)
+        for row, said, seeds, low, high in zip(x, *benchmark.Rule().answers(x), strict=True):
+            for count in range(FIRST_LOOK, MOST + 1):
+                found = paired(list(row[:count]), margin=1.0)
                 if found.outcome != "undecided":
                     break
             assert (found.outcome, found.seeds) == (names[said], seeds)

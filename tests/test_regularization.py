@@ -173,13 +173,21 @@ def test_harm_below_the_margin_is_not_called_harm() -> None:
     assert judge(small, [run(0.9, last=0.2)] * 10, {"margin": 0.05}).summary.startswith("no measurable effect")
 
 
-def test_harm_below_one_row_is_not_called_harm() -> None:
+def test_less_than_one_row_is_no_effect() -> None:
+    """One of 45 rows is 0.022 of the accuracy, more than the margin of 0.01."""
     own = [run(0.9 - 0.015 + 0.0001 * (number % 2), rows=45) for number in range(16)]
-    found = judge(own, [run(0.9, last=0.2, rows=45)] * 16, stop="seeds")
+    found = judge(own, [run(0.9, last=0.2, rows=45)] * 16)
+    assert found.outcome == "passed"
+    assert found.summary.startswith("no measurable effect")
+    assert found.summary.endswith("; less than one row (0.022) is no effect")
+    near = [run(0.9 - 0.0215 + 0.0001 * (number % 2), rows=45) for number in range(16)]
+    found = judge(near, [run(0.9, last=0.2, rows=45)] * 16, stop="seeds")
     assert found.outcome == "inconclusive"
     assert found.summary.startswith("undecided: worse, but by less than one row (0.0222)")
     large = [run(0.9 - 0.05 + 0.0001 * (number % 2), rows=45) for number in range(16)]
-    assert judge(large, [run(0.9, last=0.2, rows=45)] * 16, stop="seeds").outcome == "failed"
+    assert judge(large, [run(0.9, last=0.2, rows=45)] * 16).outcome == "failed"
+    many = [run(0.9 - 0.015 + 0.0001 * (number % 2), rows=450) for number in range(16)]
+    assert judge(many, [run(0.9, last=0.2, rows=450)] * 16).outcome == "failed"
 
 
 @pytest.mark.parametrize(

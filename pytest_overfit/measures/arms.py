@@ -70,20 +70,27 @@ def resolution_of(run: ArmRun) -> float:
     return 1 / run.val.rows if run.val.metric == "accuracy" else 0.0
 
 
+def least_difference(run: ArmRun, margin: float) -> float:
+    """The least difference that counts: the margin, or one row of the validation split where that is more.
+
+    Of 45 rows one is 0.022 of the accuracy. No model is better or worse by half a row, and dozens of pairs would be
+    needed to show it of a mean.
+    """
+    return max(margin, resolution_of(run))
+
+
 def compare(own: Sequence[ArmRun], plain: Sequence[ArmRun], margin: float, alpha: float, most: int) -> Comparison:
     """Score of the first arm minus that of the second, over the pairs.
 
-    Harm that is shown but is, as far as the pairs tell, smaller than the least difference that matters, or than one row
-    of the validation split, is no answer yet: further pairs may show that it lies within the margin. To call a model
-    harmed fails its test. (On wine's 45 validation rows a true harm of 0.004 was called harm in 2 of 6 runs without the
-    second condition.)
+    Harm that is shown but is, as far as the pairs tell, smaller than the least difference that counts is no answer yet:
+    further pairs may show that it lies within the margin. To call a model harmed fails its test.
     """
     differences = [mine.score - other.score for mine, other in zip(own, plain, strict=True)]
     if len(differences) < 2:
         return Comparison("undecided", differences[0], -math.inf, math.inf, 1, None)
-    row = resolution_of(own[0])
-    found = paired(differences, margin, alpha, most, row)
-    small = found.outcome == "harms" and found.mean > -max(margin, row)
+    least = least_difference(own[0], margin)
+    found = paired(differences, least, alpha, most)
+    small = found.outcome == "harms" and found.mean > -least
     return dataclasses.replace(found, outcome="undecided") if small else found
 
 

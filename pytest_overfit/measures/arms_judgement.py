@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
-from pytest_overfit.measures.arms import ArmRun, broken, compare, resolution_of, run_of
+from pytest_overfit.measures.arms import ArmRun, broken, compare, least_difference, run_of
 from pytest_overfit.measures.paired import Comparison, needed
 
 #: with fewer validation rows one row is more than 5 % of the score
@@ -34,6 +34,8 @@ class _Judge:
         self.plain = [run_of(each) for each in measured["unregularized"]]
         self.pairs = list(zip(self.own, self.plain, strict=True))
         self.metric = self.own[0].val.metric or "score"
+        #: the least difference that counts
+        self.least = least_difference(self.own[0], limits.values.margin)
 
     def judgement(self) -> Judgement:
         main = self._main()
@@ -73,7 +75,7 @@ class _Judge:
         return Finding(
             name="score_difference",
             value=found.mean,
-            limit=-self.limits.values.margin,
+            limit=-self.least,
             relation=">=",
             source=self.limits.source("margin"),
             outcome=outcome,  # type: ignore[arg-type]
@@ -85,18 +87,20 @@ class _Judge:
         interval = f"[{found.low:+.3f}, {found.high:+.3f}]" if found.low > -math.inf else "(no interval yet)"
         return (
             f"{self.measured['split']} {self.metric} {with_:.3f} with, {without:.3f} without, difference "
-            f"{found.mean:+.3f} {interval} over {_pairs(len(self.pairs))}"
+            f"{found.mean:+.3f} {interval} over {_pairs(len(self.pairs))}{self._one_row()}"
         )
+
+    def _one_row(self) -> str:
+        """Said where a row is more than the margin."""
+        return "" if self.least == self.limits.values.margin else f"; less than one row ({self.least:.3f}) is no effect"
 
     def _undecided(self, found: Comparison) -> str:
         if self.measured["stop"] == "budget":
             return "undecided when the budget was spent"
-        margin = self.limits.values.margin
         if found.high < 0:
-            least = max(margin, resolution_of(self.own[0]))
-            what = "the margin" if least == margin else "one row"
-            return f"undecided: worse, but by less than {what} ({least:.3g}) as far as these pairs tell"
-        more = needed(found, margin)
+            what = "one row" if self._one_row() else "the margin"
+            return f"undecided: worse, but by less than {what} ({self.least:.3g}) as far as these pairs tell"
+        more = needed(found, self.least)
         return "undecided" if more is None else f"undecided, about seeds={more} would tell"
 
     def _broken(self) -> str:
@@ -135,9 +139,7 @@ class _Judge:
         with_, without = (_mean([each[place] for each in losses]) for place in (0, 1))
         told = f"{self.measured['split']} loss: {with_:.4g} with, {without:.4g} without"
         score = _mean([a.score - b.score for a, b in self.pairs])
-        apart = (with_ > without and score > self.limits.values.margin) or (
-            with_ < without and score < -self.limits.values.margin
-        )
+        apart = (with_ > without and score > self.least) or (with_ < without and score < -self.least)
         if apart:
             told = f"{told}: loss and {self.metric} disagree; the {self.metric} decides"
         yield Finding(name="loss", value=with_ - without, outcome="warning" if apart else "note", message=told)

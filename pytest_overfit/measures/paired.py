@@ -29,6 +29,9 @@ FIRST_LOOK = 10
 #: seeds between looks: a look after each seed saves at most half a seed, and answers up to 4 runs in 100 less
 LOOK_EVERY = 3
 
+#: seeds at most where nobody says how many (benchmarks/RESULTS.md, "Regularisation": 16 left one comparison in ten open)
+MOST = 40
+
 #: how much of the sample's skewness widens the interval: enough to keep wrong answers below 5 % for lognormal
 #: differences (skewness 6). What it costs: benchmarks/RESULTS.md, "Paired comparison"
 SKEW = 2.5
@@ -58,15 +61,12 @@ class Comparison:
         return self.outcome in ("helps", "harms", "no measurable effect")
 
 
-def paired(
-    differences: Sequence[float], margin: float, alpha: float = 0.05, most: int = 16, resolution: float = 0.0
-) -> Comparison:
+def paired(differences: Sequence[float], margin: float, alpha: float = 0.05, most: int = MOST) -> Comparison:
     """Judge the differences that are in so far; more of them may follow, up to `most`.
 
-    `differences`: higher is better; `margin`: the least difference that matters, stated before the first training;
-    `resolution`: the least step of the score, 1 / n for an accuracy on n samples. Raises ValueError for numbers that
-    cannot be judged. The first call of a process takes some 0.2 s, for the
-    boundaries; each later one 0.1 ms.
+    `differences`: higher is better; `margin`: the least difference that matters, stated before the first training, and
+    for an accuracy on n samples at least the 1 / n that it moves by. Raises ValueError for numbers that cannot be
+    judged. The first call of a process takes some 0.4 s, for the boundaries; each later one 0.1 ms.
 
     Every answer is a statement of one interval. It lies inside (-margin, margin): "no measurable effect", whether 0
     is inside or not. Else it lies above 0: "helps", or below: "harms". Inside the margins is two one-sided tests
@@ -83,12 +83,12 @@ def paired(
     * one tail longer than the other: that side moves out by SKEW g c^2 s / k, g the sample's skewness. It has the
       form of Johnson's correction (1978, JASA 73, 536), where SKEW is 1/3 and the interval may get narrower too; so few
       differences show only a part of their skewness, so it has to be several times as much;
-    * it is never narrower than log(1 / alpha) / k times the margin or the resolution, whichever is larger. A difference
-      of that much, absent from k seeds, may still happen in so large a share of all trainings (the rule of three).
-      Differences that are all the same therefore have an interval too, and it gets narrower with their number.
+    * it is never narrower than log(1 / alpha) / k times the margin. A difference of that much, absent from k seeds, may
+      still happen in so large a share of all trainings (the rule of three). Differences that are all the same
+      therefore have an interval too, and it gets narrower with their number.
 
-    Simulated wrong answers at alpha 0.05: 4.6 % or less, heavy tails and skewness included at 10 to 32 seeds at most,
-    accuracies of few samples at 16 (benchmarks/RESULTS.md, "Paired comparison"). No other alpha was simulated.
+    Simulated wrong answers at alpha 0.05 and at most 40 seeds: 3.6 % or less, heavy tails, skewness and accuracies of
+    few samples included (benchmarks/RESULTS.md, "Paired comparison"). No other alpha was simulated.
 
     What it assumes: differences of seeds that were drawn independently. What it cannot see: a rare large difference
     that none of the seeds showed. One that happens in a share p of all trainings is absent from k seeds with
@@ -96,7 +96,7 @@ def paired(
     """
     import numpy as np
 
-    _check(differences, margin, alpha, most, resolution)
+    _check(differences, margin, alpha, most)
     stages = looks(most)
     done = [each for each in stages if each <= len(differences)]
     following = stages[len(done)] if len(done) < len(stages) else None
@@ -104,7 +104,7 @@ def paired(
         mean = math.fsum(differences) / len(differences)
         return Comparison("undecided", mean, -math.inf, math.inf, len(differences), following)
     values = np.asarray(differences[: done[-1]], float)
-    narrowest = unseen(max(margin, resolution), len(values), alpha)
+    narrowest = unseen(margin, len(values), alpha)
     low, high = (float(each) for each in interval(values, boundaries(stages, alpha)[len(done) - 1], narrowest))
     outcome = answer(low, high, margin) or ("undecided" if following else "inconclusive")
     ended = outcome != "undecided"
@@ -167,11 +167,10 @@ def answer(low: float, high: float, margin: float) -> Outcome | None:
     return "harms" if high < 0 else None
 
 
-def _check(differences: Sequence[float], margin: float, alpha: float, most: int, resolution: float) -> None:
+def _check(differences: Sequence[float], margin: float, alpha: float, most: int) -> None:
     for name, value, good, wanted in (
         ("margin", margin, 0 < margin < math.inf, "the least difference that matters, a finite number above 0"),
         ("alpha", alpha, 0 < alpha < 1, "the share of wrong answers allowed, between 0 and 1; 0.05 is usual"),
-        ("resolution", resolution, 0 <= resolution < math.inf, "the least step of the score, 0 where there is none"),
         ("most", most, most >= FIRST_LOOK, f"a number of seeds, at least {FIRST_LOOK}: fewer cannot give an answer"),
     ):
         if not good:

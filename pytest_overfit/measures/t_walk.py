@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import math
-from statistics import NormalDist
 from typing import Any
 
 #: cells of the grid and of the integral: the boundaries are right to 0.1 % (tests/test_paired.py has the check)
@@ -16,15 +15,18 @@ _CELLS = 600
 #: less than this is not spent: the grid cannot resolve it, and no look could be decided by it
 _LEAST = 1e-7
 
+#: the exponent of the spending function; see `spent` and benchmarks/RESULTS.md, "Paired comparison"
+_POWER = 1.5
+
 
 def spent(share: float, alpha: float) -> float:
     """The part of `alpha` that may be used up when this share of all observations is in.
 
-    The O'Brien-Fleming-like spending function 2 - 2 Phi(z / sqrt(share)), z the normal quantile at 1 - alpha / 2
-    (Lan and DeMets 1983, Biometrika 70, 659): next to nothing early, nearly all of it at the last look.
+    alpha * share^1.5, of the power family of Kim and DeMets (1987, Biometrika 74, 149), in which 1 and 3 are near the
+    boundaries of Pocock and of O'Brien and Fleming. Clear answers come at the first look, which 3 would not allow
+    where many observations may follow, and the last look is nearly as sharp as a single test.
     """
-    normal = NormalDist()
-    return 2 * normal.cdf(normal.inv_cdf(alpha / 2) / math.sqrt(share))
+    return float(alpha * share**_POWER)
 
 
 @functools.lru_cache(maxsize=32)

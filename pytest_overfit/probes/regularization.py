@@ -17,7 +17,7 @@ from pytest_overfit.data.resplit import resplit
 from pytest_overfit.data.split_batches import Split, open_split
 from pytest_overfit.measures.arms import EPOCHS, ArmRun, compare, curves, plain_form, run_arm, seed_of_run
 from pytest_overfit.measures.arms_judgement import judge_arms
-from pytest_overfit.measures.paired import FIRST_LOOK
+from pytest_overfit.measures.paired import FIRST_LOOK, MOST
 from pytest_overfit.probes.base import Bench
 
 
@@ -28,7 +28,7 @@ class RegularizationLimits:
     #: least difference of the validation score that matters; 0.01 is one point of accuracy or of explained variance
     margin: float = 0.01
     #: paired runs at most, 10 or more; no more than are wanted for the answer are made
-    seeds: int = 16
+    seeds: int = MOST
     #: epochs of each run; None: `fit_kwargs["epochs"]`, else 20
     epochs: int | None = None
     #: share of wrong answers that is accepted
