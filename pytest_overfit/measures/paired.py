@@ -29,7 +29,7 @@ FIRST_LOOK = 10
 #: seeds between looks: a look after each seed saves at most half a seed, and answers up to 4 runs in 100 less
 LOOK_EVERY = 3
 
-#: seeds at most where nobody says how many; 16 left one comparison in ten open (benchmarks/RESULTS.md, "Regularisation")
+#: seeds at most where nobody says how many; 16 left one comparison in ten open (benchmarks/RESULTS.md)
 MOST = 40
 
 #: how much of the sample's skewness widens the interval: enough to keep wrong answers below 5 % for lognormal
