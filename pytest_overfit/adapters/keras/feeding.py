@@ -39,6 +39,9 @@ class Feeding(Protocol):
     def begin(self, epoch: int, /) -> Any:
         """`fit` begins an epoch: seed what it draws from."""
 
+    def again(self, reseed: Reseed) -> bool:
+        """Feed another training, from its own seed; False where a new one must be made for it."""
+
     def close(self) -> None:
         """`fit` has returned."""
 
@@ -153,6 +156,10 @@ class _AsItIs:
         self.begin(epochs[0])  # `fit` asks a PyDataset for another order before its first epoch
         return self._arguments
 
+    def again(self, reseed: Reseed) -> bool:
+        del reseed
+        return False
+
     def close(self) -> None:
         return None
 
@@ -190,6 +197,10 @@ class _Gathered:
         self._orders = [self.begin(each) for each in epochs]
         return {"x": self._dataset, "steps_per_epoch": self.steps, "shuffle": False}
 
+    def again(self, reseed: Reseed) -> bool:
+        self.begin = reseed
+        return True
+
     def close(self) -> None:
         return None
 
@@ -215,6 +226,10 @@ class _ByNumber(keras.utils.PyDataset):  # type: ignore[misc]
 
     def begin(self, epoch: int, /) -> None:
         self._batches = list(self._order(self._train.rows, self._train.size, self._reseed(epoch)))
+
+    def again(self, reseed: Reseed) -> bool:
+        del reseed
+        return False
 
     def close(self) -> None:
         return None
@@ -243,6 +258,10 @@ class _Streamed:
 
     def begin(self, epoch: int, /) -> None:
         del epoch
+
+    def again(self, reseed: Reseed) -> bool:
+        del reseed
+        return False
 
     def close(self) -> None:
         with contextlib.suppress(ValueError):  # a thread of Keras' may still be reading ahead

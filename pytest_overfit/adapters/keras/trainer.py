@@ -6,13 +6,14 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import keras
 
-from pytest_overfit.adapters.keras import callbacks, feeding, stepping, twin
+from pytest_overfit.adapters.keras import callbacks, feeding, reuse, stepping, twin
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.learner import make_learner
 from pytest_overfit.adapters.keras.reading import numbers
@@ -38,7 +39,8 @@ _opened: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 def make_trainer(case: Case, model: Any, train: Split, reseed: Callable[[int], int], plain: bool) -> KerasTrainer:
     """Make the trainer of a freshly built model; `plain` takes its regularisers out.
 
-    Costs two uncompiled forward passes on the first batch. Raises `CaseError` for a case that cannot be trained so, and
+    Costs two uncompiled forward passes on the first batch; nothing where an earlier model of this arm can be trained
+    again (see `reuse`). Raises `CaseError` for a case that cannot be trained so, and
     `ProgramError` where the model refuses the batch.
     """
     return KerasTrainer(case, model, train, reseed, plain)
@@ -50,26 +52,56 @@ class KerasTrainer:
     framework = "keras"
 
     def __init__(self, case: Case, model: Any, train: Split, reseed: Callable[[int], int], plain: bool) -> None:
-        self.case, self.model = case, model
-        self._where = f"Case {case.name!r}"
+        self.case, self.model, self._where = case, model, f"Case {case.name!r}"
         self._source = train
-        train, self._share = feeding.without_share(case, feeding.weighted(case, train))
         self._remarks: tuple[str, ...] = ()
+        data, self._share = feeding.without_share(case, feeding.weighted(case, train))
+        self._callbacks, self._left_out = callbacks.own_callbacks(case)
+        signature = reuse.signature(model)
+        traced = reuse.kept.find(train, plain, signature)
+        if traced is not None and traced.feeding.again(reseed):
+            self._take_over(traced, plain)
+        else:
+            self._build(data, reseed, plain, signature)
+        self._validation = self._validation_data()
+        own_step = stepping.own(self.model, "train_step")
+        self._steps = callbacks.StepLosses(stepping.StepLoss(case)) if own_step else None
+        self._account = callbacks.Account(self._feeding.begin, self._callbacks, self._steps)
+        self._epochs, self._ended = 0, False
+
+    def _build(self, data: Split, reseed: Callable[[int], int], plain: bool, signature: str | None) -> None:
+        case, model, variables = self.case, self.model, list(self.model.variables)
         # each row is read with the weight of its class; weights by row belong to the training split alone
         weights = {name: each for name, each in case.fit_kwargs.items() if name == "class_weight"}
         reading = dataclasses.replace(case, fit_kwargs=weights, batch=None)
-        self.learner = make_learner(reading, model, next(train.epoch(reseed(0))), rebuild=lambda: model)
-        self._callbacks, left_out = callbacks.own_callbacks(case)
-        if left_out:
-            self._say(f"callbacks that only write files were left out: {', '.join(left_out)}")
+        self.learner = make_learner(reading, model, next(data.epoch(reseed(0))), rebuild=lambda: model)
+        if self._left_out:
+            self._say(f"callbacks that only write files were left out: {', '.join(self._left_out)}")
         self.removed = self._without_regularizers() if plain else ()
-        self._validation = self._validation_data()
         self._forget_what_was_traced()
-        self._feeding = feeding.feeding_of(case, train, reseed)
-        self._steps = callbacks.StepLosses(stepping.StepLoss(case)) if stepping.own(model, "train_step") else None
-        self._account = callbacks.Account(self._feeding.begin, self._callbacks, self._steps)
-        self._epochs, self._ended = 0, False
+        self._feeding = feeding.feeding_of(case, data, reseed)
         self._whole_epochs()
+        if signature is not None and self._feeding.again(reseed):
+            traced = reuse.Traced(
+                model=model,
+                variables=variables,
+                learner=self.learner,
+                feeding=self._feeding,
+                removed=self.removed,
+                remarks=self._remarks,
+                signature=signature,
+                optimizer=reuse.copies(model.optimizer.variables),
+                user=weakref.ref(self),
+            )
+            reuse.kept.keep(self._source, plain, traced)
+
+    def _take_over(self, traced: reuse.Traced, plain: bool) -> None:
+        """Train the model that is traced already, from the weights of the new one."""
+        traced.start_as(self.model, self)
+        self.model, self.learner, self._feeding = traced.model, traced.learner, traced.feeding
+        self.removed, self._remarks = traced.removed, traced.remarks
+        if plain:
+            self._without_early_stopping()
 
     def _say(self, remark: str) -> None:
         self._remarks = (*self._remarks, remark)
@@ -82,13 +114,16 @@ class KerasTrainer:
 
     def _without_regularizers(self) -> tuple[str, ...]:
         removed = twin.without_regularizers(self.model)
-        kept = [each for each in self._callbacks if not isinstance(each, keras.callbacks.EarlyStopping)]
-        stopping = [each for each in self._callbacks if isinstance(each, keras.callbacks.EarlyStopping)]
-        self._callbacks = kept
+        stopping = self._without_early_stopping()
         restless = self.learner.restless_layer()
         if restless is not None:
             self._say(f"layer {restless!r} is random in training, in a way that could not be taken out")
         return (*removed, *(f"early stopping (patience {each.patience})" for each in stopping))
+
+    def _without_early_stopping(self) -> list[Any]:
+        stopping = [each for each in self._callbacks if isinstance(each, keras.callbacks.EarlyStopping)]
+        self._callbacks = [each for each in self._callbacks if each not in stopping]
+        return stopping
 
     def _validation_data(self) -> Any:
         """What callbacks look at: the user's own choice, else the case's validation split."""
