@@ -125,9 +125,8 @@ def _is_told_by_its_configuration(layer: Any) -> bool:
 def _only_of_keras(config: Any) -> bool:
     """No function or class of the user's in a configuration: their names do not tell what they do."""
     if isinstance(config, dict):
-        module = config.get("module", "keras")
-        known = module is None or str(module).split(".")[0] == "keras"
-        return known and config.get("class_name") != "function" and all(map(_only_of_keras, config.values()))
+        known = "class_name" not in config or str(config.get("module")).split(".")[0] == "keras"
+        return known and all(map(_only_of_keras, config.values()))
     if isinstance(config, (list, tuple)):
         return all(map(_only_of_keras, config))
     return config is None or isinstance(config, (bool, int, float, str))
