@@ -9,6 +9,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import re
 import warnings
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 #: models whose behaviour their configuration tells; a subclass may have code, and state, of its own
 _PLAIN = ("Sequential", "Functional")
+
+#: how a configuration says which output of another layer goes in
+_LINK = "__keras_tensor__"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -118,14 +122,18 @@ def _is_keras_own(thing: Any) -> bool:
 
 def _is_told_by_its_configuration(layer: Any) -> bool:
     """No code of the user's, and nothing learnt by `adapt`, which is no variable when it is traced."""
-    patched = "call" in vars(layer) or "compute_loss" in vars(layer)
-    return _is_keras_own(layer) and not patched and not hasattr(layer, "adapt") and type(layer).__name__ != "Lambda"
+    own_code = any(inspect.isroutine(each) and _is_users(each) for each in vars(layer).values())
+    return _is_keras_own(layer) and not own_code and not hasattr(layer, "adapt") and type(layer).__name__ != "Lambda"
+
+
+def _is_users(function: Any) -> bool:
+    return str(getattr(function, "__module__", None)).split(".")[0] != "keras"
 
 
 def _only_of_keras(config: Any) -> bool:
     """No function or class of the user's in a configuration: their names do not tell what they do."""
     if isinstance(config, dict):
-        known = "class_name" not in config or str(config.get("module")).split(".")[0] == "keras"
+        known = config.get("class_name", _LINK) == _LINK or str(config.get("module")).split(".")[0] == "keras"
         return known and all(map(_only_of_keras, config.values()))
     if isinstance(config, (list, tuple)):
         return all(map(_only_of_keras, config))
