@@ -2,8 +2,8 @@
 
 Simulated: 100,000 times a calibration and one later run, for each kind of values, every random number from a fixed
 seed, through `seeds_wanted`, `ends_of` and `run_answer` of `pytest_overfit.measures.calibration`. Beside it, on the
-same values, two bounds that need normal ones. It takes four minutes. `--real N`: N times the whole probe on a small model,
-calibration and run, from N seeds; some 0.4 s each.
+same values, two bounds that need normal ones. It takes four minutes. `--real N`: N times the whole probe on a small
+model, calibration and run, from N seeds; some 0.4 s each. `--changed N`: that model changed after N calibrations.
 """
 
 from __future__ import annotations
@@ -11,14 +11,19 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from pytest_overfit import Case, Verdict, calibrated, run_probes
+from pytest_overfit.core.settings import Calibration, Settings, set_settings
 from pytest_overfit.measures.calibration import ends_of, mean_rate, rate, run_answer, seeds_wanted
 
 RUNS = 100_000
 FALSE_ALARMS = 1e-3
+#: the rate of the real repeats
+REAL = 1e-2
 #: of a run at most, as in the probe
 SEEDS = 8
 
@@ -155,54 +160,91 @@ def power() -> None:
 # ---------------------------------------------------------------------------------------------------------------- real
 
 
-def real(repeats: int, stated: float) -> None:
-    """The whole probe: calibrate on new seeds, then judge a run on others; nothing changes between the two."""
+BOUNDS = ("initial_loss", "loss_after_k_steps", "gradient_norm")
+
+#: what is changed after the calibration, by the arguments of `small_case`
+CHANGES: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "learning rate 0.01 to 0.007": {"lr": 0.007},
+    "learning rate 0.01 to 0.005": {"lr": 0.005},
+    "16 hidden units to 14": {"hidden": 14},
+    "16 hidden units to 8": {"hidden": 8},
+    "last layer's weights 1.5 times as large": {"last": 1.5},
+    "last layer's weights twice as large": {"last": 2.0},
+    "tanh in place of ReLU": {"activation": "Tanh"},
+    "SGD in place of Adam": {"optimizer": "SGD"},
+}
+
+
+def small_case(
+    lr: float = 0.01, hidden: int = 16, last: float = 1.0, activation: str = "ReLU", optimizer: str = "Adam"
+) -> Case:
     import torch
     from sklearn.datasets import load_digits
     from torch import nn
 
-    from pytest_overfit import Case, calibrated, run_probes
-    from pytest_overfit.core.settings import Calibration, Settings, set_settings
-
     torch.set_num_threads(1)
     x, y = load_digits(return_X_y=True)
-    x, y = torch.tensor(x[:32] / 16).float(), torch.tensor(y[:32])
-    bounds = {"initial_loss": calibrated, "loss_after_k_steps": calibrated, "gradient_norm": calibrated}
-    case = Case(
+
+    def make() -> nn.Module:
+        model = nn.Sequential(nn.Linear(64, hidden), getattr(nn, activation)(), nn.Linear(hidden, 10))
+        with torch.no_grad():
+            model[2].weight.mul_(last)
+        return model
+
+    return Case(
         name="mlp",
-        model=lambda: nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)),
+        model=make,
         loss=nn.functional.cross_entropy,
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
-        batch=(x, y),
-        options={"bounds": bounds},
+        optimizer=lambda parameters: getattr(torch.optim, optimizer)(parameters, lr=lr),
+        batch=(torch.tensor(x[:32] / 16).float(), torch.tensor(y[:32])),
+        options={"bounds": dict.fromkeys(BOUNDS, calibrated)},
     )
-    now = Calibration(now=True, read=lambda _: {}, path=str, command=str)
-    failed, seeds = [], []
-    for seed in range(repeats):
-        reset = set_settings(Settings(seed=seed, calibration=now))
-        try:
-            (verdict,) = run_probes(case, ["bounds"], false_alarms=stated, k=10)
-        finally:
-            reset()
-        failed.append(verdict.outcome != "passed")
-        seeds.append(verdict.data["calibration"]["initial_loss"]["seeds"])
-        if failed[-1]:
-            print(f"seed {seed}: {verdict.summary}", flush=True)
-    ends = 2 * len(bounds)
-    print(f"\n### Real repeats at {stated:g}: an MLP on 32 digits, {', '.join(bounds)} (k=10)\n")
-    print(
-        f"{repeats} calibrations on {seeds[0]} seeds, one run each: {sum(failed)} failed; in 1,000: "
-        f"{shown(np.array(failed))}, stated {1e3 * stated:g}, "
-        f"by counting orders at most {1e3 * ends * mean_rate(seeds[0], SEEDS):.2f}."
-    )
+
+
+def verdict_of(case: Case, seed: int, entries: dict[str, Any] | None = None) -> Verdict:
+    """Calibrate and judge a run; with the entries of a calibration, judge a run alone."""
+    found = Calibration(now=entries is None, read=lambda _: entries or {}, path=str, command=str)
+    reset = set_settings(Settings(seed=seed, calibration=found))
+    try:
+        return run_probes(case, ["bounds"], false_alarms=REAL, k=10)[0]
+    finally:
+        reset()
+
+
+def real(repeats: int) -> None:
+    """The whole probe: calibrate on new seeds, then judge a run on others; nothing changes between the two."""
+    case = small_case()
+    verdicts = [verdict_of(case, seed) for seed in range(repeats)]
+    failed = np.array([not each.passed for each in verdicts])
+    seeds = verdicts[0].data["calibration"][BOUNDS[0]]["seeds"]
+    counted = 1e3 * 2 * len(BOUNDS) * mean_rate(seeds, SEEDS)
+    print(f"\n### Real repeats at {REAL:g}: an MLP on 32 digits, {', '.join(BOUNDS)} (k=10)\n")
+    print(f"{repeats} calibrations on {seeds} seeds, one run each: {failed.sum()} failed; in 1,000: {shown(failed)}.")
+    print(f"Stated: {1e3 * REAL:g}. By counting orders: {counted:.2f} at most.")
+
+
+def changed(repeats: int) -> None:
+    """Which changes of the program does a run notice?"""
+    print(f"\n### What is found: the same MLP changed after its calibration at {REAL:g}, {repeats} of them\n")
+    print("| change | % failed |\n|---|---:|")
+    entries = [dict(verdict_of(small_case(), seed).data["calibration"]) for seed in range(repeats)]
+    for name, arguments in CHANGES.items():
+        case = small_case(**arguments)
+        found = [not verdict_of(case, repeats + seed, each).passed for seed, each in enumerate(entries)]
+        print(f"| {name} | {100 * np.mean(found):.0f} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--real", type=int, metavar="N", help="real repeats at 1e-2 in place of the simulation")
+    parser.add_argument("--real", type=int, metavar="N", help="real repeats in place of the simulation")
+    parser.add_argument("--changed", type=int, metavar="N", help="real models changed after N calibrations")
     given = parser.parse_args()
-    if given.real is not None:
-        real(given.real, 1e-2)
+    if given.real is not None or given.changed is not None:
+        if given.real:
+            real(given.real)
+        if given.changed:
+            changed(given.changed)
         return
     false_alarms()
     several()

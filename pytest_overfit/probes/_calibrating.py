@@ -104,7 +104,7 @@ def measured_now(plan: Plan, measure: Callable[[int, Sequence[Asked]], Sequence[
 
 
 def _entry(asked: Asked, found: Sequence[Found], plan: Plan) -> dict[str, Any]:
-    values = [each.value for each in found if each.value is not None]
+    values = [float(each.value) for each in found if each.value is not None]
     if asked.quantity.once:
         low, high, rate = values[0], values[0], 0.0
     else:
