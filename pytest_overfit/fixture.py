@@ -127,8 +127,9 @@ class Overfit:
         """Named quantities lie within bounds: probe `bounds`; `pytest --overfit-quantities` lists the quantities.
 
         `initial_loss=approx(2.30, 0.2)`, `val_score=at_least(chance + 0.5)`, `gap=(None, 0.1)`, `save_load=True`, or a
-        function value -> bool. Bounds given here win over those in the case's options.
-        Limits: `seeds`, `alpha`, `epochs`, `k`, `steps`.
+        function value -> bool; `at_least(calibrated)` where `pytest --overfit-calibrate` is to find the end. Bounds
+        given here win over those in the case's options.
+        Limits: `seeds`, `alpha`, `false_alarms`, `epochs`, `k`, `steps`.
         """
         __tracebackhide__ = True
         known = names_of(current_settings().probes()["bounds"].limits)

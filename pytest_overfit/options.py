@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 from pytest_overfit.core.errors import CaseError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import pytest
 
+    from pytest_overfit.core.settings import Calibration
     from pytest_overfit.report.baselines import Baselines
 
 _SEED = "seed of the probes, a whole number; a verdict that did not pass names the one that was used"
 _INI = ("overfit_seed", "overfit_budget", "overfit_limits", "overfit_storage")
 #: the name of a baseline where none is given (`report.baseline_files.NAME`)
 _NAME = "baseline"
+#: the folder of calibrations in the storage of baselines
+_CALIBRATED = "calibrated"
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -39,10 +42,15 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="QUANTITY:AMOUNT",
         help="fail what became worse by more than this: steps_to_memorise:50%%, val_score:0.02; several may be given",
     )
+    group.addoption(
+        "--overfit-calibrate",
+        action="store_true",
+        help="measure the bounds that are written as `calibrated`, on new seeds, and keep them beside the baselines",
+    )
     parser.addini("overfit_seed", f"{_SEED} (default 0)", type="int", default=0)
     parser.addini("overfit_budget", "seconds that a probe may train (default: no limit)", type="float", default=None)
     parser.addini("overfit_limits", "limits, 'limit = number' or 'probe.limit = number' a line", type="linelist")
-    parser.addini("overfit_storage", "folder of the baselines, from the root of the tests", default=".overfit")
+    parser.addini("overfit_storage", "folder of baselines and calibrations, from the root", default=".overfit")
 
 
 def ini(config: pytest.Config, name: str) -> Any:
@@ -98,3 +106,29 @@ def baselines(config: pytest.Config) -> Baselines | None:
     if not worker:  # a worker's reports go through the controller's hooks
         config.pluginmanager.register(found, "overfit-baselines")
     return found
+
+
+def calibration(config: pytest.Config, command: Callable[[], str]) -> Calibration:
+    """Where calibrated bounds are read from; `command`: how to run the current test alone."""
+    from pytest_overfit.core.settings import Calibration
+
+    folder, now = config.rootpath / ini(config, "overfit_storage") / _CALIBRATED, config.getoption("overfit_calibrate")
+    if now:
+        from pytest_overfit.report.calibrations import Calibrations
+
+        worker = hasattr(config, "workerinput")
+        writer = Calibrations(folder, worker)
+        if not worker:  # a worker's reports go through the controller's hooks
+            config.pluginmanager.register(writer, "overfit-calibrations")
+
+    def read(case: str) -> Mapping[str, Any]:
+        from pytest_overfit.report.calibrations import read_entries
+
+        return read_entries(folder, case)
+
+    return Calibration(
+        now=now,
+        read=read,
+        path=lambda case: str(folder / f"{case}.json"),
+        command=lambda: f"{command() or 'pytest'} --overfit-calibrate",
+    )

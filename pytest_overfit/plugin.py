@@ -168,6 +168,7 @@ class OverfitRun:
             record_error=self._record_error,
             progress=self.progress if _on_terminal(config) else lambda *_: None,
             command=self._command,
+            calibration=options.calibration(config, self._command),
         )
         if self.settings.ini or self.settings.extra_probes:
             from pytest_overfit.core.run import check_settings

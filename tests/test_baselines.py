@@ -349,15 +349,15 @@ def test_workers_compare_and_only_the_controller_writes(project: Any, monkeypatc
     project.conftest(
         """
         import os
-        from pytest_overfit.report import baseline_files
+        from pytest_overfit.report import case_files
 
-        real = baseline_files.write_json
+        real = case_files.write_json
 
         def watched(path, document, **more):
             assert "PYTEST_XDIST_WORKER" not in os.environ
             real(path, document, **more)
 
-        baseline_files.write_json = watched
+        case_files.write_json = watched
         """
     )
     source = SOURCE + "\ndef test_other(overfit):\n    overfit.batch(good('second'))\n"

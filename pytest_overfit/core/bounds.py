@@ -1,4 +1,4 @@
-"""What a team writes as a bound: a pair, `approx`, a function, chance or theory with a margin.
+"""What a team writes as a bound: a pair, `approx`, a function, chance or theory with a margin, `calibrated`.
 
 PYTEST_DONT_REWRITE
 """
@@ -16,7 +16,7 @@ from pytest_overfit.core.foreign import describe
 
 _FORMS = (
     "write (low, high) with None for an open end, at_least(0.9), at_most(0.1), pytest.approx(2.3, abs=0.2), "
-    "chance + 0.2, or a function value -> bool"
+    "chance + 0.2, calibrated, or a function value -> bool"
 )
 
 
@@ -45,6 +45,9 @@ chance = Anchor("chance")
 #: the loss that a model which knows nothing has: ln C of C classes, ln 2, the mean squared target
 theory = Anchor("theory")
 
+#: an end that `pytest --overfit-calibrate` measures and a file keeps; alone it is both ends of a bound
+calibrated = Anchor("calibrated")
+
 End = float | Anchor | None
 
 
@@ -65,6 +68,8 @@ class Bound:
             return f"{getattr(self.test, '__name__', 'a function')}(value)"
         if self.yes_no:
             return "yes" if self.low == 1 else "no"
+        if self.low == self.high == calibrated:
+            return "calibrated"
         if self.low is None or self.high is None:
             return f">= {_short(self.low)}" if self.high is None else f"<= {_short(self.high)}"
         return f"{_short(self.low)} to {_short(self.high)}" if self.low != self.high else f"= {_short(self.low)}"
@@ -115,7 +120,8 @@ def _parsed(given: Any, where: str) -> Bound:
     if isinstance(given, bool):
         return Bound(float(given), float(given), yes_no=True)
     if isinstance(given, Anchor):
-        return Bound(low=_end(given, where))
+        end = _end(given, where)
+        return Bound(end, end if end == calibrated else None)
     if isinstance(given, (int, float)):
         return Bound(_end(given, where), _end(given, where))
     if isinstance(given, (tuple, list)) and len(given) == 2:
@@ -152,6 +158,11 @@ def _end(given: Any, where: str) -> End:
     if given is None:
         return None
     number = given.plus if isinstance(given, Anchor) else given
+    if isinstance(given, Anchor) and given.name == calibrated.name and given != calibrated:
+        raise CaseError(
+            f"{where}: {given}: a calibrated end has no margin, its rate of false alarms would not hold; write "
+            "calibrated, at_least(calibrated) or at_most(calibrated)"
+        )
     if isinstance(number, bool) or not _is_number(number):
         raise CaseError(f"{where}: {_shown(given)} is no end of a bound, a finite number is wanted; {_FORMS}")
     if not math.isfinite(number):

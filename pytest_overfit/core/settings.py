@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 Progress = Callable[[str, str, int, "int | None", "float | None"], None]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Where the ends of bounds come from that are written as `calibrated`."""
+
+    #: measure them now; else they are read
+    now: bool
+    #: quantity -> what was measured, of a case; empty where there is no file; raises `CaseError` for one of no use
+    read: Callable[[str], Mapping[str, Any]]
+    #: the file of a case, for messages
+    path: Callable[[str], str]
+    #: the command that measures, for messages
+    command: Callable[[], str]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Settings:
     """What surrounds a run: pytest's plugin fills it in, a script uses it as it is."""
@@ -39,6 +53,8 @@ class Settings:
     progress: Progress = lambda *_: None
     #: how to run the current test alone, for messages
     command: Callable[[], str] = lambda: ""
+    #: None: there is no folder to read from, outside pytest
+    calibration: Calibration | None = None
 
     def probes(self) -> dict[str, Probe]:
         """Every probe that can be run, by name."""

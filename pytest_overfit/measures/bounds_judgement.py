@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.measures.calibration import beyond, run_answer
 from pytest_overfit.measures.seeds import SeedMean, looks, mean_over_seeds
 
 Answer = Literal["passed", "failed", "inconclusive"]
@@ -41,6 +43,8 @@ class Series:
     #: at each seed, because `theory` may depend on the batch; empty: open
     lows: list[float] = dataclasses.field(default_factory=list)
     highs: list[float] = dataclasses.field(default_factory=list)
+    #: which of "low" and "high" a calibration set; those hold for the median (`measures.calibration`)
+    calibrated: list[str] = dataclasses.field(default_factory=list)
     #: the least step of the quantity
     resolution: float = 0.0
     #: why there is no value, and what it is known to be above
@@ -53,8 +57,28 @@ class Series:
     theory: str = ""
 
     def mean(self, limits: SeedLimits) -> SeedMean:
-        """Mean and interval of the values; of what one seed tells, the value itself."""
+        """Mean and interval of the values; of what one seed tells, the value itself; calibrated, the median."""
+        if self.calibrated and not self._written_ends():
+            middle = statistics.median(self.values)
+            return SeedMean(mean=middle, low=middle, high=middle, seeds=len(self.values))
         return self._over(self.values, limits)
+
+    def _written_ends(self) -> list[list[float]]:
+        """Ends that people wrote, at each seed, each with what must be above it turned to be above 0."""
+        signed = (("low", self.lows, 1), ("high", self.highs, -1))
+        return [
+            [sign * (value - end) for value, end in zip(self.values, ends, strict=False)]
+            for name, ends, sign in signed
+            if ends and name not in self.calibrated
+        ]
+
+    def beyond(self) -> int:
+        """How many values lie beyond a calibrated end."""
+        return beyond(self.values, *self._calibrated_ends())
+
+    def _calibrated_ends(self) -> tuple[float, float]:
+        low = self.lows[0] if "low" in self.calibrated else -math.inf
+        return low, self.highs[0] if "high" in self.calibrated else math.inf
 
     def _over(self, values: Sequence[float], limits: SeedLimits) -> SeedMean:
         if self.once:
@@ -70,24 +94,21 @@ class Series:
             return "failed"
         if self.holds:
             return "passed" if all(self.holds) else "inconclusive" if any(self.holds) else "failed"
-        rooms = [
-            self._over([each - end for each, end in zip(self.values, self.lows, strict=False)], limits)
-            if self.lows
-            else None,
-            self._over([end - each for each, end in zip(self.values, self.highs, strict=False)], limits)
-            if self.highs
-            else None,
-        ]
-        told = [each for each in rooms if each is not None]
-        if any(each.high < 0 for each in told):
+        told = self._told_by_calibration(limits)
+        rooms = [self._over(each, limits) for each in self._written_ends()]
+        if told == "failed" or any(each.high < 0 for each in rooms):
             return "failed"
-        return "passed" if all(each.low >= 0 for each in told) else "inconclusive"
+        return told if all(each.low >= 0 for each in rooms) else "inconclusive"
+
+    def _told_by_calibration(self, limits: SeedLimits) -> Answer:
+        return run_answer(self.values, *self._calibrated_ends(), limits.seeds) if self.calibrated else "passed"
 
     def decided(self, limits: SeedLimits) -> bool:
         """No further seed is wanted."""
         if self.why or self.once or not all(math.isfinite(each) for each in self.values):
             return True
-        return len(self.values) in looks(limits.seeds) and self.answer(limits) != "inconclusive"
+        looked = self.calibrated or len(self.values) in looks(limits.seeds)
+        return bool(looked) and self.answer(limits) != "inconclusive"
 
 
 def judge_bounds(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
@@ -142,7 +163,9 @@ def _words(series: Series, found: SeedMean, value: float, outcome: Answer) -> st
     if series.unit == "yes or no" and not series.holds:
         return f"{series.name}: {'yes' if value else 'no'}, wanted: {series.bound}"
     around = ""
-    if not series.once and math.isfinite(value):
+    if series.calibrated and math.isfinite(value):
+        around = f" ({series.beyond()} of {len(series.values)} seeds beyond the calibrated range)"
+    elif not series.once and math.isfinite(value):
         known = math.isfinite(found.low)
         around = f" [{found.low:.4g}, {found.high:.4g}]" if known else " (no interval yet)"
         around += f" over {len(series.values)} seed{'s' * (len(series.values) != 1)}"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
     from pytest_overfit.adapters.training import Trainer
     from pytest_overfit.core.case import Case
+    from pytest_overfit.core.settings import Calibration
     from pytest_overfit.data.split_batches import Split
 
 
@@ -46,6 +47,8 @@ class Bench:
     progress: Report = lambda step, of, loss=None: None
     #: seconds, for budgets only: no verdict depends on it unless the user sets a budget
     clock: Callable[[], float] = lambda: 0.0
+    #: for bounds that are written as `calibrated`; None: they cannot be judged here
+    calibration: Calibration | None = None
 
 
 class Probe(Protocol):

@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.adapters.inspector import inspector_for
-from pytest_overfit.core.bounds import Anchor, Bound, bound_of
+from pytest_overfit.core.bounds import Anchor, bound_of, calibrated
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.usercode import user_code
@@ -21,8 +21,9 @@ from pytest_overfit.data.split_batches import Split, open_split
 from pytest_overfit.measures import quantities, quantities_held  # noqa: F401 - they fill the list
 from pytest_overfit.measures.arms import EPOCHS, seed_of_run
 from pytest_overfit.measures.bounds_judgement import Series, judge_bounds
-from pytest_overfit.measures.quantity import YES_NO, Quantity, quantity_lines, quantity_named
+from pytest_overfit.measures.quantity import YES_NO, quantity_lines, quantity_named
 from pytest_overfit.measures.subject import Found, Subject
+from pytest_overfit.probes._calibrating import Asked, Plan, measured_now, read_back, same_everywhere
 from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.overfit_batch import OverfitBatchLimits
 
@@ -40,6 +41,8 @@ class BoundsLimits:
     seeds: int = 8
     #: share of wrong answers that is accepted, for each bound
     alpha: float = 0.05
+    #: share of runs of an unchanged model that may break a `calibrated` bound, of all such bounds of a verdict together
+    false_alarms: float = 1e-3
     #: epochs of a training run; None: `fit_kwargs["epochs"]`, else 20
     epochs: int | None = None
     #: training steps on the batch before what is asked of a model that has just begun
@@ -52,20 +55,14 @@ class BoundsLimits:
             raise CaseError(f"seeds={self.seeds}, but the spread between seeds needs 3 or more to be told")
         if not 0 < self.alpha < 0.5:
             raise CaseError(f"alpha={self.alpha:g}, but a rate of wrong answers above 0 and below 0.5 is wanted")
+        if not 0 < self.false_alarms < 0.5:
+            raise CaseError(
+                f"false_alarms={self.false_alarms:g}, but a rate above 0 and below 0.5 is wanted; 1e-3 is usual"
+            )
         if self.epochs is not None and self.epochs < 1:
             raise CaseError(f"epochs={self.epochs}, but at least 1 epoch is wanted")
         if self.steps < 1:
             raise CaseError(f"steps={self.steps}, but at least 1 step is wanted")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Asked:
-    """One bound with what measures it."""
-
-    quantity: Quantity
-    layer: str
-    bound: Bound
-    where: str
 
 
 class Bounds:
@@ -83,6 +80,9 @@ class Bounds:
     function is asked at the mean and at both ends of the interval, so it should be true on one stretch of numbers.
     *Cost*: that of the dearest quantity, a seed: `val_score` needs four training runs at least.
 
+    An end written as `calibrated` is judged otherwise: `pytest_overfit.measures.calibration` says how, and with which
+    rate of false alarms. `pytest --overfit-calibrate` measures it on new seeds.
+
     Bounds stand in `options={"bounds": {"initial_loss": (2.0, 2.6)}}` or in a call of `overfit.within`.
     """
 
@@ -91,9 +91,9 @@ class Bounds:
 
     def measure(self, bench: Bench, limits: BoundsLimits) -> dict[str, Any]:
         """Measure over seeds until every bound is decided; plain values."""
-        asked = _asked(bench.case)
-        series = [_series(each) for each in asked]
         splits = _splits(bench.case)
+        asked, written, notes = _calibrated(_asked(bench.case), bench, limits, splits)
+        series = [_series(each) for each in asked]
         framework, remarks = "", tuple[str, ...]()
         for number in range(limits.seeds):
             subject = _subject(bench, limits, number, splits)
@@ -109,7 +109,8 @@ class Bounds:
             "steps": 0,
             "losses": [],
             "quantities": [dataclasses.asdict(each) for each in series],
-            "remarks": list(remarks),
+            "remarks": [*remarks, *notes],
+            **written,
         }
 
     def judge(self, measured: Mapping[str, Any], limits: Resolved[BoundsLimits]) -> Judgement:
@@ -117,7 +118,7 @@ class Bounds:
         return judge_bounds(measured, limits)
 
 
-def _asked(case: Case) -> list[_Asked]:
+def _asked(case: Case) -> list[Asked]:
     given = case.options.get("bounds", {})
     if not given:
         raise NotApplicable(
@@ -127,10 +128,10 @@ def _asked(case: Case) -> list[_Asked]:
     return [_checked(name, value, f"Case {case.name!r}: bounds") for name, value in given.items()]
 
 
-def _checked(name: Any, given: Any, where: str) -> _Asked:
+def _checked(name: Any, given: Any, where: str) -> Asked:
     quantity, layer = quantity_named(str(name), where)
     bound = bound_of(given, f"{where}: {name}")
-    for anchor in bound.anchors() - set(quantity.anchors):
+    for anchor in bound.anchors() - {*quantity.anchors, calibrated.name}:
         raise CaseError(f"{where}: {name}: there is no {anchor} for {quantity.name}; write numbers")
     if bound.yes_no and quantity.unit != YES_NO:
         raise CaseError(f"{where}: {name} is a number, so True or False is no bound; write (low, high)")
@@ -142,13 +143,48 @@ def _checked(name: Any, given: Any, where: str) -> _Asked:
             f"{where}: {name}={bound.low:g}, but no two seeds give exactly the same {name}; write "
             f"pytest.approx({bound.low:g}, abs=0.1), or (low, high)"
         )
-    return _Asked(quantity, layer, bound, f"{where}: {name}")
+    return Asked(quantity, layer, bound, f"{where}: {name}", str(bound))
 
 
-def _series(asked: _Asked) -> Series:
-    quantity, bound = asked.quantity, asked.bound
-    name = f"{quantity.name}[{asked.layer}]" if asked.layer else quantity.name
-    return Series(name=name, unit=quantity.unit, once=quantity.once, bound=str(bound), source=bound.source)
+def _calibrated(
+    asked: list[Asked], bench: Bench, limits: BoundsLimits, splits: Any
+) -> tuple[list[Asked], dict[str, Any], list[str]]:
+    """The bounds with numbers for calibrated ends; what a file has to keep of that, and what is worth saying."""
+    open_ends = [each for each in asked if each.open_ends]
+    if not open_ends:
+        return asked, {}, []
+    if bench.calibration is None:
+        raise CaseError(f"{open_ends[0].where}: calibrated bounds are read by pytest alone; write numbers here")
+    same = {"epochs": _epochs(bench.case, limits), "k": limits.k, "steps": limits.steps}
+    plan = Plan(bench.case.name, open_ends, limits, same)
+    written, notes = dict[str, Any](), list[str]()
+    if bench.calibration.now:
+
+        def measure(number: int, wanted: Sequence[Asked]) -> list[Found]:
+            subject = _subject(bench, limits, -1 - number, splits)  # numbers that no run has
+            bench.progress(number + 1, plan.seeds, subject.first.loss)
+            return [each.quantity.measure(subject, each.layer) for each in wanted]
+
+        entries = measured_now(plan, measure)
+        written, notes = {"calibration": entries}, same_everywhere(entries, plan)
+    else:
+        entries = dict(read_back(plan, bench.calibration))
+    return [each.with_ends(entries[each.name]) if each.open_ends else each for each in asked], written, notes
+
+
+def _series(asked: Asked) -> Series:
+    return Series(
+        name=asked.name,
+        unit=asked.quantity.unit,
+        once=asked.quantity.once,
+        bound=asked.shown,
+        source=asked.bound.source,
+        calibrated=list(asked.calibrated),
+    )
+
+
+def _epochs(case: Case, limits: BoundsLimits) -> int:
+    return limits.epochs or int(case.fit_kwargs.get("epochs") or EPOCHS)
 
 
 def _subject(bench: Bench, limits: BoundsLimits, number: int, splits: Any) -> Subject:
@@ -156,7 +192,7 @@ def _subject(bench: Bench, limits: BoundsLimits, number: int, splits: Any) -> Su
     return Subject(
         task=case.task,
         counts=limits,
-        epochs=limits.epochs or int(case.fit_kwargs.get("epochs") or EPOCHS),
+        epochs=_epochs(case, limits),
         criteria=OverfitBatchLimits(),
         seed=seed,
         make_learner=lambda: bench.make_learner(seed),
@@ -177,9 +213,11 @@ def _splits(case: Case) -> Any:
     return opened
 
 
-def _add(series: Series, asked: _Asked, found: Found, limits: BoundsLimits) -> None:
+def _add(series: Series, asked: Asked, found: Found, limits: BoundsLimits) -> None:
     """Take in one seed's measurement."""
     bound = asked.bound
+    if found.value is None and found.above is not None and asked.calibrated == asked.written_ends:
+        found = dataclasses.replace(found, value=math.nextafter(found.above, math.inf))  # one seed decides nothing here
     missing = [each for each in bound.anchors() if each not in found.anchors] if found.value is not None else []
     if found.value is None or missing:
         series.why = found.why or f"{missing[0]} is not known here: {_UNKNOWN[missing[0]]}"
@@ -205,7 +243,7 @@ _UNKNOWN = {
 }
 
 
-def _holds(asked: _Asked, value: float) -> bool:
+def _holds(asked: Asked, value: float) -> bool:
     if asked.bound.test is None:  # pragma: no cover - asked of functions only
         raise TypeError("no function")
     with user_code(asked.where):

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pytest_overfit.core.errors import CaseError
-from pytest_overfit.report.baseline_files import NoBaselineError, check_writable, folder_of, read_case, save
+from pytest_overfit.report.baseline_files import folder_of, read_case, save
 from pytest_overfit.report.baseline_numbers import Rule, numbers_of, rule_of
 from pytest_overfit.report.baseline_table import table
+from pytest_overfit.report.case_files import NoFileError, check_writable
 
 _SAVE, _COMPARE, _FAIL = "--overfit-save", "--overfit-compare", "--overfit-compare-fail"
 
@@ -70,11 +71,11 @@ class Baselines:
         make = f"make it with: {command or 'pytest'} {_SAVE}={self.name}"
         try:
             probes = read_case(self.old, form["case"])["probes"]
-        except NoBaselineError as error:
-            raise NoBaselineError(f"{error} to compare with; {make}") from None
+        except NoFileError as error:
+            raise NoFileError(f"{error} to compare with; {make}") from None
         if form["probe"] not in probes:
             path = self.old / f"{form['case']}.json"
-            raise NoBaselineError(f"baseline {path} has nothing of {form['probe']}; {make}")
+            raise NoFileError(f"baseline {path} has nothing of {form['probe']}; {make}")
         found: Mapping[str, float] = probes[form["probe"]]["quantities"]
         return found
 
