@@ -14,7 +14,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import pytest
 import torch
 from keras.layers import Dense
 from sklearn.datasets import load_digits
@@ -97,7 +96,6 @@ def test_dropout_does_not_raise_it() -> None:
     assert found.findings[0].value < 0
 
 
-@pytest.mark.slow
 def test_early_stopping_had_nothing_to_stop() -> None:
     found = early_stopping()
     assert found.outcome == "passed"

@@ -17,7 +17,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import pytest
 import torch
 from keras import layers
 from sklearn.datasets import load_digits
@@ -117,7 +116,6 @@ def test_batch_normalisation_with_dropout_and_l2_helps() -> None:
     assert found.summary.startswith("helps")
 
 
-@pytest.mark.slow
 def test_augmentation_harms() -> None:
     found = augmentation()
     assert [each.split(" (")[0] for each in found.data["removed"]] == [

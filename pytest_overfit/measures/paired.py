@@ -87,7 +87,7 @@ def paired(differences: Sequence[float], margin: float, alpha: float = 0.05, mos
       still happen in so large a share of all trainings (the rule of three). Differences that are all the same
       therefore have an interval too, and it gets narrower with their number.
 
-    Simulated wrong answers at alpha 0.05 and at most 40 seeds: 3.6 % or less, heavy tails, skewness and accuracies of
+    Simulated wrong answers at alpha 0.05 and at most 40 seeds: 3.5 % or less, heavy tails, skewness and accuracies of
     few samples included (benchmarks/RESULTS.md, "Paired comparison"). No other alpha was simulated.
 
     What it assumes: differences of seeds that were drawn independently. What it cannot see: a rare large difference
