@@ -24,8 +24,8 @@ MOST_ROWS = 200_000
 #: neighbours of a row that are looked at for numbers it shares, as many as the usual scale has; and how many sharers
 #: make a column common there: two or three rows that are equal in all but some columns are copies, not a kind of rows
 BESIDE, SHARED = 10, 3
-#: numbers of neighbours read at once
-BLOCK_CELLS = 1 << 20
+#: numbers compared at once
+BLOCK_CELLS = 1 << 17
 
 
 def find_near(
@@ -144,14 +144,21 @@ def _without_shared(side: _Side, rows: Array, large: Array) -> _Side:
 
     beside = side.found[:, 1:BESIDE]
     free = side.free.copy()
-    step = max(1, BLOCK_CELLS // max(1, beside.shape[1] * int(np.prod(large.shape[1:], dtype=np.int64))))
+    width = int(np.prod(large.shape[1:], dtype=np.int64))
+    step = max(1, BLOCK_CELLS // max(1, width))
     for start in range(0, len(free), step):
         part = slice(start, start + step)
-        mine, theirs = rows[side.rows[part]][:, None], large[beside[part]]
-        same = (mine == theirs) | ((mine != mine) & (theirs != theirs))  # noqa: PLR0124 - a hole is a value as any
-        same[beside[part] < 0] = False
-        shared = same.sum(1) >= SHARED
-        free[part] = np.minimum(free[part], (~shared).reshape(len(shared), -1).sum(1))
+        mine = rows[side.rows[part]].reshape(-1, width)
+        holes = mine != mine  # noqa: PLR0124 - NaN: a hole is a value as any
+        sharers = np.zeros(mine.shape, np.uint8)
+        for one in beside[part].T:
+            theirs = large[one].reshape(-1, width)
+            same = mine == theirs
+            if holes.any():
+                same |= holes & (theirs != theirs)  # noqa: PLR0124
+            same[one < 0] = False
+            sharers += same
+        free[part] = np.minimum(free[part], np.count_nonzero(sharers < SHARED, axis=1))
     return dataclasses.replace(side, free=free)
 
 
