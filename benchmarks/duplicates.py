@@ -232,7 +232,9 @@ def streams() -> None:
 
 
 def texts() -> None:
-    """Exact text copies; SemHash, which finds near ones too, where its model is at hand."""
+    """Exact copies of texts; then near ones beside SemHash, in `texts.py`."""
+    from texts import near_copies
+
     from pytest_overfit import find_duplicates
 
     random = np.random.default_rng(0)
@@ -244,15 +246,7 @@ def texts() -> None:
         f"\n### 100,000 texts against 10,500\n\nfind_duplicates: {time.perf_counter() - start:.3f} s, "
         f"{found.measured['across'][0]['rows']} copies"
     )
-    try:
-        from semhash import SemHash
-
-        start = time.perf_counter()
-        index = SemHash.from_records(records=train)
-        kept = len(index.deduplicate(records=test).selected)
-        print(f"SemHash: {time.perf_counter() - start:.1f} s, {len(test) - kept} taken for copies")
-    except Exception as error:
-        print(f"SemHash: not measured: {type(error).__name__}: {str(error)[:100]}")
+    near_copies()
 
 
 def main() -> None:

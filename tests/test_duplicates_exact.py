@@ -17,6 +17,7 @@ from pytest_overfit.data import columns, exact
 from pytest_overfit.data.columns import Rows, all_keys, choose_columns
 from pytest_overfit.data.comparing import common_dtype, compared
 from pytest_overfit.data.exact import overlap, repeats
+from pytest_overfit.data.naming import AT_ONCE, lasting_name, lasting_names
 
 #: the gate runs a few, `OVERFIT_FUZZ=10000 pytest tests/test_duplicates_exact.py -k oracle` many
 CASES = int(os.environ.get("OVERFIT_FUZZ", "60"))
@@ -305,3 +306,17 @@ def test_the_answer_is_json_and_can_be_read() -> None:
     text = str(found)
     assert "10 of 10 rows of test (100.00%) have an exact copy in train" in text
     assert "exact: test[0] = train[5], labels 'a' and 'b'" in text
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "S3", "U4", "M8[s]", "O"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 0), (2, 2)])
+def test_names_made_at_once_are_those_made_one_by_one(dtype: str, shape: tuple[int, ...]) -> None:
+    count = AT_ONCE + 3
+    numbers = np.random.default_rng(0).integers(-2, 3, (count, *shape))
+    x = (numbers / 2 if dtype.endswith(("f2", "f4", "f8")) else abs(numbers)).astype(dtype)
+    columns = {"b": x, "a": [f"text {row}" for row in range(count)], "c": np.full(count, np.nan)}
+    rows = [5, *range(count), 0]
+    one_by_one = [lasting_name({name: column[row] for name, column in columns.items()}) for row in rows]
+    assert lasting_names(columns, rows) == one_by_one
+    assert lasting_names({"": np.asfortranarray(x)}, rows) == [lasting_name({"": x[row]}) for row in rows]
+    assert lasting_names(columns, []) == []

@@ -151,6 +151,35 @@ def test_data_that_repeat_by_nature_expect_as_many_as_are_found() -> None:
     assert 0.7 < near.expected / len(near.pairs) < 1.4
 
 
+@pytest.mark.parametrize("nothing", [np.nan, 0.0, -1.0])
+@pytest.mark.parametrize("count", [20, 41, 90])
+def test_rows_with_nothing_measured_in_most_columns_are_no_copies(count: int, nothing: float) -> None:
+    """They are alike in what nobody measured, and lie as densely in the other three columns as three columns let them.
+
+    Fewer of them than have a common value in the whole, and enough to be all of a row's nearest.
+    """
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        data = random.normal(size=(1_000, 10))
+        data[:count, 3:] = nothing
+        random.shuffle(data)
+        small, large = data[:200], data[200:]
+        assert find_near(small, large, seed=seed).pairs == ()
+        small[0] = large[0] + 1e-4 * random.normal(size=10)
+        assert {pair.i for pair in find_near(small, large, seed=seed).pairs} == {0}
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3])
+def test_some_rows_equal_in_all_but_a_column_are_copies(copies: int) -> None:
+    """A row, its number changed, once in the small split and a few times in the large one: that is no kind of rows."""
+    large, small = rows(600, seed=1), rows(60, seed=2)
+    again = np.concatenate([large[:5]] * (copies - 1) + [large[:0]])
+    again[:, 4] += RANDOM.normal(0, 0.01, len(again)) * large[:, 4].std()
+    small[:5] = large[:5]
+    small[:5, 4] += 0.01 * large[:, 4].std()
+    assert {pair.i for pair in find_near(small, np.concatenate([large, again])).pairs} == set(range(5))
+
+
 ABSTAINS = {
     "few rows": (rows(20), rows(60)),
     "one row": (rows(1), rows(1)),
@@ -245,7 +274,7 @@ def test_scaling_all_data_leaves_p_unchanged(seed: int, power: int, kind: str) -
 
 @pytest.mark.slow
 def test_the_rate_of_false_alarms_on_independent_data() -> None:
-    """400 runs on fresh data of ten kinds; at most 0.05 a run at the upper 95 % bound means at most 12 alarms."""
+    """440 runs on fresh data of eleven kinds; at most 0.05 a run at the upper 95 % bound means at most 14 alarms."""
     alarms = runs = 0
     for seed in range(40):
         random = np.random.default_rng(seed)
@@ -255,8 +284,8 @@ def test_the_rate_of_false_alarms_on_independent_data() -> None:
             runs += 1
             alarms += bool(near.pairs)
             assert name
-    assert runs == 400
-    assert alarms <= 12
+    assert runs == 440
+    assert alarms <= 14
 
 
 def clean_data(random: np.random.Generator) -> dict[str, np.ndarray]:
@@ -277,6 +306,9 @@ def clean_data(random: np.random.Generator) -> dict[str, np.ndarray]:
         "rounded": np.round(normal[:, :10], 1),
         "counts": random.poisson(20, (count, 15)),
         "mostly zero": np.where(random.random((count, 20)) < 0.7, 0, normal),
+        "some measured in part": np.where(
+            (np.arange(count)[:, None] % 25 == 0) & (np.arange(10) > 2), np.nan, normal[:, :10]
+        ),
     }
 
 

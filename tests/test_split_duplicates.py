@@ -725,61 +725,6 @@ def test_not_applicable_is_raised_before_anything_is_read() -> None:
         )
 
 
-# ------------------------------------------------------------------------------------------ what the copies cost
-
-
-def leaky_digits(**more: Any) -> Case:
-    x, y = load_digits(return_X_y=True)
-    x = (x / 16).astype("float32")
-    test = (np.concatenate([x[1300:1450], x[:60]]), np.concatenate([y[1300:1450], y[:60]]))
-    given: dict[str, Any] = {
-        "model": lambda: torch.nn.Linear(64, 10),
-        "loss": torch.nn.functional.cross_entropy,
-        "optimizer": lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
-        "train": (x[:400], y[:400]),
-        "test": test,
-        **more,
-    }
-    return Case(name="leaky", **given)
-
-
-def test_the_score_stands_beside_that_without_the_copies() -> None:
-    found = run_probes(leaky_digits(), ["split_duplicates"])[0]
-    score = found.data["score"]
-    assert (score["split"], score["metric"], score["rows"], score["epochs"]) == ("test", "accuracy", 60, 20)
-    assert score["copied"] > score["whole"] > score["clean"]
-    assert score["whole"] == pytest.approx((60 * score["copied"] + 150 * score["clean"]) / 210)
-    said = next(each.message for each in found.findings if each.name == "score")
-    assert said.startswith(
-        f"test accuracy {score['whole']:.3f}, without the 60 rows that have a copy {score['clean']:.3f}"
-    )
-
-
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        ({"model": object}, "neither a torch.nn.Module nor a compiled keras.Model"),
-        ({"optimizer": None}, "needs an optimizer"),
-    ],
-)
-def test_a_model_that_cannot_be_trained_leaves_the_verdict_as_it_is(more: dict[str, Any], words: str) -> None:
-    found = run_probes(leaky_digits(**more), ["split_duplicates"])[0]
-    assert found.summary == "60 of 210 rows of test (28.57%) have an exact copy in train, a leak"
-    assert any("score with and without the copies: not measured" in each.message and words in each.message
-               for each in found.findings)  # fmt: skip
-
-
-def test_no_model_is_trained_where_that_is_not_wanted_or_nothing_is_copied() -> None:
-    def never() -> Any:
-        raise AssertionError("no model is wanted")
-
-    off = {"split_duplicates": {"score": False}}
-    assert run_probes(leaky_digits(model=never, options=off), ["split_duplicates"])[0].outcome == "failed"
-    x, y = load_digits(return_X_y=True)
-    clean = leaky_digits(model=never, train=(x[:400], y[:400]), test=(x[400:600], y[400:600]))
-    assert run_probes(clean, ["split_duplicates"])[0].passed
-
-
 @pytest.mark.parametrize("layout", ["h w", "h w 1", "1 h w", "3 h w"])
 def test_mirrored_images_are_near_copies_in_every_layout(layout: str) -> None:
     x = load_digits().images / 16

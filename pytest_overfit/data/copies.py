@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.columns import Rows, all_keys, choose_columns
-from pytest_overfit.data.exact import Overlap, Repeats, _inside, _several, _shared, overlap, repeats
+from pytest_overfit.data.exact import Overlap, Repeats, _several, _shared, overlap, repeats
+from pytest_overfit.data.keys import inside, twice
 from pytest_overfit.data.lookup import Table, numbered
 from pytest_overfit.data.opening import Opened
 from pytest_overfit.data.shards import read_apart
@@ -140,12 +141,10 @@ def _shared_or_repeated(ids: Mapping[str, tuple[Array, Array]]) -> dict[str, tup
     """Only rows whose number occurs twice or more, in whichever splits."""
     import numpy as np
 
-    every = np.sort(np.concatenate([each for _, each in ids.values()]))
-    twice = every[1:][every[1:] == every[:-1]]
-    twice = twice[np.concatenate([[True], twice[1:] != twice[:-1]])] if len(twice) else twice
+    several = twice(np.sort(np.concatenate([each for _, each in ids.values()])))
     found = {}
     for name, (rows, each) in ids.items():
-        kept = _inside(each, twice)
+        kept = inside(each, several)
         found[name] = (rows[kept], each[kept].copy())
     return found
 

@@ -11,14 +11,12 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.data.columns import Rows, row_hashes, same_rows
-from pytest_overfit.data.keys import Filter, Keys, distinct, inside, once, twice
+from pytest_overfit.data.keys import Keys, distinct, inside, once, twice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
-
-_Filter, _inside = Filter, inside  # as the streamed search knows them
 
 
 @dataclasses.dataclass(frozen=True)

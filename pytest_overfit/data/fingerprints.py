@@ -36,19 +36,14 @@ def digest_function() -> Digest:
     try:
         from xxhash import xxh3_128_digest  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
-        return _standard
+        return standard_digest
     return xxh3_128_digest  # type: ignore[no-any-return, unused-ignore]
 
 
-def _standard(data: Any, seed: int) -> bytes:
+def standard_digest(data: Any, seed: int) -> bytes:
     from hashlib import blake2b
 
     return blake2b(data, digest_size=16, person=seed.to_bytes(8, "little")).digest()
-
-
-def lasting(data: bytes) -> str:
-    """A short name for a sample that is the same with and without xxhash, for allow-lists."""
-    return _standard(data, 0).hex()[:16]
 
 
 def label_words(labels: Sequence[Any] | None, count: int) -> Array:
@@ -68,7 +63,7 @@ def label_words(labels: Sequence[Any] | None, count: int) -> Array:
 
 @functools.lru_cache(maxsize=4096)
 def _label_word(label: str) -> int:
-    return int.from_bytes(_standard(label.encode("utf-8", "surrogatepass"), 0)[:8], "little")
+    return int.from_bytes(standard_digest(label.encode("utf-8", "surrogatepass"), 0)[:8], "little")
 
 
 def folded(text: str) -> str:
@@ -144,7 +139,7 @@ class Encoder:
         """A number for a shape or a structure, the same in every process."""
         seed = self._seeds.get(what)
         if seed is None:
-            seed = int.from_bytes(_standard(repr(what).encode(), 7)[:8], "little")
+            seed = int.from_bytes(standard_digest(repr(what).encode(), 7)[:8], "little")
             self._seeds[what] = seed
         return seed
 
@@ -261,17 +256,3 @@ class Coding:
 
     def encoder(self, split: str) -> Encoder:
         return Encoder(split, self.comparisons, self.text)
-
-
-def lasting_name(leaves: Mapping[str, Any]) -> str:
-    """A short name of a sample, the same whatever its number type and whichever hash is installed."""
-    parts = []
-    for name in sorted(leaves):
-        leaf = as_leaf(leaves[name])
-        plain = (
-            f"{leaf.shape}".encode() + canonical(leaf, "<f8").tobytes()
-            if hasattr(leaf, "shape")
-            else repr(leaf).encode()
-        )
-        parts += [name.encode(), plain]
-    return lasting(b"\x00".join(parts))

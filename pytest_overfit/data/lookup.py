@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_overfit.data.exact import _Filter, _inside
+from pytest_overfit.data.keys import Filter, inside
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Table:
         #: `numbers`: for each fingerprint that was given
         self.prints, self.numbers = numbered(prints)
         self._first = np.ascontiguousarray(self.prints[:, 0])
-        self._filter = _Filter(self._first)
+        self._filter = Filter(self._first)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Table, (self.prints,)
@@ -49,7 +49,7 @@ class Table:
         found = np.full(len(prints), -1, np.int64)
         firsts = np.ascontiguousarray(prints[:, 0])
         likely = self._filter.passing(firsts)
-        likely = likely[_inside(firsts[likely], self._first)]
+        likely = likely[inside(firsts[likely], self._first)]
         spots = np.searchsorted(self._first, firsts[likely])
         last = len(self._first) - 1
         while len(likely):

@@ -16,8 +16,8 @@ from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.state import preserved_generators
 from pytest_overfit.data.allowing import Allowed, allowed_of
 from pytest_overfit.data.copies import Copies, Progress, find_copies
-from pytest_overfit.data.fingerprints import lasting_name
 from pytest_overfit.data.keeping import kept_generators, torch_generator
+from pytest_overfit.data.naming import lasting_name, lasting_names
 from pytest_overfit.data.opening import Opened, open_all
 from pytest_overfit.data.picking import Facts
 from pytest_overfit.data.pictures import pictures_of
@@ -231,13 +231,16 @@ def shown(label: Any) -> Any:
 def _name(opened: Opened, entries: list[dict[str, Any]], split: str) -> None:
     """Give copies a name that lasts, where their samples are at hand."""
     source = opened.splits[split]
-    for each in entries[: LISTED if source.memory is not None else NAMED]:
-        chunk = source.memory.sample(each["i"]) if source.memory is not None else None
-        if chunk is None:
-            read = source.sample(each["i"])
-            chunk = read.sample(0) if read is not None and len(read) else None
-        if chunk is not None:
-            each["fingerprint"] = lasting_name(chunk)
+    if source.memory is not None:
+        named = entries[:LISTED]
+        names = lasting_names(source.memory.leaves, [each["i"] for each in named])
+        for each, name in zip(named, names, strict=True):
+            each["fingerprint"] = name
+        return
+    for each in entries[:NAMED]:
+        read = source.sample(each["i"])
+        if read is not None and len(read):
+            each["fingerprint"] = lasting_name(read.sample(0))
 
 
 def _within(copies: Copies, name: str) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def label_value(label: Any) -> Any:
         return array.reshape(-1)[0].item()
     import numpy as np
 
-    from pytest_overfit.data.fingerprints import lasting
+    from pytest_overfit.data.naming import lasting
 
     return f"array {lasting(np.ascontiguousarray(array).tobytes())}"
 

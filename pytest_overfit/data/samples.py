@@ -194,21 +194,19 @@ def _array(name: str, source: Any, facts: Facts) -> Split | None:
 
 def _memory(name: str, leaves: Mapping[str, Any], how: str, facts: Facts) -> Split:
     """Columns of one length without names of their own."""
-    import numpy as np
-
     sizes = {len(each) for each in leaves.values()}
     if len(sizes) > 1:
         raise CaseError(
             f"{name}= has parts of {' and '.join(map(str, sorted(sizes)))} rows, but rows come first in each"
         )
-    index = np.arange(sizes.pop(), dtype=np.int64)
+    index = range(sizes.pop())
     if callable(facts.key) or callable(facts.label) or callable(facts.group) or callable(facts.time):
         return Split(name, how, facts, len(index), fetch=Lines(leaves))  # these take one sample each
     groups, times = (
-        row_values(fact, (), index.tolist(), name, what) if isinstance(fact, Mapping) else None
+        row_values(fact, (), index, name, what) if isinstance(fact, Mapping) else None
         for fact, what in ((facts.group, "group"), (facts.time, "time"))
     )
-    labels = given_values(facts.label, name, "label", index.tolist()) if isinstance(facts.label, Mapping) else None
+    labels = given_values(facts.label, name, "label", index) if isinstance(facts.label, Mapping) else None
     for fact, what in ((facts.group, "group"), (facts.time, "time"), (facts.key, "key")):
         if isinstance(fact, str):
             raise CaseError(

@@ -27,7 +27,8 @@ SAMPLES, ROWS = 1_024, 8_192
 class Chunk:
     """Some samples of a split: `leaves` has one column for each part of the input."""
 
-    index: Array
+    #: an array of places; a `range` where all of a split is in memory, so that it takes none
+    index: Any
     leaves: Mapping[str, Any]
     labels: Sequence[Any] | None = None
     groups: Sequence[Any] | None = None
@@ -38,8 +39,11 @@ class Chunk:
 
     def part(self, rows: slice) -> Chunk:
         """Some of the samples, without a copy where columns are arrays."""
+        import numpy as np
+
+        index = self.index[rows]
         return Chunk(
-            self.index[rows],
+            np.arange(index.start, index.stop, index.step) if isinstance(index, range) else index,
             {name: column[rows] for name, column in self.leaves.items()},
             *(None if each is None else each[rows] for each in (self.labels, self.groups, self.times)),
         )
@@ -168,7 +172,7 @@ class Split:
 
         if self.memory is not None:
             at = np.unique(np.linspace(0, len(self.memory) - 1, most).astype(int))
-            return Chunk(self.memory.index[at], {name: _taken(each, at) for name, each in self.memory.leaves.items()})
+            return Chunk(at, {name: _taken(each, at) for name, each in self.memory.leaves.items()})
         if self.fetch is not None:
             return next((chunk for chunk in self.chunks(0, most) if len(chunk)), None)
         if not self.again and self.open is not None:

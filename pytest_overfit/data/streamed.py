@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.data.cycles import FirstRound
-from pytest_overfit.data.exact import _inside
 from pytest_overfit.data.fingerprints import Coding, label_words
+from pytest_overfit.data.keys import inside
 from pytest_overfit.data.lookup import Table
 from pytest_overfit.data.splits import Chunk, Split
 
@@ -133,7 +133,7 @@ class _Reading:
 
         found = self.found
         if self._watched is not None and len(marks):
-            found.seen |= _inside(self._watched[:, 0], np.sort(marks[:, 0]))
+            found.seen |= inside(self._watched[:, 0], np.sort(marks[:, 0]))
         if self._table is None:
             self._all.append(marks)
             self._rows.append(chunk.index)

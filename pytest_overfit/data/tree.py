@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import hashlib
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +127,8 @@ def take(leaf: Any, rows: Sequence[int]) -> Any:
             return leaf.detach().to_dense()[index].to_sparse(layout=leaf.layout)
         taken = leaf.detach()[index]
         return taken.requires_grad_() if leaf.requires_grad else taken
+    if foreign.is_instance(leaf, "tensorflow", "Tensor", "RaggedTensor"):  # they take no list of places
+        return sys.modules["tensorflow"].gather(leaf, index)
     return leaf.iloc[index] if hasattr(leaf, "iloc") else leaf[index]
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_overfit.data.exact import _inside
 from pytest_overfit.data.fingerprints import Coding, Encoder
+from pytest_overfit.data.keys import inside
 from pytest_overfit.data.splits import Split
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Verifier:
             block = every[start : start + step]
             self._known.clear()
             for name, (rows, ids) in members.items():
-                mine = np.flatnonzero(_inside(ids, block))
+                mine = np.flatnonzero(inside(ids, block))
                 self._compare(name, rows, ids, mine)
 
     def _step(self, members: Mapping[str, tuple[Array, Array]]) -> int:

@@ -89,7 +89,8 @@ def _score(bench: Bench, measured: Mapping[str, Any]) -> Any:
     if name is None:
         return None
     copied = {row for rows in measured["touched"][name].values() for row in rows}
-    return cost_of_copies(bench.case, name, copied, lambda: bench.make_trainer(bench.seed))
+    told = measured["info"]["splits"][name]
+    return cost_of_copies(bench.case, name, copied, told, lambda: bench.make_trainer(bench.seed))
 
 
 def _first(pairs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

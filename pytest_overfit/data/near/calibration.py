@@ -15,8 +15,8 @@ Tail: real data are not locally even, so p is not believed, it is calibrated. Of
 fitted above 0.1 by an exponential tail (under the formula: rate 1), truncated at p = 1e-6, beyond which rows are
 taken to be repetitions of the data themselves. The rate is used at its lower 95 % bound and never above 1.
 
-Free numbers: columns in which a row has a common value add no dimension to its place (`views`), so m is at most the
-number of the others.
+Free numbers: columns in which a row has a common value add no dimension to its place (`views`), nor do those whose
+number it shares with its neighbours (`search`), so m is at most the number of the others.
 
 Evenness, of pictures (`pictures`): how evenly the difference to the nearest row is spread counts beside how small it
 is, in the same unit (x = log 10 where one left-out row in ten is as even), but for no more than that: a row that is
@@ -25,7 +25,9 @@ noise needs to be less close with it than without, by the fitted tails; where al
 
 Cannot see: copies in data of fewer than three dimensions, where clean rows are as close (`testable` says so); rows that
 take few distinct distances (categories, counts); copies repeated more than 30 times with small changes; copies whose
-change is as large as the distance between clean neighbours (MNIST: 0.07 of copies with noise of sd 0.1).
+change is as large as the distance between clean neighbours (MNIST: 0.07 of copies with noise of sd 0.1); copies that
+the large split repeats four times and more with all columns but one or two unchanged. What it takes for copies: a dozen
+to forty rows that lie closely in one or two dimensions, with a little noise of their own in all other columns.
 Cost: one search of 4,000 left-out rows.
 
 PYTEST_DONT_REWRITE

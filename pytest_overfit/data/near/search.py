@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 #: rows of the large split that are searched; more are sampled, and `info["searched"]` says how many were
 MOST_ROWS = 200_000
+#: neighbours of a row that are looked at for numbers it shares, as many as the usual scale has; and how many sharers
+#: make a column common there: two or three rows that are equal in all but some columns are copies, not a kind of rows
+BESIDE, SHARED = 10, 3
+#: numbers compared at once
+BLOCK_CELLS = 1 << 17
 
 
 def find_near(
@@ -88,6 +93,8 @@ def _parts(kind: str, small: Array, large: Array, kept: Array, seed: int) -> dic
             parts[name] = _Part(Calibration(why), len(small))
             continue
         own, asked, count = looked_up
+        if name == "columns":
+            own, asked = _without_shared(own, large, large), _without_shared(asked, small, large)
         if name == "pixels":
             own, asked = _with_evenness(own, large, large), _with_evenness(asked, small, large)
         parts[name] = _part(own, asked, count, len(small))
@@ -126,6 +133,33 @@ def _with_evenness(side: _Side, rows: Array, large: Array) -> _Side:
         for start in range(0, len(side.rows), BLOCK)
     ]
     return dataclasses.replace(side, evenness=np.concatenate([*parts, np.empty(0)]))
+
+
+def _without_shared(side: _Side, rows: Array, large: Array) -> _Side:
+    """Columns whose number a row shares with its neighbours, the very nearest aside, add no dimension to its place.
+
+    Rows with nothing measured, say, that differ in two columns alone lie in two dimensions, however many others have.
+    """
+    import numpy as np
+
+    beside = side.found[:, 1:BESIDE]
+    free = side.free.copy()
+    width = int(np.prod(large.shape[1:], dtype=np.int64))
+    step = max(1, BLOCK_CELLS // max(1, width))
+    for start in range(0, len(free), step):
+        part = slice(start, start + step)
+        mine = rows[side.rows[part]].reshape(-1, width)
+        holes = mine != mine  # noqa: PLR0124 - NaN: a hole is a value as any
+        sharers = np.zeros(mine.shape, np.uint8)
+        for one in beside[part].T:
+            theirs = large[one].reshape(-1, width)
+            same = mine == theirs
+            if holes.any():
+                same |= holes & (theirs != theirs)  # noqa: PLR0124
+            same[one < 0] = False
+            sharers += same
+        free[part] = np.minimum(free[part], np.count_nonzero(sharers < SHARED, axis=1))
+    return dataclasses.replace(side, free=free)
 
 
 def _laid_over(side: _Side, rows: Array, large: Array) -> _Side:
