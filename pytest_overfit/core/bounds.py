@@ -45,6 +45,9 @@ chance = Anchor("chance")
 #: the loss that a model which knows nothing has: ln C of C classes, ln 2, the mean squared target
 theory = Anchor("theory")
 
+#: the loss that the best answer which ignores the input has: entropy of the class frequencies, variance of the targets
+constant_loss = Anchor("constant_loss")
+
 End = float | Anchor | None
 
 

@@ -18,7 +18,7 @@ from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.split_batches import Split, open_split
-from pytest_overfit.measures import quantities, quantities_held  # noqa: F401 - they fill the list
+from pytest_overfit.measures import quantities, quantities_cost, quantities_held  # noqa: F401 - they fill the list
 from pytest_overfit.measures.arms import EPOCHS, seed_of_run
 from pytest_overfit.measures.bounds_judgement import Series, judge_bounds
 from pytest_overfit.measures.quantity import YES_NO, Quantity, quantity_lines, quantity_named
@@ -44,8 +44,8 @@ class BoundsLimits:
     epochs: int | None = None
     #: training steps on the batch before what is asked of a model that has just begun
     k: int = 50
-    #: optimizer steps at most until the batch is memorised
-    steps: int = 500
+    #: optimizer steps at most until the batch is memorised; None: those of overfit_batch, whose other limits count too
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.seeds < 3:
@@ -54,7 +54,7 @@ class BoundsLimits:
             raise CaseError(f"alpha={self.alpha:g}, but a rate of wrong answers above 0 and below 0.5 is wanted")
         if self.epochs is not None and self.epochs < 1:
             raise CaseError(f"epochs={self.epochs}, but at least 1 epoch is wanted")
-        if self.steps < 1:
+        if self.steps is not None and self.steps < 1:
             raise CaseError(f"steps={self.steps}, but at least 1 step is wanted")
 
 
@@ -153,11 +153,12 @@ def _series(asked: _Asked) -> Series:
 
 def _subject(bench: Bench, limits: BoundsLimits, number: int, splits: Any) -> Subject:
     case, seed = bench.case, seed_of_run(bench.seed, number)
+    memorised: OverfitBatchLimits = bench.limits_of("overfit_batch") or OverfitBatchLimits()
     return Subject(
         task=case.task,
         counts=limits,
         epochs=limits.epochs or int(case.fit_kwargs.get("epochs") or EPOCHS),
-        criteria=OverfitBatchLimits(),
+        criteria=dataclasses.replace(memorised, steps=limits.steps or memorised.steps),
         seed=seed,
         make_learner=lambda: bench.make_learner(seed),
         make_trainer=lambda: bench.make_trainer(seed),
@@ -199,9 +200,12 @@ def _add(series: Series, asked: _Asked, found: Found, limits: BoundsLimits) -> N
         series.holds = [_holds(asked, each) for each in (mean.mean, mean.low, mean.high)] if known else [True, False]
 
 
+_OF_ANOTHER_LOSS = "the loss is none of cross-entropy, binary cross-entropy, squared and absolute error"
+
 _UNKNOWN = {
     "chance": "the score is the case's own",
-    "theory": "the loss is none of cross-entropy, binary cross-entropy, squared and absolute error",
+    "theory": _OF_ANOTHER_LOSS,
+    "constant_loss": _OF_ANOTHER_LOSS,
 }
 
 
