@@ -80,6 +80,13 @@ def compiled(function: Callable[[], Any]) -> Callable[[], Any]:
     return traced
 
 
+def compiled_for(function: Callable[[Any], Any], example: Any) -> Callable[[Any], Any]:
+    """A function of a batch, traced for the shapes of this one; raises what tracing raises."""
+    specs = tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype), example)
+    traced: Callable[[Any], Any] = tf.function(function, autograph=False, input_signature=[specs])
+    return traced
+
+
 def compiled_for_any_length(function: Callable[[Any], Any], example: Any) -> Callable[[Any], Any]:
     """A function of a batch, traced once for any number of rows; itself where it cannot be traced so."""
 
