@@ -746,7 +746,8 @@ REPLAYED = """
             return super().forward(torch.where(x > {highest}, torch.nan, x))
 
     CASE = Case(name="net", model=lambda: Net(6, 3), loss=torch.nn.functional.cross_entropy,
-                optimizer=torch.optim.SGD, batch=lambda: (np.arange(36, dtype="float32").reshape(6, 6), np.arange(6) % 3))
+                optimizer=torch.optim.SGD,
+                batch=lambda: (np.arange(36, dtype="float32").reshape(6, 6), np.arange(6) % 3))
 
     @given(batches_like(CASE))
     def test_finite(batch):

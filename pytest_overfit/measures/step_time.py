@@ -12,8 +12,8 @@ from collections.abc import Callable
 #: size of the two float32 matrices whose product is the reference: 34 million operations
 SIZE = 256
 
-#: turns of both. The least time of each counts: whatever else a machine does makes a turn longer, never shorter. On two
-#: cores with five jobs, medians of 15 turns were off by 30 % from run to run, and the least of 30 by 8 %
+#: turns of both. The least time of each counts: whatever else a machine does makes a turn longer, never shorter. With
+#: five jobs on two cores, an MLP's median of 15 ratios had a spread of 30 % from run to run, the least of 30 turns 8 %
 _TURNS = 30
 
 #: seconds of one turn at least, so that clocks and calls are small beside it

@@ -44,6 +44,7 @@ _BETTER: tuple[tuple[str, Better], ...] = (
     ("accumulation", "higher"),
     ("calibration_error", "lower"),
     ("memory_peak", "lower"),
+    ("step_time_ratio", "lower"),
 )
 
 #: quantities that a clock has measured: another machine, or another day, would get others
