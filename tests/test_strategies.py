@@ -320,6 +320,14 @@ def test_what_answers_otherwise_when_it_is_compiled_is_not_compiled() -> None:
     assert np.isnan(asked_often(lambda x: x * np.nan, 1)).all()
 
 
+def test_what_is_compiled_overflows_where_it_did() -> None:
+    import tensorflow
+
+    before = tensorflow.config.optimizer.get_experimental_options()
+    assert np.isinf(asked_often(lambda x: (x * 1e30) * 1e30 * 1e-30 * 1e-30, 2)).all()
+    assert tensorflow.config.optimizer.get_experimental_options() == before
+
+
 class Restless(keras.layers.Layer):
     """Noise that numpy draws, the same for all rows of a call."""
 
