@@ -392,7 +392,7 @@ PLANTED: dict[str, tuple[Any, dict[str, Any], Case]] = {
     "gap": ((None, 0.2), {"epochs": 40}, case(train=(X[:100], random_labels()["train"][1][:100]))),
     "calibration_error": ((None, 0.3), {"epochs": 6}, case(lambda: mlp(last=Tempered()))),
     "memory_peak": ((None, 0.2), {}, case(mlp_on(AllPairs))),
-    "step_time_ratio": ((None, 20), {}, case(mlp_on(Wasteful))),
+    "step_time_ratio": ((None, 10), {}, case(mlp_on(Wasteful))),
     "accumulation": (True, {}, case(loss=lambda outputs, y: functional.cross_entropy(outputs, y, reduction="sum"))),
     "gradient_norm": ((1e-3, 100), {}, case(lambda: mlp(last=Scaled(1e-6)))),
     "gradient_norm[0]": ((1e-3, 100), {}, case(dying)),
@@ -564,7 +564,9 @@ def test_time_of_a_loop_of_ones_own_is_measured_and_its_memory_is_not() -> None:
     said = {each.name: each for each in verdict.findings}
     assert said["step_time_ratio"].outcome == "passed"
     assert said["memory_peak"].message.startswith("memory_peak: not measured for this framework")
-    assert said["accumulation"].message.startswith("accumulation: not measured for this framework")
+    assert said["accumulation"].message.startswith(
+        "accumulation: the gradients of parts of the batch cannot be read here"
+    )
     assert verdict.outcome == "inconclusive"
 
 

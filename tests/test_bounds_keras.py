@@ -105,7 +105,7 @@ def test_a_healthy_model_is_within_its_bounds() -> None:
         batch_size_invariance=True,
         float64_agrees=True,
         accumulation=True,
-        step_time_ratio=(None, 20),
+        step_time_ratio=(None, 5),
     )
     assert verdict.outcome == "passed", verdict.summary
 
@@ -122,7 +122,7 @@ def test_a_healthy_model_is_within_its_bounds() -> None:
         (lambda: mlp(first=Cancelling()), {"float64_agrees": True}),
         (with_loss(summed()), {"accumulation": True}),
         (lambda: mlp(first=keras.layers.BatchNormalization()), {"accumulation": True}),
-        (lambda: mlp(first=Wasteful()), {"step_time_ratio": (None, 20)}),
+        (lambda: mlp(first=Wasteful()), {"step_time_ratio": (None, 5)}),
     ],
     ids=lambda each: next(iter(each)) if isinstance(each, dict) else "",
 )

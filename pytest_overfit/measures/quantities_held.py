@@ -87,6 +87,8 @@ def batch_size_invariance(subject: Subject) -> Found:
 #: parts that the batch is accumulated from, as far as it has rows: more parts have more occasions to differ
 _PARTS = 4
 
+_NO_PARTS = "the gradients of parts of the batch cannot be read here"
+
 #: share of the gradients' size that their sum in another order may change
 _SUMMED = 1e-3
 
@@ -101,7 +103,7 @@ def accumulation(subject: Subject) -> Found:
     rows = len(subject.untrained.inputs[0])
     found = subject.inspect(subject.untrained, "gradients_in_parts", min(_PARTS, rows))
     if rows < 2 or found is None:
-        return Found(why="the batch has one row only" if rows < 2 else NOT_HERE)
+        return Found(why="the batch has one row only" if rows < 2 else _NO_PARTS)
     return gradients_add_up(found.whole, found.again, found.parts)
 
 
