@@ -586,6 +586,13 @@ def tokens(*, mean_over_all: bool) -> Case:
     return case(lambda: nn.Linear(5, 3), loss=loss, train=(x, y), batch=(x, y), val=None)
 
 
+def bags() -> Case:
+    """An embedding whose gradient is sparse."""
+    words = torch.arange(32 * 5).reshape(32, 5) % 50
+    model = lambda: nn.Sequential(nn.EmbeddingBag(50, 8, sparse=True), nn.Linear(8, 10))  # noqa: E731
+    return case(model, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), train=(words, Y[:32]), val=None)
+
+
 class Drawn(nn.Module):
     """A sample in training and in evaluation, as of a latent code."""
 
@@ -599,6 +606,13 @@ class Drawn(nn.Module):
         (case(), "passed"),
         (case(mlp_on(nn.Dropout)), "passed"),
         (case(mlp_on(lambda: nn.LayerNorm(64))), "passed"),
+        (case(autocast="bfloat16"), "passed"),
+        (
+            case(autocast="bfloat16", loss=lambda outputs, y: functional.cross_entropy(outputs, y, reduction="sum")),
+            "failed",
+        ),
+        (case(mlp_on(lambda: nn.BatchNorm1d(64)), autocast="bfloat16"), "failed"),
+        (bags(), "passed"),
         (tokens(mean_over_all=True), "passed"),
         (tokens(mean_over_all=False), "failed"),
         (case(mlp_on(lambda: nn.BatchNorm1d(64))), "failed"),
@@ -606,7 +620,21 @@ class Drawn(nn.Module):
         (case(batch=(X[:1], Y[:1])), "inconclusive"),
         (case(batch=(X[:7], Y[:7])), "passed"),
     ],
-    ids=["mlp", "dropout", "layer norm", "mean", "mean of what counts", "batch norm", "drawn", "one row", "odd"],
+    ids=[
+        "mlp",
+        "dropout",
+        "layer norm",
+        "half",
+        "half sum",
+        "half batch norm",
+        "sparse",
+        "mean",
+        "mean of what counts",
+        "batch norm",
+        "drawn",
+        "one row",
+        "odd",
+    ],
 )
 def test_accumulated_gradients(of: Case, outcome: str) -> None:
     verdict = found(of, {"accumulation": True})

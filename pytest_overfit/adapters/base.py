@@ -170,6 +170,8 @@ class GradientsInParts:
     again: Array
     #: rows and gradient of each part
     parts: Sequence[tuple[int, Array]]
+    #: computed in half precision, at least in part
+    coarse: bool = False
 
 
 class Learner(Protocol):

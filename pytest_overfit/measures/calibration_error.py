@@ -29,14 +29,15 @@ _NO_PROBABILITIES = "the outputs cannot be read as probabilities: the loss is no
 
 
 def calibration_found(chunks: Iterable[Chunk], task: str | None) -> Found:
-    """Expected calibration error of a split, read chunk by chunk; of several heads the mean."""
+    """Expected calibration error of a split, read chunk by chunk; of several heads of classes the mean."""
     import numpy as np
 
     sums: list[Array] = []
     for chunk in chunks:
         heads = _heads(chunk, task)
-        if any(each.kind == "values" for each in heads):
+        if heads and all(each.kind == "values" for each in heads):
             return Found(why=_NO_CLASSES)
+        heads = [each for each in heads if each.kind != "values"]
         answered = [_confidence(each) for each in heads]
         if not answered or any(each is None for each in answered):
             return Found(why=_NO_PROBABILITIES)

@@ -92,6 +92,9 @@ _NO_PARTS = "the gradients of parts of the batch cannot be read here"
 #: share of the gradients' size that their sum in another order may change
 _SUMMED = 1e-3
 
+#: the same in half precision, which has eight to eleven bits
+_SUMMED_COARSELY = 5e-2
+
 
 @quantity(YES_NO, "six training passes", "higher", once=True)
 def accumulation(subject: Subject) -> Found:
@@ -104,10 +107,13 @@ def accumulation(subject: Subject) -> Found:
     found = subject.inspect(subject.untrained, "gradients_in_parts", min(_PARTS, rows))
     if rows < 2 or found is None:
         return Found(why="the batch has one row only" if rows < 2 else _NO_PARTS)
-    return gradients_add_up(found.whole, found.again, found.parts)
+    tolerance = _SUMMED_COARSELY if found.coarse else _SUMMED
+    return gradients_add_up(found.whole, found.again, found.parts, tolerance)
 
 
-def gradients_add_up(whole: Array, again: Array, parts: Sequence[tuple[int, Array]]) -> Found:
+def gradients_add_up(
+    whole: Array, again: Array, parts: Sequence[tuple[int, Array]], tolerance: float = _SUMMED
+) -> Found:
     """Is the whole's gradient the parts' mean, weighted by rows? Not known where it differs from pass to pass."""
     import numpy as np
 
@@ -116,9 +122,9 @@ def gradients_add_up(whole: Array, again: Array, parts: Sequence[tuple[int, Arra
     size = max(float(np.linalg.norm(whole)), sum(count / rows * float(np.linalg.norm(each)) for count, each in parts))
     if not np.isfinite(size):
         return Found(value=0.0)
-    if float(np.linalg.norm(whole - again)) > _SUMMED * size:
+    if float(np.linalg.norm(whole - again)) > tolerance * size:
         return Found(why="the gradient of the same batch differs from pass to pass")
-    return Found(value=float(float(np.linalg.norm(whole - mean)) <= _SUMMED * size))
+    return Found(value=float(float(np.linalg.norm(whole - mean)) <= tolerance * size))
 
 
 @quantity(YES_NO, "two forward passes, one in float64", "higher", once=True)

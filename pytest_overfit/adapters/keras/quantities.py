@@ -77,7 +77,8 @@ def gradients_in_parts(learner: KerasLearner, parts: int) -> GradientsInParts | 
             found.append((len(rows), _gradient(reader)))
     finally:
         reader.look_at(whole)
-    return GradientsInParts(found[0][1], found[1][1], found[2:])
+    coarse = bool(_dtypes(reader.model) & {"float16", "bfloat16"})
+    return GradientsInParts(found[0][1], found[1][1], found[2:], coarse)
 
 
 def _gradient(reader: Reader) -> Array:

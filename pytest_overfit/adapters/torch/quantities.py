@@ -73,7 +73,7 @@ def gradients_in_parts(learner: TorchLearner, parts: int) -> GradientsInParts | 
         for rows in in_parts(batch.rows, parts):
             learner.look_at(rows_of(batch, rows))
             found.append((len(rows), _gradient(learner)))
-        return GradientsInParts(whole, again, found)
+        return GradientsInParts(whole, again, found, coarse=_is_coarse(learner))
     finally:
         learner.look_at(batch)
 
@@ -85,7 +85,12 @@ def _gradient(learner: TorchLearner) -> NDArray[Any]:
         _, loss, _ = learner._forward.watched(quiet=False)
         assert loss is not None  # noqa: S101 - whoever calls has made sure of it
         found = torch.autograd.grad(loss, trainable, allow_unused=True, materialize_grads=True)
-    return to_numpy(torch.cat([each.reshape(-1) for each in found]))
+    return to_numpy(torch.cat([(each.to_dense() if each.is_sparse else each).reshape(-1) for each in found]).float())
+
+
+def _is_coarse(learner: TorchLearner) -> bool:
+    half = (torch.float16, torch.bfloat16)
+    return learner.case.autocast is not None or any(each.dtype in half for each in learner.model.parameters())
 
 
 def reference_kernel(learner: TorchLearner, size: int) -> Callable[[], object]:
