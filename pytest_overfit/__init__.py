@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_overfit.core.bounds import at_least, at_most, calibrated, chance, theory
+    from pytest_overfit.core.bounds import at_least, at_most, calibrated, chance, constant_loss, theory
     from pytest_overfit.core.case import Case
     from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed, ProgramError
     from pytest_overfit.core.run import run_probes
@@ -36,6 +36,7 @@ __all__ = [
     "at_most",
     "calibrated",
     "chance",
+    "constant_loss",
     "find_duplicates",
     "parametrize_with_probes",
     "run_probes",
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "core.bounds": ("at_least", "at_most", "calibrated", "chance", "theory"),
+    "core.bounds": ("at_least", "at_most", "calibrated", "chance", "constant_loss", "theory"),
     "core.case": ("Case",),
     "core.errors": ("CaseError", "NotApplicable", "OverfitError", "ProbeFailed", "ProgramError"),
     "core.run": ("run_probes",),

@@ -68,6 +68,7 @@ def test_only_finite_numbers_with_a_limit_and_none_of_a_clock() -> None:
         finding("constant_loss", 2.3, None),
         finding("bad", "nan"),
         finding("missing", None),
+        finding("step_time_ratio", 0.7),
     ]
     assert numbers_of(form(findings=findings)) == {"steps_to_memorise": 75.0, "loss_ratio": 0.0123457}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from typing import Any
@@ -15,13 +16,30 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
-from pytest_overfit import Case, CaseError, Overfit, ProbeFailed, Verdict, at_least, at_most, chance, run_probes, theory
-from pytest_overfit.adapters.base import Head
+from pytest_overfit import (
+    Case,
+    CaseError,
+    Overfit,
+    ProbeFailed,
+    Verdict,
+    at_least,
+    at_most,
+    chance,
+    constant_loss,
+    run_probes,
+    theory,
+)
+from pytest_overfit.adapters.base import Head, Reading
+from pytest_overfit.adapters.training import Chunk
 from pytest_overfit.core.bounds import Bound, bound_of, with_bounds
 from pytest_overfit.core.limits import resolve
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.measures.bounds_judgement import Series
+from pytest_overfit.measures.calibration_error import calibration_found
+from pytest_overfit.measures.quantities_held import gradients_add_up
 from pytest_overfit.measures.quantity import QUANTITIES
+from pytest_overfit.measures.step_time import step_time
+from pytest_overfit.measures.theory import constant_loss as constant_loss_of
 from pytest_overfit.measures.theory import untrained_loss
 from pytest_overfit.probes.bounds import PROBE, BoundsLimits
 
@@ -208,6 +226,32 @@ def test_theory_is_what_torch_computes_for_an_answer_of_zero(classes: int, rows:
         assert found[0] == pytest.approx(float(loss(torch.tensor(zeros), torch.tensor(targets))), rel=1e-9)
 
 
+@given(st.integers(2, 8), st.integers(2, 30))
+@settings(deadline=None, max_examples=50)
+def test_the_constants_loss_is_what_torch_computes_for_the_prior(classes: int, rows: int) -> None:
+    rng = np.random.default_rng(classes * 100 + rows)
+    labels, values = rng.integers(0, classes, rows), rng.normal(3, 2, (rows, 1))
+    ones = (values > 3).astype(float)
+    soft = rng.dirichlet(np.ones(classes), rows)
+    share = np.clip([ones.mean()], 1e-12, 1 - 1e-12)
+    cases: list[tuple[Any, Any, Any, Any]] = [
+        (
+            "cross_entropy",
+            functional.cross_entropy,
+            labels,
+            np.log(np.bincount(labels, minlength=classes) / rows + 1e-30),
+        ),
+        ("cross_entropy", functional.cross_entropy, soft, np.log(soft.mean(axis=0))),
+        ("binary_cross_entropy", functional.binary_cross_entropy_with_logits, ones, np.log(share / (1 - share))),
+        ("squared_error", functional.mse_loss, values, values.mean(axis=0)),
+        ("absolute_error", functional.l1_loss, values, np.median(values, axis=0)),
+    ]
+    for plain, loss, targets, answer in cases:
+        outputs = np.tile(answer, (rows, 1))
+        found = constant_loss_of([head(plain, outputs, targets, 2.0)])
+        assert found[0] == pytest.approx(2 * float(loss(torch.tensor(outputs), torch.tensor(targets))), abs=1e-7)
+
+
 def test_theory_of_several_heads_adds_up_and_of_an_unknown_loss_is_none() -> None:
     one, two = head("cross_entropy", np.zeros((2, 4)), [0, 1]), head("squared_error", [[0.0]], [[2.0]], 0.5)
     both = untrained_loss([one, two])
@@ -285,6 +329,28 @@ class Cancelling(nn.Module):
         return x * ((far * far).mean(dim=1, keepdim=True) - far.mean(dim=1, keepdim=True) ** 2)
 
 
+class Tempered(nn.Module):
+    """A temperature of 100 that was left in evaluation: right as often, and sure of nothing."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if self.training else x / 100.0
+
+
+class AllPairs(nn.Module):
+    """Goes by way of all pairs of rows, where the rows would do."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + (x[:, None] - x[None, :]).square().mean(dim=1)
+
+
+class Wasteful(nn.Module):
+    """Computes a product of matrices 64 times as large as those of the reference kernel, for nothing."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.ones(1024, 1024) @ torch.ones(1024, 1024)
+        return x
+
+
 class Undetermined(nn.Linear):
     def reset_parameters(self) -> None:
         with torch.no_grad():
@@ -306,7 +372,7 @@ def frozen() -> nn.Module:
 
 
 def mlp_on(first: nn.Module) -> Any:
-    return lambda: mlp(first=first() if isinstance(first, type) else first)
+    return lambda: mlp(first=first() if not isinstance(first, nn.Module) else first)
 
 
 def random_labels() -> dict[str, Any]:
@@ -324,6 +390,10 @@ PLANTED: dict[str, tuple[Any, dict[str, Any], Case]] = {
     "val_score": (at_least(chance + 0.4), {}, case(**random_labels())),
     "best_val_score": (chance + 0.4, {}, case(**random_labels())),
     "gap": ((None, 0.2), {"epochs": 40}, case(train=(X[:100], random_labels()["train"][1][:100]))),
+    "calibration_error": ((None, 0.3), {"epochs": 6}, case(lambda: mlp(last=Tempered()))),
+    "memory_peak": ((None, 0.2), {}, case(mlp_on(AllPairs))),
+    "step_time_ratio": ((None, 10), {}, case(mlp_on(Wasteful))),
+    "accumulation": (True, {}, case(loss=lambda outputs, y: functional.cross_entropy(outputs, y, reduction="sum"))),
     "gradient_norm": ((1e-3, 100), {}, case(lambda: mlp(last=Scaled(1e-6)))),
     "gradient_norm[0]": ((1e-3, 100), {}, case(dying)),
     "update_to_weight": ((1e-4, 0.5), {}, case(optimizer=lambda p: torch.optim.SGD(p, lr=1e-7))),
@@ -366,6 +436,250 @@ def test_saturated_units_of_hidden_layers_count_and_those_of_the_output_do_not()
 
 def test_every_quantity_has_its_planted_violation() -> None:
     assert {each.partition("[")[0] for each in PLANTED} | {"saturated_units"} == set(QUANTITIES)
+
+
+# --------------------------------------------------------------------------------------------------------- calibration
+
+
+def class_head(outputs: Any, targets: Any, **more: Any) -> Head:
+    given = {"kind": "classes", "loss_name": "cross_entropy", **more}
+    return Head(outputs=np.asarray(outputs, "float32"), targets=np.asarray(targets), **given)
+
+
+def calibration(*heads: Head, task: str | None = None) -> Any:
+    chunks = [
+        Chunk(rows=len(each.targets), reading=Reading(loss=1.0, outputs=(each.outputs,), heads=(each,)), targets=())
+        for each in heads
+    ]
+    return calibration_found(chunks, task)
+
+
+def test_calibration_error_by_hand() -> None:
+    """Two answers of 0.9, one right; two of 0.6, both right: (2 |0.5 - 0.9| + 2 |1 - 0.6|) / 4."""
+    shares = [[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]]
+    one = class_head(shares, [0, 1, 0, 0], domain="probabilities")
+    assert calibration(one).value == pytest.approx(0.4)
+    assert calibration(class_head(np.log(shares), [0, 1, 0, 0])).value == pytest.approx(0.4)
+    assert calibration(class_head(np.log(shares), [0, 1, 0, 0], domain="log_probabilities")).value == pytest.approx(0.4)
+    soft = class_head(shares, np.eye(2)[[0, 1, 0, 0]], domain="probabilities")
+    assert calibration(soft).value == pytest.approx(0.4)
+    binary = class_head(
+        [[0.1], [0.1], [0.4], [0.4]], [[0.0], [1.0], [0.0], [0.0]], kind="binary", domain="probabilities"
+    )
+    assert calibration(binary).value == pytest.approx(0.4)
+    padded = class_head(
+        [shares], [[0, 1, -100, 0]], domain="probabilities", mask=np.array([[True, True, False, False]])
+    )
+    assert calibration(padded).value == pytest.approx(0.4)
+
+
+@given(st.lists(st.tuples(st.floats(-8, 8), st.booleans()), min_size=2, max_size=40), st.integers(1, 39))
+@settings(deadline=None, max_examples=100)
+def test_calibration_is_the_same_however_a_split_is_chunked(rows: list[tuple[float, bool]], cut: int) -> None:
+    outputs, labels = [[0.0, logit] for logit, _ in rows], [int(label) for _, label in rows]
+    whole = calibration(class_head(outputs, labels)).value
+    assert 0 <= whole <= 1
+    cut = min(cut, len(rows) - 1)
+    parts = [class_head(outputs[part], labels[part]) for part in (slice(cut), slice(cut, None))]
+    assert calibration(*parts).value == pytest.approx(whole, abs=1e-6)
+
+
+def test_labels_drawn_from_the_probabilities_are_calibrated_and_sharpened_ones_are_not() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1.5, (20_000, 4))
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (shares.cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
+    assert calibration(class_head(logits, labels)).value < 0.02
+    assert calibration(class_head(4 * logits, labels)).value > 0.15
+
+
+def test_what_has_no_probabilities_has_no_calibration() -> None:
+    values = Head(kind="values", outputs=np.ones((2, 1)), targets=np.ones((2, 1)), loss_name="mse_loss")
+    assert "values, not classes" in calibration(values).why
+    assert "no cross-entropy" in calibration(class_head([[3.0, 1.0]], [0], loss_name="multi_margin_loss")).why
+    labels = Chunk(rows=2, reading=Reading(loss=None, outputs=(np.array([0, 1]),)), targets=(np.array([0, 1]),))
+    assert "no cross-entropy" in calibration_found([labels], "multiclass").why
+    assert math.isnan(calibration(class_head([[math.nan, 1.0]], [0])).value)
+    regression = case(
+        lambda: nn.Linear(64, 1), loss=functional.mse_loss, train=(X[:99], X[:99, :1]), val=(X[99:200], X[99:200, :1])
+    )
+    verdict = found(regression, {"calibration_error": (None, 0.1)})
+    assert verdict.outcome == "inconclusive"
+    assert "values, not classes" in verdict.summary
+
+
+# --------------------------------------------------------------------------------------------------------------- costs
+
+
+@given(st.floats(1e-5, 0.1), st.floats(1e-5, 0.1), st.lists(st.floats(1, 100), min_size=66, max_size=66))
+@settings(deadline=None, max_examples=60)
+def test_the_ratio_is_that_of_the_two_whatever_comes_between(step: float, call: float, held_up: list[float]) -> None:
+    """A clock that steps and calls push on, each interval by as much more as something else holds it up."""
+    now, readings = [0.0], [0]
+    held_up[20:22] = 1.0, 1.0  # one quiet turn is enough
+
+    def clock() -> float:
+        readings[0] += 1
+        return now[0]
+
+    def push(seconds: float) -> None:
+        now[0] += seconds * held_up[min(readings[0] // 2, 65)]  # two readings an interval
+
+    found = step_time(lambda steps: push(step * steps), lambda: push(call), clock)
+    assert found == pytest.approx(step / call, rel=1e-6)
+
+
+def test_memory_is_what_the_tensors_of_a_step_take() -> None:
+    """Plain SGD on a linear model: weights, their gradients, batch, outputs and what the loss makes of them."""
+    weights, rows = 64 * 10 + 10, 32
+    of = case(lambda: nn.Linear(64, 10), optimizer=lambda p: torch.optim.SGD(p, lr=0.1), batch=(X[:rows], Y[:rows]))
+    plain = found(of, {"memory_peak": (0, None)}).findings[0].value
+    known = 4 * (2 * weights + rows * 64 + rows * 10) + 8 * rows
+    assert isinstance(plain, float)
+    assert known <= plain * 1e6 <= known + 4 * (4 * rows * 10 + weights)
+    momentum = dataclasses.replace(of, optimizer=lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9))
+    with_state = found(momentum, {"memory_peak": (0, None)}).findings[0].value
+    assert isinstance(with_state, float)
+    assert with_state - plain == pytest.approx(4 * weights / 1e6)
+
+
+def test_memory_of_a_step_of_ones_own_counts_the_state_of_its_optimizer() -> None:
+    def step(model: Any, x: Any, y: Any) -> float:
+        if not hasattr(model, "own"):
+            model.own = torch.optim.Adam(model.parameters())
+        model.own.zero_grad()
+        loss = functional.cross_entropy(model(x), y)
+        loss.backward()
+        model.own.step()
+        return loss.item()
+
+    ours = found(case(), {"memory_peak": (0, None)}).findings[0].value
+    own = found(case(optimizer=None, loss=None, step=step), {"memory_peak": (0, None)}).findings[0].value
+    assert own == pytest.approx(ours, rel=0.02)
+
+
+def test_time_of_a_loop_of_ones_own_is_measured_and_its_memory_is_not() -> None:
+    alone = Case(name="numbers", model=dict, step=lambda model, x, y: float(x.sum()), batch=(np.eye(4), np.arange(4)))
+    verdict = found(alone, {"step_time_ratio": (0, 1e6), "memory_peak": (0, 1), "accumulation": True})
+    said = {each.name: each for each in verdict.findings}
+    assert said["step_time_ratio"].outcome == "passed"
+    assert said["memory_peak"].message.startswith("memory_peak: not measured for this framework")
+    assert said["accumulation"].message.startswith(
+        "accumulation: the gradients of parts of the batch cannot be read here"
+    )
+    assert verdict.outcome == "inconclusive"
+
+
+# -------------------------------------------------------------------------------------------------------- accumulation
+
+
+def tokens(*, mean_over_all: bool) -> Case:
+    """Sequences of unequal length; the loss is the mean over the tokens that count, or over all places."""
+    lengths = torch.arange(16) % 7 + 1
+    y = torch.where(torch.arange(8) < lengths[:, None], torch.arange(8) % 3, -100)
+
+    def loss(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        lost = functional.cross_entropy(outputs.mT, y, reduction="none")
+        return lost.mean() if mean_over_all else lost.sum() / (y != -100).sum()
+
+    x = torch.randn(16, 8, 5, generator=torch.Generator().manual_seed(0))
+    return case(lambda: nn.Linear(5, 3), loss=loss, train=(x, y), batch=(x, y), val=None)
+
+
+def bags() -> Case:
+    """An embedding whose gradient is sparse."""
+    words = torch.arange(32 * 5).reshape(32, 5) % 50
+    model = lambda: nn.Sequential(nn.EmbeddingBag(50, 8, sparse=True), nn.Linear(8, 10))  # noqa: E731
+    return case(model, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), train=(words, Y[:32]), val=None)
+
+
+class Drawn(nn.Module):
+    """A sample in training and in evaluation, as of a latent code."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.randn_like(x)
+
+
+@pytest.mark.parametrize(
+    ("of", "outcome"),
+    [
+        (case(), "passed"),
+        (case(mlp_on(nn.Dropout)), "passed"),
+        (case(mlp_on(lambda: nn.LayerNorm(64))), "passed"),
+        (case(autocast="bfloat16"), "passed"),
+        (
+            case(autocast="bfloat16", loss=lambda outputs, y: functional.cross_entropy(outputs, y, reduction="sum")),
+            "failed",
+        ),
+        (case(mlp_on(lambda: nn.BatchNorm1d(64)), autocast="bfloat16"), "failed"),
+        (bags(), "passed"),
+        (tokens(mean_over_all=True), "passed"),
+        (tokens(mean_over_all=False), "failed"),
+        (case(mlp_on(lambda: nn.BatchNorm1d(64))), "failed"),
+        (case(mlp_on(Drawn)), "inconclusive"),
+        (case(batch=(X[:1], Y[:1])), "inconclusive"),
+        (case(batch=(X[:7], Y[:7])), "passed"),
+    ],
+    ids=[
+        "mlp",
+        "dropout",
+        "layer norm",
+        "half",
+        "half sum",
+        "half batch norm",
+        "sparse",
+        "mean",
+        "mean of what counts",
+        "batch norm",
+        "drawn",
+        "one row",
+        "odd",
+    ],
+)
+def test_accumulated_gradients(of: Case, outcome: str) -> None:
+    verdict = found(of, {"accumulation": True})
+    assert verdict.outcome == outcome, verdict.summary
+
+
+def test_gradients_add_up_by_their_rows() -> None:
+    one, two = np.array([1.0, 0.0]), np.array([0.0, 3.0])
+    whole = (one + 2 * two) / 3
+    assert gradients_add_up(whole, whole, [(1, one), (2, two)]).value == 1.0
+    assert gradients_add_up(whole, whole, [(1, one), (1, two)]).value == 0.0
+    assert gradients_add_up(3 * whole, 3 * whole, [(1, one), (2, two)]).value == 0.0
+    assert gradients_add_up(whole * math.nan, whole, [(1, one), (2, two)]).value == 0.0
+    assert "from pass to pass" in gradients_add_up(whole, 2 * whole, [(1, one), (2, two)]).why
+
+
+# ------------------------------------------------------------------------------------- limits of the other probe
+
+
+def test_a_batch_is_memorised_by_the_limits_that_the_case_has_for_overfit_batch() -> None:
+    bounds = {"steps_to_memorise": (None, 1000)}
+    strict, loose = (
+        found(case(limits={"overfit_batch": limits}), bounds).findings[0].value
+        for limits in ({}, {"max_loss_ratio": 0.9, "min_accuracy": 0.2})
+    )
+    assert isinstance(strict, float)
+    assert isinstance(loose, float)
+    assert loose < strict / 2
+    slow = case(optimizer=lambda p: torch.optim.SGD(p, lr=1e-4), limits={"overfit_batch": {"steps": 40}})
+    assert found(slow, bounds).summary.startswith("steps_to_memorise: not memorised within 40 steps")
+    assert found(slow, bounds, steps=30).summary.startswith("steps_to_memorise: not memorised within 30 steps")
+
+
+def test_a_run_that_is_projected_to_fit_goes_on_as_it_does_in_overfit_batch() -> None:
+    slow = case(optimizer=lambda p: torch.optim.SGD(p, lr=0.035))
+    assert run_probes(slow, ["overfit_batch"])[0].steps > 500
+    longer = found(slow, {"steps_to_memorise": (501, 1000)})
+    assert longer.outcome == "passed", longer.summary
+    assert found(slow, {"steps_to_memorise": (501, 1000)}, steps=500).outcome == "inconclusive"
+
+
+def test_a_batch_that_cannot_tell_is_inconclusive() -> None:
+    verdict = found(case(batch=(X[:8], torch.zeros(8, dtype=torch.long))), {"steps_to_memorise": (None, 100)})
+    assert verdict.outcome == "inconclusive"
+    assert "all 8 targets of the batch are equal" in verdict.summary
 
 
 def test_units_of_convolutions_are_channels_and_functions_are_seen() -> None:
@@ -425,7 +739,27 @@ def test_theory_stands_beside_the_initial_loss() -> None:
     verdict = found(case(), {"initial_loss": (2, 3)})
     expected = next(each for each in verdict.findings if each.name == "expected_by_theory")
     assert expected.value == pytest.approx(math.log(10))
-    assert "ln 10: equal probabilities for 10 classes" in expected.message
+    assert "ln 10: equal probabilities for 10 classes; of the best constant: 2." in expected.message
+    assert expected.message.endswith("the entropy of the class frequencies")
+
+
+def test_a_bias_that_starts_at_the_prior_starts_at_the_constants_loss() -> None:
+    """Nine rows in ten of one class: the loss of equal probabilities is ln 2, the entropy is 0.33."""
+    labels = (torch.arange(600) % 10 == 0).long()
+
+    def model(*, prior: bool) -> nn.Module:
+        last = nn.Linear(64, 2)
+        with torch.no_grad():
+            last.weight.mul_(0.01)
+            last.bias.copy_(torch.tensor([0.9, 0.1]).log() if prior else torch.zeros(2))
+        return last
+
+    bounds = {"initial_loss": (constant_loss - 0.05, constant_loss + 0.05)}
+    data = {"train": (X[:600], labels), "batch": (X[:600], labels)}
+    assert found(case(lambda: model(prior=True), **data), bounds).outcome == "passed"
+    failed = found(case(lambda: model(prior=False), **data), bounds)
+    assert failed.outcome == "failed"
+    assert "bound constant_loss - 0.05 to constant_loss + 0.05 = 0.2751, 0.3751" in failed.summary
 
 
 @pytest.mark.parametrize(
@@ -496,7 +830,7 @@ def test_the_fixture_and_the_call_wins_over_the_case(project: Any) -> None:
         [
             "*good: FAILED: initial_loss 1.386 *1.386, 1.386* over 4 seeds, bound 2 to 3",
             "*initial_loss *1.386 *2 to 3 *(call)*see above",
-            "*expected_by_theory*ln 4: equal probabilities for 4 classes",
+            "*expected_by_theory*ln 4: equal probabilities for 4 classes; of the best constant: 1.386, the entropy*",
             "*good: FAILED: initial_loss*bound 0 to 1",
             "*0 to 1 *(case)*",
         ]

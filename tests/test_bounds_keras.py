@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
@@ -48,6 +47,43 @@ class BatchMean(keras.layers.Layer):
         return x - keras.ops.mean(x, axis=0, keepdims=True)
 
 
+class Cancelling(keras.layers.Layer):
+    """E[x^2] - E[x]^2 far from zero: all digits of float32 cancel."""
+
+    def call(self, x: Any) -> Any:
+        far = x + 3000.0
+        variance = keras.ops.mean(far * far, axis=1, keepdims=True) - keras.ops.mean(far, axis=1, keepdims=True) ** 2
+        return x * variance
+
+
+class Wasteful(keras.layers.Layer):
+    """A product of matrices 64 times as large as those of the reference kernel, for next to nothing."""
+
+    def call(self, x: Any) -> Any:
+        large = keras.ops.ones((1024, 1024)) * (1.0 + keras.ops.mean(x))
+        return x + 1e-30 * keras.ops.mean(keras.ops.matmul(large, large))
+
+
+class Tempered(keras.layers.Layer):
+    """A temperature of 100 that was left in evaluation: right as often, and sure of nothing."""
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        return x if training else x / 100.0
+
+
+def with_loss(loss: Any) -> Any:
+    def make() -> Any:
+        model = mlp()
+        model.compile("adam", loss=loss)
+        return model
+
+    return make
+
+
+def summed() -> Any:
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
+
+
 def found(model: Any, **bounds: Any) -> Verdict:
     case = Case(name="mlp", model=model, train=(X[:300], Y[:300]))
     return run_probes(with_bounds(case, bounds, "call"), ["bounds"], k=5)[0]
@@ -67,6 +103,9 @@ def test_a_healthy_model_is_within_its_bounds() -> None:
         eval_twice=True,
         save_load=True,
         batch_size_invariance=True,
+        float64_agrees=True,
+        accumulation=True,
+        step_time_ratio=(None, 5),
     )
     assert verdict.outcome == "passed", verdict.summary
 
@@ -80,6 +119,10 @@ def test_a_healthy_model_is_within_its_bounds() -> None:
         (lambda: mlp(first=BatchMean()), {"batch_size_invariance": True}),
         (lambda: mlp(first=Unsaved()), {"save_load": True}),
         (lambda: mlp(scale=1e6), {"gradient_norm": (1e-3, 10)}),
+        (lambda: mlp(first=Cancelling()), {"float64_agrees": True}),
+        (with_loss(summed()), {"accumulation": True}),
+        (lambda: mlp(first=keras.layers.BatchNormalization()), {"accumulation": True}),
+        (lambda: mlp(first=Wasteful()), {"step_time_ratio": (None, 5)}),
     ],
     ids=lambda each: next(iter(each)) if isinstance(each, dict) else "",
 )
@@ -101,19 +144,98 @@ def test_saturated_outputs_are_meant_to_be_certain() -> None:
 
 
 def test_what_keras_is_not_asked_is_inconclusive() -> None:
-    verdict = found(mlp, float64_agrees=True)
+    verdict = found(mlp, memory_peak=(None, 100))
+    assert verdict.outcome == "inconclusive"
+    assert verdict.summary.startswith("memory_peak: not measured for this framework")
+
+
+def test_a_layer_with_a_dtype_of_its_own_cannot_be_computed_in_float64() -> None:
+    verdict = found(lambda: mlp(first=keras.layers.Rescaling(1.0, dtype="float32")), float64_agrees=True)
     assert verdict.outcome == "inconclusive"
     assert verdict.summary.startswith("float64_agrees: not measured for this framework")
 
 
-def test_the_model_is_left_as_it_was() -> None:
-    made: list[tuple[Any, list[Any]]] = []
-
+@pytest.mark.parametrize("raises", [False, True])
+def test_default_dtype_and_names_are_as_they_were_after_float64(raises: bool) -> None:
     def model() -> Any:
-        new = mlp()
-        made.append((new, [np.array(each) for each in new.get_weights()]))
-        return new
+        if raises and keras.config.floatx() == "float64":
+            raise RuntimeError("not in float64")
+        return mlp()
 
-    found(model, gradient_norm=(0, 100), parameters_frozen=0, output_std=(0, 100))
-    for new, weights in made:
-        assert all(np.array_equal(a, b) for a, b in zip(new.get_weights(), weights, strict=True))
+    keras.config.set_dtype_policy("float32")
+    before = (keras.config.floatx(), keras.config.dtype_policy().name, keras.layers.Dense(1).name)
+    assert found(model, float64_agrees=True).outcome == ("inconclusive" if raises else "passed")
+    after = (keras.config.floatx(), keras.config.dtype_policy().name, keras.layers.Dense(1).name)
+    assert before[:2] == after[:2] == ("float32", "float32")
+    number = [int(each[2].rpartition("_")[2] or 0) if "_" in each[2] else 0 for each in (before, after)]
+    assert number[1] == number[0] + 1
+
+
+# --------------------------------------------------------------------------------------------------- a training run
+
+CALIBRATED = (None, 0.3)
+
+
+def trained(model: Any, rows: int = 600, **bounds: Any) -> Verdict:
+    case = Case(name="mlp", model=model, train=(X[:rows], Y[:rows]), val=(X[1400:], Y[1400:]))
+    return run_probes(with_bounds(case, bounds, "call"), ["bounds"], epochs=6)[0]
+
+
+def tempered() -> Any:
+    model = keras.Sequential([*mlp().layers, Tempered()])
+    model.compile(keras.optimizers.Adam(1e-2), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def test_a_temperature_left_in_evaluation_is_uncalibrated() -> None:
+    verdict = trained(tempered, calibration_error=CALIBRATED)
+    assert verdict.outcome == "failed", verdict.summary
+    assert verdict.summary.startswith("calibration_error 0.")
+
+
+def test_few_rows_that_are_memorised_leave_a_gap() -> None:
+    verdict = trained(lambda: mlp(rate=0.1), 30, gap=(None, 0.25))
+    assert verdict.outcome == "failed", verdict.summary
+    assert verdict.summary.startswith("gap 0.")
+
+
+def test_labels_of_other_rows_through_pytest(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import keras, numpy as np
+        from sklearn.datasets import load_digits
+        from pytest_overfit import Case, at_least, chance
+
+        X, Y = load_digits(return_X_y=True)
+        X = (X / 16).astype("float32")
+
+        def mlp():
+            model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(32, "relu"), keras.layers.Dense(10)])
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile(keras.optimizers.Adam(1e-2), loss=loss)
+            return model
+
+        def within(overfit, labels):
+            overfit.within(
+                Case(name="mlp", model=mlp, train=(X[:600], labels), val=(X[1400:], Y[1400:])),
+                val_score=at_least(chance + 0.4), best_val_score=chance + 0.4, val_loss=(None, 1.5), gap=(None, 0.25),
+                calibration_error=(None, 0.3), epochs=6,
+            )
+
+        def test_healthy(overfit):
+            within(overfit, Y[:600])
+
+        def test_labels_of_other_rows(overfit):
+            within(overfit, np.random.default_rng(0).permutation(Y[:600]))
+        """
+    )
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*mlp: FAILED: val_score * over 4 seeds, bound >= chance + 0.4 = *",
+            "*FAIL  val_score *",
+            "*FAIL  best_val_score *",
+            "*FAIL  val_loss *",
+        ]
+    )

@@ -324,7 +324,11 @@ def test_a_calibration_that_does_not_fit_the_test_is_refused() -> None:
     for bounds, limits, words in (
         (two, {}, "mlp.json was calibrated on 24 seeds, but false_alarms=0.001 for all calibrated bounds of this test"),
         (one, {"false_alarms": 1e-4}, "on 24 seeds, but false_alarms=0.0001 for all calibrated bounds of this test"),
-        (one, {"k": 7}, "calibrated with epochs=20, k=50, steps=500, this test has epochs=20, k=7, steps=500; make it"),
+        (
+            one,
+            {"k": 7},
+            "calibrated with epochs=20, k=50, steps=None, this test has epochs=20, k=7, steps=None; make it",
+        ),
         ({**one, "gradient_norm": calibrated}, {}, "'mlp': gradient_norm: calibrated, but there is no calibration in"),
     ):
         with pytest.raises(CaseError) as caught:
@@ -405,7 +409,7 @@ def test_the_file_is_plain_readable_json(user: Any) -> None:
     entry = form["quantities"]["initial_loss"]
     assert entry["low"] < entry["mean"] < entry["high"]
     assert {name: entry[name] for name in ("seeds", "false_alarms", "epochs", "k", "steps")} == {
-        "seeds": 34, "false_alarms": 1e-3, "epochs": 20, "k": 50, "steps": 500,
+        "seeds": 34, "false_alarms": 1e-3, "epochs": 20, "k": 50, "steps": None,
     }  # fmt: skip
     user.again("--overfit-calibrate")
     assert file_of(user).read_text() == text  # nothing changes where nothing changed

@@ -11,6 +11,7 @@ from torch import nn
 
 from pytest_overfit import Case
 from pytest_overfit.adapters.dispatch import learner_for
+from pytest_overfit.adapters.torch.fusing import as_written
 from pytest_overfit.data.batch import batch_of
 
 X, Y = torch.randn(16, 6, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 3
@@ -89,3 +90,11 @@ def test_half_precision_keeps_its_rounding() -> None:
 def test_beside_a_step_of_the_users_it_stays_as_it_was_made() -> None:
     """The step may do more with it, as scaling its gradients."""
     assert not is_fused(learner_of(torch.optim.Adam, step=lambda net, x, y: nn.functional.cross_entropy(net(x), y)))
+
+
+def test_what_an_update_takes_is_measured_as_the_user_wrote_it() -> None:
+    ours, chosen = learner_of(torch.optim.Adam), learner_of(lambda parameters: torch.optim.Adam(parameters, fused=True))
+    with as_written(ours.optimizer), as_written(chosen.optimizer):
+        assert not is_fused(ours)
+        assert is_fused(chosen)
+    assert is_fused(ours)

@@ -21,6 +21,7 @@ from torch import nn
 
 from pytest_overfit import Case, CaseError
 from pytest_overfit import properties as held
+from pytest_overfit.adapters.keras.answering import Answering
 from pytest_overfit.data.as_code import as_code
 from pytest_overfit.data.tree import leaves
 from pytest_overfit.strategies import (
@@ -293,6 +294,57 @@ def test_keras_statistics_of_the_batch() -> None:
     case = Case(name="centred", model=centred, batch=lambda: (PIXELS, LABELS))
     (x, _), _ = smallest(held.batch_size_does_not_matter, case)
     assert len(x) == 2
+
+
+def asked_often(forward: Callable[[Any], Any], rows: int, times: int = 30) -> list[float]:
+    """What a function answers when it is asked so often that it would be compiled."""
+    answering = Answering(forward, compiles=True)
+    return [float(answering(keras.ops.ones((rows, 2)))[0, 0]) for _ in range(times)]
+
+
+def test_what_is_compiled_is_asked_for_each_size_anew() -> None:
+    answering = Answering(lambda x: x * 10.0 if x.shape[0] == 1 else x, compiles=True)
+    for _ in range(30):
+        assert [float(answering(keras.ops.ones((rows, 2)))[0, 0]) for rows in (1, 2, 3)] == [10.0, 1.0, 1.0]
+    assert len(answering._compiled) == 3
+
+
+def test_what_answers_otherwise_when_it_is_compiled_is_not_compiled() -> None:
+    drawn = np.random.default_rng(0)
+    assert len(set(asked_often(lambda x: x + drawn.normal(), 2))) == 30
+
+    def untraceable(x: Any) -> Any:
+        return x * 2.0 if float(keras.ops.max(x)) > 0 else x
+
+    assert asked_often(untraceable, 2) == [2.0] * 30
+    assert np.isnan(asked_often(lambda x: x * np.nan, 1)).all()
+
+
+def test_what_is_compiled_overflows_where_it_did() -> None:
+    import tensorflow
+
+    before = tensorflow.config.optimizer.get_experimental_options()
+    assert np.isinf(asked_often(lambda x: (x * 1e30) * 1e30 * 1e-30 * 1e-30, 2)).all()
+    assert tensorflow.config.optimizer.get_experimental_options() == before
+
+
+class Restless(keras.layers.Layer):
+    """Noise that numpy draws, the same for all rows of a call."""
+
+    def call(self, x: Any) -> Any:
+        return x + np.random.default_rng().normal()
+
+
+def test_noise_of_every_call_is_found_however_often_a_model_was_asked() -> None:
+    def restless() -> keras.Model:
+        model = keras.Sequential([keras.Input((16,)), Restless(), keras.layers.Dense(4)])
+        model.compile("sgd", "mse")
+        return model
+
+    case = Case(name="restless", model=restless, batch=lambda: (PIXELS, np.eye(4, dtype="float32")[LABELS]))
+    for _ in range(30):
+        with pytest.raises(held.PropertyFailed):
+            held.batch_size_does_not_matter(case, (PIXELS[:2], LABELS[:2]))
 
 
 def test_a_negative_keras_loss() -> None:
@@ -686,6 +738,54 @@ def test_given_goes_with_the_fixture_and_the_failure_is_remembered(
     result.stdout.no_fnmatch_line("*FailedHealthCheck*")
     result.stdout.no_fnmatch_line("*properties.py*")  # the traceback ends in the test
     assert [*(pytester.path / ".hypothesis" / "examples").iterdir()]
+
+
+REPLAYED = """
+    import numpy as np, torch
+    from hypothesis import given, settings
+    from pytest_overfit import Case
+    from pytest_overfit.properties import finite_outputs
+    from pytest_overfit.strategies import batches_like
+
+    settings.load_profile("pytest-overfit")
+
+    class Net(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(torch.where(x > {highest}, torch.nan, x))
+
+    CASE = Case(name="net", model=lambda: Net(6, 3), loss=torch.nn.functional.cross_entropy,
+                optimizer=torch.optim.SGD,
+                batch=lambda: (np.arange(36, dtype="float32").reshape(6, 6), np.arange(6) % 3))
+
+    @given(batches_like(CASE))
+    def test_finite(batch):
+        with open("asked.txt", "a") as file:
+            print([each.tolist() for each in batch], file=file)
+        finite_outputs(CASE, batch)
+"""
+
+
+def test_a_failing_example_is_kept_and_asked_first_in_the_next_run(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The smallest failing batch, of large numbers, is the first of the next run, until the fault is gone."""
+    for name in CI:
+        monkeypatch.delenv(name, raising=False)
+
+    def run(highest: str, **outcomes: int) -> list[str]:
+        """The batches that were asked, in their order."""
+        (pytester.path / "asked.txt").unlink(missing_ok=True)
+        pytester.makepyfile(test_replay=REPLAYED.format(highest=highest))
+        pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:randomly").assert_outcomes(**outcomes)
+        return (pytester.path / "asked.txt").read_text().splitlines()
+
+    tried = run("20", failed=1)
+    assert [*(pytester.path / ".hypothesis" / "examples").iterdir()]
+    fails, smallest_batch = run("20", failed=1), tried[-1]
+    assert (tried[0] != smallest_batch, fails[0]) == (True, smallest_batch)
+    assert len(fails) < len(tried)
+    assert run("1000", passed=1)[0] == smallest_batch  # a cured model is asked for it, too
+    assert run("1000", passed=1)[0] != smallest_batch
 
 
 def test_without_hypothesis_it_says_what_to_install() -> None:

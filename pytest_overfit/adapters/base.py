@@ -161,6 +161,19 @@ class Regularizers:
     remarks: tuple[str, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class GradientsInParts:
+    """Each gradient is one vector of all trainable parameters."""
+
+    whole: Array
+    #: the same a second time: what differs is drawn at random
+    again: Array
+    #: rows and gradient of each part
+    parts: Sequence[tuple[int, Array]]
+    #: computed in half precision, at least in part
+    coarse: bool = False
+
+
 class Learner(Protocol):
     """One live model with its loss and optimizer, on one batch.
 

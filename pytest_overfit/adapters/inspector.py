@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pytest_overfit.adapters.base import Learner
+    from pytest_overfit.adapters.base import GradientsInParts, Learner
 
     Array = NDArray[Any]
 
@@ -35,6 +35,15 @@ class Inspector(Protocol):
 
     def saved_and_loaded(self, learner: Any) -> tuple[Sequence[Array], Sequence[Array]] | None:
         """Evaluation's outputs, of the model and of a new one that took over its saved state."""
+
+    def gradients_in_parts(self, learner: Any, parts: int) -> GradientsInParts | None:
+        """Gradients of the loss on the batch, and on so many parts of it; dropout off."""
+
+    def memory_peak(self, learner: Any) -> int | None:
+        """Most bytes that tensors hold at once in the first two training steps; the learner is worn out."""
+
+    def reference_kernel(self, learner: Any, size: int) -> Callable[[], object] | None:
+        """A product of two square float32 matrices where the learner computes, done when it returns."""
 
     def in_both_precisions(self, learner: Any) -> tuple[Sequence[Array], Sequence[Array]] | None:
         """Evaluation's outputs, in float32 and computed in float64."""

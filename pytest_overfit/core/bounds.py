@@ -48,6 +48,9 @@ theory = Anchor("theory")
 #: an end that `pytest --overfit-calibrate` measures and a file keeps; alone it is both ends of a bound
 calibrated = Anchor("calibrated")
 
+#: the loss that the best answer which ignores the input has: entropy of the class frequencies, variance of the targets
+constant_loss = Anchor("constant_loss")
+
 End = float | Anchor | None
 
 

@@ -89,7 +89,7 @@ def run_probe(case: Case, name: str, layers: Sequence[Layer] = ()) -> Verdict:
     try:
         probe = probe_named(name, settings.probes())
         limits = resolved_limits(case, name, layers)
-        verdict = _run(case, probe, limits, settings)
+        verdict = _run(case, probe, limits, settings, layers)
     except CaseError as error:
         settings.record_error(case.name, str(name), error)
         raise
@@ -97,7 +97,7 @@ def run_probe(case: Case, name: str, layers: Sequence[Layer] = ()) -> Verdict:
     return verdict
 
 
-def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings) -> Verdict:
+def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, layers: Sequence[Layer]) -> Verdict:
     __tracebackhide__ = True
     from pytest_overfit.adapters.dispatch import guards
     from pytest_overfit.probes.base import Bench
@@ -110,6 +110,7 @@ def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings) ->
         seed=run_seed,
         make_learner=lambda each=run_seed: _learner(case, each, settings),
         make_trainer=_Trainers(case),
+        limits_of=lambda other: resolved_limits(case, other, layers).values,
         progress=lambda step, of, loss=None: settings.progress(case.name, probe.name, step, of, loss),
         clock=time.perf_counter,
         calibration=settings.calibration,

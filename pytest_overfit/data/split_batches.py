@@ -244,6 +244,12 @@ def in_order(rows: int, size: int) -> Iterator[list[int]]:
     return (list(range(start, min(start + size, rows))) for start in range(0, rows, size))
 
 
+def in_parts(rows: int, parts: int) -> Iterator[list[int]]:
+    """Row numbers as they stand, in so many parts of about the same size."""
+    ends = [number * rows // parts for number in range(parts + 1)]
+    return (list(range(*pair)) for pair in itertools.pairwise(ends))
+
+
 def shuffled(rows: int, size: int, order: int) -> Iterator[list[int]]:
     """Row numbers in the order of a seed, `size` at a time."""
     import numpy as np

@@ -19,6 +19,10 @@ from pytest_overfit.measures.seeds import SeedMean, looks, mean_over_seeds
 Answer = Literal["passed", "failed", "inconclusive"]
 
 
+#: words in a bound that stand for numbers
+ANCHORS = ("chance", "theory", "constant_loss")
+
+
 class SeedLimits(Protocol):
     """The limits that the judgement reads."""
 
@@ -170,7 +174,7 @@ def _words(series: Series, found: SeedMean, value: float, outcome: Answer) -> st
         around = f" [{found.low:.4g}, {found.high:.4g}]" if known else " (no interval yet)"
         around += f" over {len(series.values)} seed{'s' * (len(series.values) != 1)}"
     ends = ", ".join(f"{each[0]:.4g}" for each in (series.lows, series.highs) if each)
-    resolved = f" = {ends}" if ends and any(word in series.bound for word in ("chance", "theory")) else ""
+    resolved = f" = {ends}" if ends and any(word in series.bound for word in ANCHORS) else ""
     told = f"{series.name} {_number(value, series.unit)}{around}, bound {series.bound}{resolved}"
     return f"{told}: too near to tell, more seeds= would" if outcome == "inconclusive" else told
 
@@ -179,7 +183,7 @@ def _number(value: float, unit: str) -> str:
     if unit == "yes or no":
         return "yes" if value else "no"
     shown = f"{value:.0f}" if math.isfinite(value) and value == int(value) else f"{value:.4g}"
-    return f"{shown} {unit}" if unit in ("steps", "parameters", "rows per parameter") else shown
+    return f"{shown} {unit}" if unit in ("steps", "parameters", "rows per parameter", "MB") else shown
 
 
 def _expected(series: Series) -> Iterator[Finding]:

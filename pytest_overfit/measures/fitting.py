@@ -8,14 +8,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pytest_overfit.adapters.base import Reading
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.batch import missing_values
 from pytest_overfit.measures.closed_form import closed_form, summed
-from pytest_overfit.measures.fit_criteria import loss_ratio
-from pytest_overfit.measures.fit_progress import Point
+from pytest_overfit.measures.fit_criteria import FitLimits, fits, loss_ratio
+from pytest_overfit.measures.fit_progress import Point, Progress
 from pytest_overfit.measures.predictions import Predictions
 from pytest_overfit.measures.reference import BLINDED, SCORE_ALONE, Reference, optimised
 from pytest_overfit.measures.ties import tied_rows
@@ -44,7 +44,17 @@ _DRAWS = 8
 #: a model this share of the way below the best outputs that were found shows that the search fell short
 _BEATEN = 0.01
 
+#: optimizer steps where nobody says how many, and how far a run may go on that is projected to fit
+STEPS, MOST_STEPS = 500, 1000
+
 Stop = Literal["fits", "steps", "non_finite", "no_update", "budget"]
+
+
+class RunLimits(FitLimits, Protocol):
+    """When a batch counts as memorised, and how many steps it may take."""
+
+    @property
+    def steps(self) -> int | None: ...
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -191,6 +201,24 @@ class Fit:
     def _nothing_moved(self) -> bool:
         facts = self.learner.parameters()
         return not self.learner.has_schedule and facts.tensors > 0 and len(facts.unchanged) == facts.tensors
+
+
+def memorise(fit: Fit, limits: RunLimits, proceed: Callable[[int, float], bool] = lambda step, loss: True) -> Run:
+    """Train until the batch is memorised by these limits, or their steps are made.
+
+    Where nobody says how many, a run that is projected to fit may go on; a schedule ends where its owner said.
+    """
+
+    def longer(run: Run) -> int:
+        if limits.steps is not None or fit.learner.has_schedule:
+            return 0
+        end = Progress(run.points, run.reference, limits).fits_by()
+        return MOST_STEPS - STEPS if end is not None and end <= MOST_STEPS else 0
+
+    def fitting(point: Point, reference: Reference) -> bool:
+        return fits(point.loss, point.agreements, reference, limits)
+
+    return fit.run(limits.steps or STEPS, fitting, proceed, longer)
 
 
 def _beats(loss: float, reference: Reference) -> bool:

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
+from pytest_overfit.measures.calibration_error import calibration_found
+from pytest_overfit.measures.fitting import STEPS
 from pytest_overfit.measures.quantity import NOT_HERE, quantity
 from pytest_overfit.measures.subject import Found, Subject
-from pytest_overfit.measures.theory import untrained_loss
+from pytest_overfit.measures.theory import constant_loss, untrained_loss
 
 if TYPE_CHECKING:
     from pytest_overfit.measures.arms import ArmRun
@@ -22,12 +24,13 @@ if TYPE_CHECKING:
 # -------------------------------------------------------------------------------------------------- losses on one batch
 
 
-@quantity("loss", "one forward pass", "lower", anchors=("theory",))
+@quantity("loss", "one forward pass", "lower", anchors=("theory", "constant_loss"))
 def initial_loss(subject: Subject) -> Found:
     """Loss of the untrained model on the case's batch, penalties off.
 
     Dropout off, batch normalisation on the batch's statistics. A loop of one's own whose loss cannot be read apart:
-    the loss that its first step returns. `theory` is what a model that knows nothing has.
+    the loss that its first step returns. `theory` is what a model that knows nothing has, `constant_loss` what one
+    has that knows how often each answer is wanted.
     """
     loss = subject.first.loss
     if loss is None:
@@ -35,10 +38,12 @@ def initial_loss(subject: Subject) -> Found:
     known = untrained_loss(subject.first.heads)
     if known is None or subject.untrained.samples:
         return Found(value=loss)
-    return Found(value=loss, anchors={"theory": known[0]}, theory=known[1])
+    constant = constant_loss(subject.first.heads)
+    anchors = {"theory": known[0], "constant_loss": constant[0]}
+    return Found(value=loss, anchors=anchors, theory=f"{known[1]}; of the best constant: {constant[1]}")
 
 
-@quantity("loss", "`k` training steps on one batch", "lower", anchors=("theory",))
+@quantity("loss", "`k` training steps on one batch", "lower", anchors=("theory", "constant_loss"))
 def loss_after_k_steps(subject: Subject) -> Found:
     """Loss on the case's batch after `k` training steps on it (limit `k`, default 50), read as initial_loss is."""
     found = initial_loss(subject)
@@ -50,15 +55,17 @@ def loss_after_k_steps(subject: Subject) -> Found:
 
 @quantity("steps", "as probe overfit_batch", "lower")
 def steps_to_memorise(subject: Subject) -> Found:
-    """Optimizer steps until the batch is memorised by the rules of overfit_batch, `steps` at most (default 500).
+    """Optimizer steps until the batch is memorised by the rules and limits of overfit_batch, `steps` at most.
 
-    Known to the next reading: 5 steps at first, 25 later.
+    Known to the next reading: 5 steps at first, 25 later. Without `steps` those of overfit_batch.
     """
-    steps = subject.memorised_after
-    if steps is None:
-        most = subject.counts.steps
-        return Found(why=f"not memorised within {most} steps", above=float(most))
-    return Found(value=float(steps), resolution=5.0)
+    run = subject.memorising
+    if isinstance(run, str):
+        return Found(why=run)
+    if run.stop == "fits":
+        return Found(value=float(len(run.losses)), resolution=5.0)
+    most = max(len(run.losses), subject.criteria.steps or STEPS)  # a run without hope ends earlier
+    return Found(why=f"not memorised within {most} steps", above=float(most))
 
 
 # -------------------------------------------------------------------------------------------------- whole training runs
@@ -119,6 +126,19 @@ def gap(subject: Subject) -> Found:
     """Score on train minus score on val (else test) after `epochs` epochs."""
     found = _read_at_end(subject, lambda run: None if run.train.score is None else run.gap, split="val")
     return dataclasses.replace(found, anchors={})
+
+
+@quantity("error", "one training run, and val read once more", "lower")
+def calibration_error(subject: Subject) -> Found:
+    """Expected calibration error on val (else test) after `epochs` epochs: 15 bins of the predicted class' probability.
+
+    Mean distance between how sure a classifier is and how often it is right (Naeini et al. 2015; Guo et al. 2017). On
+    few rows it is not 0 for a calibrated model either.
+    """
+    val = subject.open_split("val")
+    if val is None or subject.trained is None:
+        return Found(why=f"the case has no {'val' if val is None else 'train'}= data")
+    return calibration_found(subject.trained.read(val), subject.task)
 
 
 # -------------------------------------------------------------------------------------------------- gradients and units

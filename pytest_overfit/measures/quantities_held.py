@@ -5,11 +5,17 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.measures.evaluation import close, eval_forwards_agree
 from pytest_overfit.measures.quantity import NOT_HERE, YES_NO, quantity
 from pytest_overfit.measures.subject import Found, Subject
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
 
 
 def _holds(answer: bool | None, why: str = NOT_HERE) -> Found:
@@ -76,6 +82,49 @@ def batch_size_invariance(subject: Subject) -> Found:
             if not close(wanted, shown):  # beside all other rows, so that the spread is that of the batch
                 return Found(value=0.0)
     return Found(value=1.0)
+
+
+#: parts that the batch is accumulated from, as far as it has rows: more parts have more occasions to differ
+_PARTS = 4
+
+_NO_PARTS = "the gradients of parts of the batch cannot be read here"
+
+#: share of the gradients' size that their sum in another order may change
+_SUMMED = 1e-3
+
+#: the same in half precision, which has eight to eleven bits
+_SUMMED_COARSELY = 5e-2
+
+
+@quantity(YES_NO, "six training passes", "higher", once=True)
+def accumulation(subject: Subject) -> Found:
+    """The mean of the gradients of 4 parts of the batch, by their rows, is the gradient of the whole batch.
+
+    That is what `loss / parts` with several `backward` calls a step relies on. It does not hold for a loss that is a
+    sum, for a mean over what counts in each part (unpadded tokens), and for batch normalisation. Dropout is off.
+    """
+    rows = len(subject.untrained.inputs[0])
+    found = subject.inspect(subject.untrained, "gradients_in_parts", min(_PARTS, rows))
+    if rows < 2 or found is None:
+        return Found(why="the batch has one row only" if rows < 2 else _NO_PARTS)
+    tolerance = _SUMMED_COARSELY if found.coarse else _SUMMED
+    return gradients_add_up(found.whole, found.again, found.parts, tolerance)
+
+
+def gradients_add_up(
+    whole: Array, again: Array, parts: Sequence[tuple[int, Array]], tolerance: float = _SUMMED
+) -> Found:
+    """Is the whole's gradient the parts' mean, weighted by rows? Not known where it differs from pass to pass."""
+    import numpy as np
+
+    rows = sum(count for count, _ in parts)
+    mean = sum(count / rows * each for count, each in parts)
+    size = max(float(np.linalg.norm(whole)), sum(count / rows * float(np.linalg.norm(each)) for count, each in parts))
+    if not np.isfinite(size):
+        return Found(value=0.0)
+    if float(np.linalg.norm(whole - again)) > tolerance * size:
+        return Found(why="the gradient of the same batch differs from pass to pass")
+    return Found(value=float(float(np.linalg.norm(whole - mean)) <= tolerance * size))
 
 
 @quantity(YES_NO, "two forward passes, one in float64", "higher", once=True)

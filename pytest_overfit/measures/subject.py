@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_overfit.measures.arms import ArmRun, run_arm
-from pytest_overfit.measures.fit_criteria import FitLimits, fits
-from pytest_overfit.measures.fitting import Fit
+from pytest_overfit.measures.evaluation import unsuitable
+from pytest_overfit.measures.fitting import Fit, Run, RunLimits, memorise
+from pytest_overfit.measures.ties import tied_rows
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner, Reading
@@ -42,8 +43,6 @@ class Counts(Protocol):
 
     @property
     def k(self) -> int: ...
-    @property
-    def steps(self) -> int: ...
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -53,7 +52,8 @@ class Subject:
     task: str | None
     counts: Counts
     epochs: int
-    criteria: FitLimits
+    #: when the batch counts as memorised
+    criteria: RunLimits
     seed: int
     #: a new learner, from this seed each time
     make_learner: Callable[[], Learner]
@@ -88,32 +88,37 @@ class Subject:
         return learner, learner.train(self.counts.k) if self.counts.k else []
 
     @functools.cached_property
-    def memorised_after(self) -> int | None:
-        """Steps until the batch is memorised as `overfit_batch` wants it; None: not within `steps`."""
-        fit = Fit(self.make_learner(), self.task)
-        run = fit.run(
-            self.counts.steps,
-            lambda point, reference: fits(point.loss, point.agreements, reference, self.criteria),
-            lambda step, loss: True,
-        )
-        return len(run.losses) if run.stop == "fits" else None
+    def memorising(self) -> Run | str:
+        """A run on the batch until it is memorised as `overfit_batch` wants it; why there is none, in words."""
+        learner = self.make_learner()
+        why_not = unsuitable(learner.inputs, learner.targets, tied_rows(learner.inputs, len(learner.inputs[0])))
+        return why_not or memorise(Fit(learner, self.task), self.criteria)
 
     @functools.cached_property
-    def run(self) -> ArmRun | None:
-        """A training run over the whole train split, read on both; without validation data both are train."""
+    def _trained(self) -> tuple[Trainer, ArmRun] | None:
         train = self.open_split("train")
         if train is None:
             return None
-        val = self.open_split("val") or train
-        return run_arm(self.make_trainer(), self.seed, self.epochs, train, val, self.task)
+        val, trainer = self.open_split("val") or train, self.make_trainer()
+        return trainer, run_arm(trainer, self.seed, self.epochs, train, val, self.task)
+
+    @property
+    def run(self) -> ArmRun | None:
+        """A training run over the whole train split, read on both; without validation data both are train."""
+        return None if self._trained is None else self._trained[1]
+
+    @property
+    def trained(self) -> Trainer | None:
+        """The model at the end of that run."""
+        return None if self._trained is None else self._trained[0]
 
     @property
     def has_val(self) -> bool:
         """There is a split to validate on."""
         return self.open_split("val") is not None
 
-    def inspect(self, learner: Learner, question: str) -> Any:
+    def inspect(self, learner: Learner, question: str, *more: Any) -> Any:
         """Ask the framework; None: it cannot answer."""
         inspector = self.inspector_of(learner)
         ask = None if inspector is None else getattr(inspector, question, None)
-        return None if ask is None else ask(learner)
+        return None if ask is None else ask(learner, *more)

@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pytest_overfit.measures.closed_form import closed_form
+
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Head
 
@@ -25,6 +27,28 @@ def untrained_loss(heads: Sequence[Head]) -> tuple[float, str] | None:
     if not known or len(known) < len(parts):
         return None
     return sum(value for value, _ in known), " + ".join(words for _, words in known)
+
+
+def constant_loss(heads: Sequence[Head]) -> tuple[float, str]:
+    """Loss of the best answer that ignores the input, and its derivation in words; of heads that all are plain.
+
+    It is what a model has whose last bias starts at the prior: the entropy of the class frequencies (of each position,
+    where a row has several targets), the targets' variance, or their mean deviation from the median.
+    """
+    import numpy as np
+
+    losses = [closed_form(each, np.zeros(len(each.targets), np.int64)).constant or 0.0 for each in heads]
+    words = [f"{loss:.4g}, {_CONSTANT[head.plain]}" for loss, head in zip(losses, heads, strict=True)]
+    return sum(losses), " + ".join(words)
+
+
+#: what the loss of the best constant is
+_CONSTANT = {
+    "cross_entropy": "the entropy of the class frequencies",
+    "binary_cross_entropy": "the entropy of the share of ones",
+    "squared_error": "the variance of the targets",
+    "absolute_error": "the mean deviation from the median",
+}
 
 
 def _of(head: Head) -> tuple[float, str] | None:

@@ -75,8 +75,8 @@ class Plan:
     case: str
     asked: Sequence[Asked]
     limits: RunLimits
-    #: limits that the quantities depend on: epochs, k, steps
-    same: Mapping[str, int]
+    #: limits that the quantities depend on: epochs, k, steps (None: those of `overfit_batch`)
+    same: Mapping[str, int | None]
 
     @property
     def seeds(self) -> int:

@@ -44,6 +44,8 @@ class Bench:
     make_learner: Callable[..., Learner]
     #: a new trainer from a seed; `plain` takes the regularisers out
     make_trainer: MakeTrainer
+    #: the limits of another probe on this case, as the call, the marker, the case and ini have them; None: not known
+    limits_of: Callable[[str], Any] = lambda probe: None
     progress: Report = lambda step, of, loss=None: None
     #: seconds, for budgets only: no verdict depends on it unless the user sets a budget
     clock: Callable[[], float] = lambda: 0.0

@@ -18,7 +18,7 @@ from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.split_batches import Split, open_split
-from pytest_overfit.measures import quantities, quantities_held  # noqa: F401 - they fill the list
+from pytest_overfit.measures import quantities, quantities_cost, quantities_held  # noqa: F401 - they fill the list
 from pytest_overfit.measures.arms import EPOCHS, seed_of_run
 from pytest_overfit.measures.bounds_judgement import Series, judge_bounds
 from pytest_overfit.measures.quantity import YES_NO, quantity_lines, quantity_named
@@ -47,8 +47,8 @@ class BoundsLimits:
     epochs: int | None = None
     #: training steps on the batch before what is asked of a model that has just begun
     k: int = 50
-    #: optimizer steps at most until the batch is memorised
-    steps: int = 500
+    #: optimizer steps at most until the batch is memorised; None: those of overfit_batch, whose other limits count too
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.seeds < 3:
@@ -61,7 +61,7 @@ class BoundsLimits:
             )
         if self.epochs is not None and self.epochs < 1:
             raise CaseError(f"epochs={self.epochs}, but at least 1 epoch is wanted")
-        if self.steps < 1:
+        if self.steps is not None and self.steps < 1:
             raise CaseError(f"steps={self.steps}, but at least 1 step is wanted")
 
 
@@ -155,7 +155,7 @@ def _calibrated(
         return asked, {}, []
     if bench.calibration is None:
         raise CaseError(f"{open_ends[0].where}: calibrated bounds are read by pytest alone; write numbers here")
-    same = {"epochs": _epochs(bench.case, limits), "k": limits.k, "steps": limits.steps}
+    same = {"epochs": _epochs(bench.case, limits), "k": limits.k, "steps": _criteria(bench, limits).steps}
     plan = Plan(bench.case.name, open_ends, limits, same)
     written, notes = dict[str, Any](), list[str]()
     if bench.calibration.now:
@@ -187,13 +187,19 @@ def _epochs(case: Case, limits: BoundsLimits) -> int:
     return limits.epochs or int(case.fit_kwargs.get("epochs") or EPOCHS)
 
 
+def _criteria(bench: Bench, limits: BoundsLimits) -> OverfitBatchLimits:
+    """What `overfit_batch` asks of this case, with the steps that are given here."""
+    memorised: OverfitBatchLimits = bench.limits_of("overfit_batch") or OverfitBatchLimits()
+    return dataclasses.replace(memorised, steps=limits.steps or memorised.steps)
+
+
 def _subject(bench: Bench, limits: BoundsLimits, number: int, splits: Any) -> Subject:
     case, seed = bench.case, seed_of_run(bench.seed, number)
     return Subject(
         task=case.task,
         counts=limits,
         epochs=_epochs(case, limits),
-        criteria=OverfitBatchLimits(),
+        criteria=_criteria(bench, limits),
         seed=seed,
         make_learner=lambda: bench.make_learner(seed),
         make_trainer=lambda: bench.make_trainer(seed),
@@ -237,9 +243,12 @@ def _add(series: Series, asked: Asked, found: Found, limits: BoundsLimits) -> No
         series.holds = [_holds(asked, each) for each in (mean.mean, mean.low, mean.high)] if known else [True, False]
 
 
+_OF_ANOTHER_LOSS = "the loss is none of cross-entropy, binary cross-entropy, squared and absolute error"
+
 _UNKNOWN = {
     "chance": "the score is the case's own",
-    "theory": "the loss is none of cross-entropy, binary cross-entropy, squared and absolute error",
+    "theory": _OF_ANOTHER_LOSS,
+    "constant_loss": _OF_ANOTHER_LOSS,
 }
 
 

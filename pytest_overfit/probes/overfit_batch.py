@@ -15,9 +15,8 @@ from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.measures.evaluation import both_at_once, eval_forwards_agree, rows_stand_alone, unsuitable
 from pytest_overfit.measures.fit_criteria import fits
 from pytest_overfit.measures.fit_judgement import judge_fit
-from pytest_overfit.measures.fit_progress import Point, Progress
-from pytest_overfit.measures.fitting import Fit, Run
-from pytest_overfit.measures.reference import Reference
+from pytest_overfit.measures.fit_progress import Point
+from pytest_overfit.measures.fitting import STEPS, Fit, Run, memorise
 from pytest_overfit.measures.ties import tied_rows
 from pytest_overfit.probes.base import Bench
 
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Mode
 
     Array = NDArray[Any]
-
-
-#: optimizer steps where nobody says how many, and how far a run may go on that is projected to fit
-STEPS, MOST_STEPS = 500, 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,17 +96,11 @@ class OverfitBatch:
             bench.progress(step, steps, loss)
             return limits.budget is None or bench.clock() - start < limits.budget
 
-        def fitting(point: Point, reference: Reference) -> bool:
-            return fits(point.loss, point.agreements, reference, limits)
+        def fitted(point: Point) -> bool:
+            return fits(point.loss, point.agreements, run.reference, limits)
 
-        def longer(run: Run) -> int:
-            if limits.steps is not None or learner.has_schedule:  # a schedule ends where its owner said
-                return 0
-            end = Progress(run.points, run.reference, limits).fits_by()
-            return MOST_STEPS - STEPS if end is not None and end <= MOST_STEPS else 0
-
-        run = fit.run(steps, fitting, proceed, longer)
-        return {**_measured(fit, run), **_evaluation(fit, run, lambda point: fitting(point, run.reference), together)}
+        run = memorise(fit, limits, proceed)
+        return {**_measured(fit, run), **_evaluation(fit, run, fitted, together)}
 
     def judge(self, measured: Mapping[str, Any], limits: Resolved[OverfitBatchLimits]) -> Judgement:
         """Decide from the measured values alone."""

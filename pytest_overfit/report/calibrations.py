@@ -18,11 +18,13 @@ OPTION = "--overfit-calibrate"
 #: version of the file's form; a file of a newer one is left as it is
 SCHEMA = 1
 
-_NUMBERS = ("low", "high", "seeds", "epochs", "k", "steps")
+_NUMBERS = ("low", "high", "seeds", "epochs", "k")
 
 
 def _is_entry(entry: Any) -> bool:
     if not isinstance(entry, dict) or not all(is_number(entry.get(name)) for name in _NUMBERS):
+        return False
+    if not (entry.get("steps") is None or is_number(entry["steps"])):
         return False
     return all(math.isfinite(entry[name]) for name in _NUMBERS) and entry["low"] <= entry["high"]
 

@@ -7,7 +7,8 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -78,6 +79,30 @@ def compiled(function: Callable[[], Any]) -> Callable[[], Any]:
     """Trace a function without arguments; raises what tracing raises."""
     traced: Callable[[], Any] = tf.function(function, autograph=False).get_concrete_function()
     return traced
+
+
+def compiled_for(function: Callable[[Any], Any], example: Any) -> Callable[[Any], Any]:
+    """A function of a batch, traced for the shapes of this one; raises what tracing raises."""
+    specs = tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype), example)
+    traced = tf.function(function, autograph=False, input_signature=[specs])
+
+    def asked(x: Any) -> Any:
+        with _as_written():
+            return traced(x)
+
+    return asked
+
+
+@contextlib.contextmanager
+def _as_written() -> Iterator[None]:
+    """Inside, TensorFlow computes what stands there: its rewriting joins constants, which loses overflows and NaN."""
+    name = "disable_meta_optimizer"
+    before = tf.config.optimizer.get_experimental_options().get(name, False)
+    tf.config.optimizer.set_experimental_options({name: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({name: before})
 
 
 def compiled_for_any_length(function: Callable[[Any], Any], example: Any) -> Callable[[Any], Any]:

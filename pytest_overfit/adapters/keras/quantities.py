@@ -1,12 +1,13 @@
-"""What only Keras can be asked: gradients by layer, idle units, a saved state. The model is left as it was.
+"""What only Keras can be asked: gradients, idle units, a saved state, float64. The model is left as it was.
 
-Float64 is not asked for: the layers of a model keep the dtype they were made with.
+Memory is not asked for: TensorFlow tells what is allocated on accelerators alone.
 
 PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import tempfile
 import warnings
@@ -16,9 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from pytest_overfit.adapters.base import GradientsInParts
 from pytest_overfit.adapters.keras import layers
+from pytest_overfit.adapters.keras.errors import user_call
+from pytest_overfit.adapters.keras.feed import feed_of, tensors
 from pytest_overfit.adapters.keras.reading import Reader, numbers, total_loss
-from pytest_overfit.adapters.keras.state import held, seed
+from pytest_overfit.adapters.keras.state import guard, held, seed
+from pytest_overfit.core.errors import ProgramError
+from pytest_overfit.data.batch import map_leaves
+from pytest_overfit.data.split_batches import in_parts, rows_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,20 +38,60 @@ if TYPE_CHECKING:
 def gradient_norms(learner: KerasLearner) -> dict[str, float] | None:
     """See `pytest_overfit.adapters.inspector.Inspector`. None: another backend than tensorflow, or no compiled loss."""
     learner._verify()
-    reader = learner._reader
+    found = _gradients(learner._reader)
+    if not found:
+        return None
+    squares: dict[str, float] = {}
+    for variable, gradient in zip(learner._reader.model.trainable_variables, found, strict=True):
+        layer = variable.path.rpartition("/")[0] or variable.path
+        squares[layer] = squares.get(layer, 0.0) + float((gradient.astype("float64") ** 2).sum())
+    return {layer: math.sqrt(square) for layer, square in squares.items()}
+
+
+def _gradients(reader: Reader) -> list[Array]:
+    """The loss's gradient for each trainable variable, dropout off; empty where there is none to be had."""
     variables = reader.model.trainable_variables
     if keras.backend.backend() != "tensorflow" or not reader.readable or not variables:
-        return None
+        return []
+    import numpy as np
+
     from pytest_overfit.adapters.keras import graph
 
     with held(reader.model), layers.on_batch_statistics(reader.normalising()):
         found = graph.gradients(lambda: total_loss(reader.model, reader.feed, reader.forward(False), False), variables)
-    squares: dict[str, float] = {}
-    for variable, gradient in zip(variables, found, strict=True):
-        layer = variable.path.rpartition("/")[0] or variable.path
-        size = 0.0 if gradient is None else float((gradient.astype("float64") ** 2).sum())
-        squares[layer] = squares.get(layer, 0.0) + size
-    return {layer: math.sqrt(square) for layer, square in squares.items()}
+    pairs = zip(found, variables, strict=True)
+    return [np.zeros(tuple(variable.shape)) if gradient is None else gradient for gradient, variable in pairs]
+
+
+def gradients_in_parts(learner: KerasLearner, parts: int) -> GradientsInParts | None:
+    """See `pytest_overfit.adapters.inspector.Inspector`. None: as for `gradient_norms`."""
+    learner._verify()
+    reader, batch = learner._reader, learner._batch
+    whole = reader.feed
+    if not _gradients(reader):
+        return None
+    try:
+        found = [(whole.rows, _gradient(reader)), (whole.rows, _gradient(reader))]
+        for rows in in_parts(whole.rows, parts):
+            reader.look_at(feed_of(learner._case, rows_of(batch, rows)))
+            found.append((len(rows), _gradient(reader)))
+    finally:
+        reader.look_at(whole)
+    coarse = bool(_dtypes(reader.model) & {"float16", "bfloat16"})
+    return GradientsInParts(found[0][1], found[1][1], found[2:], coarse)
+
+
+def _gradient(reader: Reader) -> Array:
+    import numpy as np
+
+    return np.concatenate([each.reshape(-1) for each in _gradients(reader)])
+
+
+def reference_kernel(learner: KerasLearner, size: int) -> Callable[[], object]:
+    """See `pytest_overfit.adapters.inspector.Inspector`."""
+    del learner
+    matrix = keras.ops.reshape(keras.ops.linspace(-1.0, 1.0, size * size, dtype="float32"), (size, size))
+    return lambda: keras.ops.convert_to_numpy(keras.ops.matmul(matrix, matrix)[0, 0])
 
 
 #: a unit nearer to its end than this share of its range lets next to nothing through
@@ -138,3 +185,46 @@ def saved_and_loaded(learner: KerasLearner) -> tuple[Sequence[Array], Sequence[A
 
 def _evaluated(reader: Reader) -> list[Array]:
     return [numbers(each) for each in keras.tree.flatten(reader.forward(training=False))]
+
+
+_SINGLE, _DOUBLE = "float32", "float64"
+
+
+def in_both_precisions(learner: KerasLearner) -> tuple[Sequence[Array], Sequence[Array]] | None:
+    """See `pytest_overfit.adapters.inspector.Inspector`. None: a model that does not follow Keras' default dtype.
+
+    The layers of a model keep the dtype they were made with, so the factory makes another one under float64.
+    """
+    learner._verify()
+    reader = learner._reader
+    if reader.structure is None or _dtypes(reader.model) != {_SINGLE}:
+        return None
+    with held(reader.model), guard():
+        single = _evaluated(reader)
+        keras.config.set_floatx(_DOUBLE)
+        keras.config.set_dtype_policy(_DOUBLE)
+        x = map_leaves(reader.feed.arrays.x, lambda leaf: leaf.astype(_DOUBLE) if leaf.dtype.kind == "f" else leaf)
+        try:
+            with user_call(reader.where):
+                other = Reader(learner._case.model(), dataclasses.replace(reader.feed, x=tensors(x)), reader.where)
+            _evaluated(other)  # some models make their variables in the first call
+            if _dtypes(other.model) != {_DOUBLE} or not _took_over(other.model, reader.model):
+                return None
+            return single, _evaluated(other)
+        except ProgramError:  # a model that makes float32 numbers of its own cannot be computed so
+            return None
+
+
+def _dtypes(model: Any) -> set[str]:
+    """What the layers compute in, and what the weights are kept in, of floating point."""
+    found = {str(each.compute_dtype) for each in layers.layers_of(model)} | {str(each.dtype) for each in model.weights}
+    return {each for each in found if "float" in each}
+
+
+def _took_over(model: Any, other: Any) -> bool:
+    """The weights of the other model are in the first now; False where these are not of the same shapes."""
+    pairs = list(zip(model.weights, other.weights, strict=False))
+    same = len(model.weights) == len(other.weights) and all(tuple(a.shape) == tuple(b.shape) for a, b in pairs)
+    for mine, its in pairs if same else ():
+        mine.assign(keras.ops.cast(its.value, mine.dtype))
+    return same

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from pytest_overfit.adapters.keras import layers, slopes
+from pytest_overfit.adapters.keras.answering import Answering
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import tensors
 from pytest_overfit.adapters.keras.state import forget, held
@@ -56,6 +57,9 @@ class Reader:
         #: seconds of readings of other batches, and the pass compiled for all of them once these were many
         self._looked = 0.0
         self._answers: Callable[[Any], Any] | None = None
+        compiles = keras.backend.backend() == "tensorflow" and not model.run_eagerly
+        #: the eval-mode pass for chosen rows
+        self._asked = Answering(lambda x: self.forward(training=False, x=x), compiles=compiles)
 
     def look_at(self, feed: Feed) -> None:
         """Read another batch from now on. What was compiled for the batch before is bound to it."""
@@ -201,7 +205,7 @@ class Reader:
                 if self.objective is not None:
                     data = map_leaves(self.feed.arrays_as_data, lambda leaf: leaf[list(rows)])
                     return tuple(numbers(each) for each in self.objective.outputs(tensors(data)))
-                outputs = self.forward(training=False, x=self.feed.gathered(rows))
+                outputs = self._asked(self.feed.gathered(rows))
                 return tuple(numbers(each) for each in keras.tree.flatten(outputs))
         except Exception:  # e.g. a fixed batch size: the model cannot be asked
             return None

@@ -9,6 +9,8 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -27,6 +29,23 @@ def fuse(optimizer: Any) -> None:
         return
     for group in optimizer.param_groups:
         group["fused"] = True
+
+
+@contextlib.contextmanager
+def as_written(optimizer: Any) -> Iterator[None]:
+    """Inside, the optimizer makes its update as the user's loop would: for what the update itself takes."""
+    chosen = [group for group in getattr(optimizer, "param_groups", ()) if _is_our_choice(optimizer, group)]
+    for group in chosen:
+        group["fused"] = None
+    try:
+        yield
+    finally:
+        for group in chosen:
+            group["fused"] = True
+
+
+def _is_our_choice(optimizer: Any, group: dict[str, Any]) -> bool:
+    return bool(group.get("fused")) and type(optimizer) in _FUSIBLE and not optimizer.defaults.get("fused")
 
 
 def _may_be_fused(group: dict[str, Any]) -> bool:

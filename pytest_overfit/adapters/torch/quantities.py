@@ -1,4 +1,4 @@
-"""What only torch can be asked: gradients by layer, idle units, a saved state, float64. Nothing is left changed.
+"""What only torch can be asked: gradients, idle units, a saved state, float64, costs. Nothing is left changed.
 
 PYTEST_DONT_REWRITE
 """
@@ -9,7 +9,7 @@ import copy
 import io
 import pickle
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,11 +18,14 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from pytest_overfit.adapters.base import GradientsInParts
+from pytest_overfit.adapters.torch.costs import memory_peak
 from pytest_overfit.adapters.torch.forward import Forward, tensors
 from pytest_overfit.adapters.torch.modes import materialise
 from pytest_overfit.adapters.torch.state import preserved_generators, reseed
 from pytest_overfit.core import state
 from pytest_overfit.data.batch import to_numpy
+from pytest_overfit.data.split_batches import in_parts, rows_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +33,17 @@ if TYPE_CHECKING:
     from pytest_overfit.adapters.torch.learner import TorchLearner
 
     Pair = tuple[Sequence[NDArray[Any]], Sequence[NDArray[Any]]]
+
+
+__all__ = [
+    "gradient_norms",
+    "gradients_in_parts",
+    "idle_units",
+    "in_both_precisions",
+    "memory_peak",
+    "reference_kernel",
+    "saved_and_loaded",
+]
 
 
 def gradient_norms(learner: TorchLearner) -> dict[str, float] | None:
@@ -45,6 +59,44 @@ def gradient_norms(learner: TorchLearner) -> dict[str, float] | None:
         layer = name.rpartition(".")[0] or name
         squares[layer] = squares.get(layer, 0.0) + (0.0 if gradient is None else float(gradient.double().norm()) ** 2)
     return {layer: square**0.5 for layer, square in squares.items()}
+
+
+def gradients_in_parts(learner: TorchLearner, parts: int) -> GradientsInParts | None:
+    """See `pytest_overfit.adapters.inspector.Inspector`. None: rows or loss cannot be taken apart."""
+    forward, batch = learner._forward, learner._given
+    divides = learner._by_row.inputs_of([0]) is not None
+    if not divides or not forward.has_loss or forward.captured is not None:  # a captured loss has its targets inside
+        return None
+    try:
+        whole, again = _gradient(learner), _gradient(learner)
+        found = []
+        for rows in in_parts(batch.rows, parts):
+            learner.look_at(rows_of(batch, rows))
+            found.append((len(rows), _gradient(learner)))
+        return GradientsInParts(whole, again, found, coarse=_is_coarse(learner))
+    finally:
+        learner.look_at(batch)
+
+
+def _gradient(learner: TorchLearner) -> NDArray[Any]:
+    """The loss's gradient on the batch that is looked at, dropout off, as one vector."""
+    trainable = [each for each in learner.model.parameters() if each.requires_grad]
+    with learner._modes.reading("fit"), learner._explained("the model on a part of the batch"):
+        _, loss, _ = learner._forward.watched(quiet=False)
+        assert loss is not None  # noqa: S101 - whoever calls has made sure of it
+        found = torch.autograd.grad(loss, trainable, allow_unused=True, materialize_grads=True)
+    return to_numpy(torch.cat([(each.to_dense() if each.is_sparse else each).reshape(-1) for each in found]).float())
+
+
+def _is_coarse(learner: TorchLearner) -> bool:
+    half = (torch.float16, torch.bfloat16)
+    return learner.case.autocast is not None or any(each.dtype in half for each in learner.model.parameters())
+
+
+def reference_kernel(learner: TorchLearner, size: int) -> Callable[[], object]:
+    """See `pytest_overfit.adapters.inspector.Inspector`."""
+    matrix = torch.linspace(-1, 1, size * size, dtype=torch.float32, device=learner._forward.device).reshape(size, size)
+    return lambda: (matrix @ matrix)[0, 0].item()
 
 
 #: activations whose zero has a zero gradient
