@@ -76,6 +76,16 @@ def dead() -> nn.Module:
     return model
 
 
+def slow_statistics() -> nn.Module:
+    """As in large networks with a momentum of 0.01: in evaluation their outputs hardly differ for the first updates."""
+    blocks = [
+        each
+        for inputs in (64, *[16] * 15)
+        for each in (nn.Linear(inputs, 16), nn.BatchNorm1d(16, momentum=0.001), nn.ReLU())
+    ]
+    return nn.Sequential(*blocks, nn.Linear(16, 10))
+
+
 def verdict_of(
     splits: tuple[Pair, Pair],
     model: Callable[[], nn.Module] = mlp,
@@ -435,7 +445,7 @@ def measured(**changes: Any) -> Plain:
         "rows": {"train": 1000, "val": 400}, "chance": {"train": 0.1, "val": 0.1},
         "curves": {"train": [0.1, 0.8], "val": [0.1, 0.8], "train_loss": [2.3, 1.0], "val_loss": [2.3, 1.1]},
         "before": {"train": said(0.1, 1000), "val": said(0.1)}, "after": end(0.82, 0.8),
-        "has_schedule": False, "remarks": [], "in_part": False, "own": None,
+        "has_schedule": False, "remarks": [], "in_part": False, "own": None, "evaluation_lags": False,
         "baselines": {"constant": said(0.1), "linear": said(0.9), "nearest": said(0.95)},
         "label_columns": [], "best_column": None, "unseen": [], "columns": 64,
         "permuted": [{**end(0.15, 0.1), "before": {"val": said(0.1)}}], "rates": [], "scale": None,
@@ -455,6 +465,25 @@ def chance(**changes: Any) -> Plain:
     """A run that is at chance, its loss standing, on data from which simple models learn."""
     fields = {"losses": [2.31, 2.31], "start_loss": 2.3, "end_loss": 2.31, **changes.pop("after", {})}
     return measured(after=end(0.1, 0.1, **fields), permuted=[], **changes)
+
+
+@pytest.mark.parametrize(("steps", "outcome"), [(60, "passed"), (299, "passed"), (300, "inconclusive")])
+def test_statistics_that_lag_are_no_ignored_input(steps: int, outcome: str) -> None:
+    plain = chance(steps=steps)
+    plain["after"]["train"] = said(0.1, 1000, varies=False)
+    assert names(judge(plain), "failed") == ["input_ignored"]
+    found = judge({**plain, "evaluation_lags": True})
+    assert found.outcome == outcome
+    assert "evaluation_lags" in names(found, "warning" if outcome == "passed" else outcome)
+
+
+def test_a_healthy_model_whose_statistics_lag_does_not_fail() -> None:
+    x, y = digits()
+    found = verdict_of(cut(x[:200], y[:200]), slow_statistics)
+    assert found.data["evaluation_lags"]
+    assert found.outcome == "passed"
+    assert "evaluation_lags" in names(found, "warning")
+    assert not verdict_of(cut(*digits()), dead).data["evaluation_lags"]
 
 
 @settings(deadline=None, max_examples=300)

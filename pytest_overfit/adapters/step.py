@@ -182,10 +182,10 @@ class StepTrainer:
             rows += batch.rows
         return total / rows
 
-    def read(self, split: Split) -> Iterator[Chunk]:
+    def read(self, split: Split, mode: Mode = "eval") -> Iterator[Chunk]:
         for batch in split.chunks():
             self.learner.look_at(batch)
-            reading, score = self.learner.read("eval"), self.learner.score()
+            reading, score = self.learner.read(mode), self.learner.score()
             yield Chunk(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
 
     def scale_rate(self, factor: float) -> bool:

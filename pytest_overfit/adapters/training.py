@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pytest_overfit.adapters.base import Reading
+    from pytest_overfit.adapters.base import Mode, Reading
     from pytest_overfit.data.split_batches import Split
 
     Array = NDArray[Any]
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """Some rows of a split, read in evaluation mode."""
+    """Some rows of a split, as they were read."""
 
     rows: int
     reading: Reading
@@ -49,8 +49,8 @@ class Trainer(Protocol):
         stopping).
         """
 
-    def read(self, split: Split) -> Iterator[Chunk]:
-        """The model's answers on a split in evaluation mode, in parts; nothing is updated."""
+    def read(self, split: Split, mode: Mode = "eval") -> Iterator[Chunk]:
+        """The model's answers on a split, in evaluation mode or another, in parts; nothing is updated."""
 
     def scale_rate(self, factor: float) -> bool:
         """Multiply the learning rate, and whatever a schedule takes it from, before any training.

@@ -91,6 +91,12 @@ class Run:
         }
 
 
+def answers_differ(trainer: Trainer, split: Split) -> bool:
+    """Rows get answers that differ where batch normalisation uses the batch's own statistics, and nothing drops out."""
+    found = answers_of(iter([next(trainer.read(split, "fit"))]), None)
+    return found is not None and bool(estimate(found)["varies"])
+
+
 def run_epochs(
     trainer: Trainer,
     splits: Splits,

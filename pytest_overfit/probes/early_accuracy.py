@@ -18,7 +18,7 @@ from pytest_overfit.measures import early_symptoms as symptoms
 from pytest_overfit.measures.answers import Answers
 from pytest_overfit.measures.baselines import Table, constant_only, holds_inside, measure_baselines
 from pytest_overfit.measures.early_judgement import judge_early
-from pytest_overfit.measures.early_run import Run, Splits, open_splits, run_epochs
+from pytest_overfit.measures.early_run import Run, Splits, answers_differ, open_splits, run_epochs
 from pytest_overfit.measures.label_columns import best_column, label_columns
 from pytest_overfit.probes.base import Bench
 
@@ -81,6 +81,9 @@ class EarlyAccuracy:
         run = run_epochs(trainer, splits, limits.epochs, bench.case.task,
                          lambda epoch, loss: bench.progress(epoch, limits.epochs, loss))  # fmt: skip
         measured = _of_run(run, splits, trainer, bench)
+        after = measured["after"]["train"]
+        alike = after is not None and not after["varies"]
+        measured["evaluation_lags"] = alike and answers_differ(trainer, splits.train)
         measured["own"] = _own_score(run, trainer, splits, bench.case.task)
         train, val = run.train_answers, run.val_answers
         if train is None or val is None:

@@ -24,6 +24,7 @@ from pytest_overfit.data.split_batches import Split, open_split, rows_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pytest_overfit.adapters.base import Mode
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.batch import Batch
 
@@ -199,11 +200,11 @@ class KerasTrainer:
 
     # reading
 
-    def read(self, split: Split) -> Iterator[Chunk]:
+    def read(self, split: Split, mode: Mode = "eval") -> Iterator[Chunk]:
         """Chunks of a split; the loss is without penalties, and rows count by their weights, where they have some."""
         for batch in self._pieces(split):
             self.learner.look_at(batch)
-            reading, score = self.learner.read("eval"), self.learner.score()
+            reading, score = self.learner.read(mode), self.learner.score()
             yield Chunk(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
 
     def _pieces(self, split: Split) -> Iterator[Batch]:

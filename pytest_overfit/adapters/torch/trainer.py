@@ -16,6 +16,7 @@ from pytest_overfit.adapters.torch.learner import TorchLearner
 from pytest_overfit.adapters.training import Chunk
 
 if TYPE_CHECKING:
+    from pytest_overfit.adapters.base import Mode
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.batch import Batch
     from pytest_overfit.data.split_batches import Split
@@ -65,10 +66,10 @@ class TorchTrainer:
         weights = torch.as_tensor(rows, dtype=torch.float64)
         return float((torch.stack(losses).double().cpu() * weights).sum() / weights.sum())
 
-    def read(self, split: Split) -> Iterator[Chunk]:
+    def read(self, split: Split, mode: Mode = "eval") -> Iterator[Chunk]:
         for batch in split.chunks():
             self.learner.look_at(batch)
-            reading, score = self.learner.read("eval"), self.learner.score()
+            reading, score = self.learner.read(mode), self.learner.score()
             yield Chunk(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
 
     def scale_rate(self, factor: float) -> bool:
