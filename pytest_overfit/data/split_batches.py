@@ -20,7 +20,11 @@ from pytest_overfit.data.parts import split
 from pytest_overfit.data.tree import length, map_leaves, parts_of, take
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from pytest_overfit.core.case import Case
+
+    Array = NDArray[Any]
 
 #: rows of a forward pass where nothing is trained
 CHUNK = 512
@@ -246,7 +250,12 @@ def in_order(rows: int, size: int) -> Iterator[list[int]]:
 
 def shuffled(rows: int, size: int, order: int) -> Iterator[list[int]]:
     """Row numbers in the order of a seed, `size` at a time."""
+    permuted = permutation(rows, order).tolist()
+    return (permuted[start : start + size] for start in range(0, rows, size))
+
+
+def permutation(rows: int, order: int) -> Array:
+    """All row numbers in the order of a seed."""
     import numpy as np
 
-    permuted = np.random.default_rng(order).permutation(rows).tolist()
-    return (permuted[start : start + size] for start in range(0, rows, size))
+    return np.random.default_rng(order).permutation(rows)

@@ -9,12 +9,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pytest_overfit.adapters.training import Alone
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
-    from pytest_overfit.adapters.training import Trainer
+    from pytest_overfit.adapters.training import Company, Trainer
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.split_batches import Split
 
@@ -43,6 +44,8 @@ class Bench:
     make_learner: Callable[..., Learner]
     #: a new trainer from a seed; `plain` takes the regularisers out
     make_trainer: MakeTrainer
+    #: trains several of these at once
+    company: Company = dataclasses.field(default_factory=Alone)
     progress: Report = lambda step, of, loss=None: None
     #: seconds, for budgets only: no verdict depends on it unless the user sets a budget
     clock: Callable[[], float] = lambda: 0.0

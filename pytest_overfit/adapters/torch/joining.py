@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from pytest_overfit.data.split_batches import Whole
 
 if TYPE_CHECKING:
+    from pytest_overfit.adapters.torch.program import Program
     from pytest_overfit.adapters.torch.trainer import TorchTrainer
 
 #: each entry of a parameter is updated by its own gradient and history alone
@@ -72,6 +73,14 @@ def _pays(trainer: TorchTrainer, split: Whole, members: int, epochs: int) -> boo
         and members * epochs * math.ceil(split.rows / split.size) >= FEWEST_STEPS
         and members * (entries + held) <= _MOST_ENTRIES
     )
+
+
+def pays(program: Program, members: int) -> bool:
+    """True if what a step was seen to do gains by it: also for weights that are used more than once a row.
+
+    Gradients are two products more of the same size.
+    """
+    return program.products <= 3 * members * MOST_PRODUCTS
 
 
 def _is_plain_model(model: nn.Module) -> bool:
@@ -137,6 +146,14 @@ def _form(trainer: TorchTrainer) -> tuple[Any, ...]:
         for group in trainer.learner.optimizer.param_groups
     ]
     modules = [(name, type(each), each.training) for name, each in trainer.model.named_modules()]
-    leaves, spec = pytree.tree_flatten((trainer.split.batch.x, trainer.split.batch.y))
+    split = whole(trainer)
+    leaves, spec = pytree.tree_flatten((split.batch.x, split.batch.y))
     sizes = [(each.shape, each.dtype) for each in leaves]
-    return shapes, groups, modules, sizes, str(spec), trainer.split.size, trainer.removed  # type: ignore[attr-defined]
+    return shapes, groups, modules, sizes, str(spec), split.size, trainer.removed
+
+
+def whole(trainer: TorchTrainer) -> Whole:
+    """The data of a trainer that may join."""
+    if not isinstance(trainer.split, Whole):
+        raise TypeError(f"{type(trainer.split).__name__} is read batch by batch")
+    return trainer.split

@@ -23,7 +23,7 @@ _CHANNELS = {functional.dropout1d: 3, functional.dropout2d: 4, functional.dropou
 _ENTRIES = (functional.dropout, torch.dropout)
 
 
-class NotMaskable(Exception):
+class NotMaskableError(Exception):
     """A dropout whose masks cannot be drawn apart from it."""
 
 
@@ -78,7 +78,7 @@ def _mask_shape(func: Any, x: Tensor) -> tuple[int, ...]:
         return tuple(x.shape)
     if _CHANNELS.get(func) == x.ndim:
         return (*x.shape[:2], *[1] * (x.ndim - 2))
-    raise NotMaskable(f"{func.__name__} of an input of {x.ndim} axes")
+    raise NotMaskableError(f"{func.__name__} of an input of {x.ndim} axes")
 
 
 class Masks:
@@ -88,7 +88,7 @@ class Masks:
         self._sites = sites
         for site in sites:
             if site.rate >= 1 or site.dtype not in (torch.float32, torch.float64):
-                raise NotMaskable(f"a dropout of {site.rate:g} in {site.dtype}")
+                raise NotMaskableError(f"a dropout of {site.rate:g} in {site.dtype}")
         self._masks = [torch.empty((members, *site.shape), dtype=site.dtype) for site in sites]
         fast = all(map(_uniform_is_enough, sites))
         self._drawn = [torch.empty(each.shape, dtype=torch.float64) for each in self._masks] if fast else self._masks

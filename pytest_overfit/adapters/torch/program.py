@@ -24,7 +24,7 @@ _SHAPES = (_ATEN.expand.default, _ATEN.view.default, _ATEN._unsafe_view.default)
 _PRODUCTS = {_ATEN.mm: (0, 1), _ATEN.bmm: (0, 1), _ATEN.addmm: (1, 2), _ATEN.baddbmm: (1, 2)}
 
 
-class NotRecordable(Exception):
+class NotRecordableError(Exception):
     """What was done cannot be made again from a list of operations."""
 
 
@@ -32,17 +32,16 @@ class Program:
     """Makes again what `function(*inputs)` did, on other tensors of the same shapes.
 
     It holds what reaches torch below everything that python, `torch.func` and the gradients do. So a step costs its
-    operations alone. Raises `NotRecordable` for random numbers, for values that go back to python, and for changes of
-    an input.
+    operations alone. Raises `NotRecordableError` for random numbers, for values that go back to python, and for changes
+    of an input.
     """
 
     def __init__(self, function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) -> None:
         recorder = _Recorder(inputs)
         with recorder:
             outputs = function(*inputs)
-        #: multiplications of one number by another in products of matrices
+        #: multiplications of one number by another in products of matrices and convolutions
         self.products = recorder.products
-        self.has_convolution = recorder.has_convolution
         graph, held = recorder.graph, recorder.held
         graph.output([recorder.node_of(each) for each in outputs])
         if not recorder.writes:
@@ -53,13 +52,13 @@ class Program:
         self.run: Callable[..., list[Tensor]] = self._module.forward
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes operations into a graph while they are made."""
 
     def __init__(self, inputs: Sequence[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.graph, self.held = fx.Graph(), torch.nn.Module()
-        self.products, self.has_convolution, self.writes = 0, False, False
+        self.products, self.writes = 0, False
         self._inputs = {id(each) for each in inputs}
         self._nodes = {id(each): self._placed(number, each) for number, each in enumerate(inputs)}
         self._alive = list(inputs)  # an id is its tensor's own for as long as the tensor lives
@@ -83,7 +82,7 @@ class _Recorder(TorchDispatchMode):
         del types
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded in func.tags:
-            raise NotRecordable(f"{func} draws random numbers")
+            raise NotRecordableError(f"{func} draws random numbers")
         self._see_writing(func, args)
         output = func(*args, **kwargs)
         if func is _ATEN.detach.default:
@@ -91,7 +90,7 @@ class _Recorder(TorchDispatchMode):
             self._alive.append(output)
             return output
         node = self.graph.call_function(func, *pytree.tree_map(self._as_node, (args, kwargs)))
-        self._count(func, args)
+        self._count(func, args, output)
         self._note(output, node)
         return output
 
@@ -105,7 +104,7 @@ class _Recorder(TorchDispatchMode):
         for argument, value in zip(func._schema.arguments, args, strict=False):
             written = argument.alias_info is not None and argument.alias_info.is_write
             if written and isinstance(value, Tensor) and (id(value) in self._inputs or id(value) not in self._nodes):
-                raise NotRecordable(f"{func} changes what it was given")
+                raise NotRecordableError(f"{func} changes what it was given")
 
     def _note(self, output: Any, node: fx.Node) -> None:
         if isinstance(output, Tensor):
@@ -117,13 +116,16 @@ class _Recorder(TorchDispatchMode):
                 if isinstance(each, Tensor):
                     self._note(each, self.graph.call_function(_item, (node, number)))
         elif output is not None:
-            raise NotRecordable(f"a value of {node.target} goes back to python")
+            raise NotRecordableError(f"a value of {node.target} goes back to python")
 
-    def _count(self, func: Any, args: Any) -> None:
+    def _count(self, func: Any, args: Any, output: Any) -> None:
         if func.overloadpacket in _PRODUCTS:
             first, second = (args[place] for place in _PRODUCTS[func.overloadpacket])
             self.products += first.numel() * second.shape[-1]
-        self.has_convolution |= "convolution" in func.overloadpacket.__name__
+        elif func is _ATEN.convolution.default:
+            self.products += output.numel() * args[1][0].numel()
+        elif func is _ATEN.convolution_backward.default:
+            self.products += 2 * args[0].numel() * args[2][0].numel()
 
 
 def _item(values: Sequence[Any], number: int) -> Any:

@@ -14,15 +14,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.func import functional_call, vmap
+from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from pytest_overfit.adapters.torch.joining import MOST_PRODUCTS, are_alike
+from pytest_overfit.adapters.torch.joining import are_alike, pays, whole
 from pytest_overfit.adapters.torch.masks import Masks, Sites
 from pytest_overfit.adapters.torch.program import Program
 from pytest_overfit.adapters.torch.stack import Stack
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
-from pytest_overfit.data.split_batches import rows_of, shuffled
+from pytest_overfit.data.split_batches import permutation, rows_of
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.torch.trainer import TorchTrainer
@@ -36,7 +36,11 @@ _CHECKED = 2
 _OF_ITS_OWN, _OF_ALL = 1e-4, 1e-6
 
 
-class Differs(Exception):
+class DoesNotPayError(Exception):
+    """The arithmetic takes most of the time."""
+
+
+class DiffersError(Exception):
     """Models at once did not do what one alone does."""
 
 
@@ -54,9 +58,9 @@ def train_together(
     except Exception:  # whatever it is: one after the other it will not happen, or will be said properly
         return None
     losses: list[list[float]] = []
-    for epoch in range(epochs):
+    for _ in range(epochs):
         try:
-            losses.append(group.epoch(epoch) if group is not None else [])
+            losses.append(group.epoch() if group is not None else [])
         except Exception:
             return None
         if group is None:
@@ -70,23 +74,24 @@ class _Group:
     def __init__(self, trainers: Sequence[TorchTrainer]) -> None:
         self._trainers = trainers
         self._learners = [each.learner for each in trainers]
-        self._batches = [each.split.batch for each in trainers]  # type: ignore[attr-defined]
-        self._rows, self._size = trainers[0].split.rows, trainers[0].split.size  # type: ignore[attr-defined]
+        splits = [whole(each) for each in trainers]
+        self._batches = [each.batch for each in splits]
+        self._rows, self._size = splits[0].rows, splits[0].size
         self._data, self._first = _stacked_data([(each.x, each.y) for each in self._batches], self._rows)
         self._stack = Stack([each.model for each in trainers], [each.optimizer for each in self._learners])
         self._generators = [torch.Generator() for _ in trainers]
         self._steps: dict[int, _Step] = {}
-        self._alone: tuple[list[Tensor], Any] | None = self._stack.apart(-1)
+        self._alone: tuple[Sequence[Tensor], Any] | None = self._stack.apart(-1)
         self._updates = 0
 
-    def epoch(self, number: int) -> list[float]:
+    def epoch(self) -> list[float]:
         """One epoch of every model; the mean loss of each."""
         orders = []
         for trainer, generator in zip(self._trainers, self._generators, strict=True):
             order = trainer.next_order()
             generator.manual_seed(order)
-            orders.append([row for rows in shuffled(self._rows, self._size, order) for row in rows])
-        rows = torch.tensor(orders)
+            orders.append(torch.as_tensor(permutation(self._rows, order)))
+        rows = torch.stack(orders)
         losses, sizes = [], []
         for start in range(0, self._rows, self._size):
             chosen = rows[:, start : start + self._size]
@@ -137,11 +142,11 @@ class _Group:
                 alone = learner.backward_on(rows_of(self._batches[-1], rows.tolist()))
             drawn = torch.equal(torch.default_generator.get_state(), self._generators[-1].get_state())
         if not drawn or generators()[:3] != others or _held_by(learner.model) != state:
-            raise Differs("a pass draws other random numbers, or leaves something in the model")
+            raise DiffersError("a pass draws other random numbers, or leaves something in the model")
         named = dict(learner.model.named_parameters())
         own = [named[name].grad for name in self._stack.trained]
         if any(each is None for each in own):
-            raise Differs("a parameter has no gradient")
+            raise DiffersError("a parameter has no gradient")
         _same([loss.reshape(1)], [alone.reshape(1)], "losses")
         _same(gradients, own, "gradients")  # type: ignore[arg-type]
         for each in named.values():
@@ -190,8 +195,8 @@ class _Step:
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("error")  # an operation that torch can only repeat for each model
             self._program = Program(step, [*weights, *(each[chosen + first] for each in data), *shapes])
-        if self._program.products > stack.members * 2 * MOST_PRODUCTS * 2 or self._program.has_convolution:
-            raise Differs("the arithmetic takes most of the time")
+        if not pays(self._program, stack.members):
+            raise DoesNotPayError
 
     def run(
         self, stack: Stack, given: list[Tensor], generators: Sequence[torch.Generator]
@@ -205,9 +210,10 @@ class _Step:
 def _stacked_data(given: list[Any], rows: int) -> tuple[list[Tensor], Tensor]:
     """Every part of the data as one tensor, and the place in it of each model's first row."""
     parts = [pytree.tree_leaves(each) for each in given]
-    if all(mine is theirs or torch.equal(mine, theirs) for each in parts for mine, theirs in zip(each, parts[0])):
+    columns = list(zip(*parts, strict=True))
+    if all(torch.equal(each, column[0]) for column in columns for each in column):
         return parts[0], torch.zeros(len(given), 1, dtype=torch.int64)
-    return [torch.cat(each) for each in zip(*parts, strict=True)], torch.arange(len(given))[:, None] * rows
+    return [torch.cat(each) for each in columns], torch.arange(len(given))[:, None] * rows
 
 
 def _same(found: Sequence[Tensor], wanted: Sequence[Tensor], what: str) -> None:
@@ -216,7 +222,7 @@ def _same(found: Sequence[Tensor], wanted: Sequence[Tensor], what: str) -> None:
         alone = alone.detach()
         slack = _OF_ITS_OWN * float(alone.abs().max()) + _OF_ALL * most
         if not torch.allclose(mine, alone, rtol=0, atol=slack, equal_nan=True):
-            raise Differs(f"{what} differ by {float((mine - alone).abs().max()):.3g}")
+            raise DiffersError(f"{what} differ by {float((mine - alone).abs().max()):.3g}")
 
 
 def _held_by(model: torch.nn.Module) -> list[Any]:
