@@ -5,7 +5,9 @@ with dropout and an arm without, validation accuracy after each epoch. The plain
 and shares no code with ours. `python benchmarks/seeds_at_once.py sizes` trains ten and three seeds of both arms at
 several batch sizes, without readings. `verdict` times the whole probe, at once and one after the other.
 
-All contenders are interleaved; each ratio is of neighbours in time, and the loop stands against itself too (A/A).
+The second argument is the number of rounds, `sizes` also takes the hidden units and the number of seeds. All contenders
+are interleaved; each ratio is of neighbours in time, and the loop stands against itself too (A/A). Lowest
+and highest ratio are in brackets.
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ def starts(units: int, dropout: float, batch: int, seeds: range) -> list[Start]:
 def at_once(
     units: int, dropout: float, batch: int, epochs: int, lots: tuple[int, ...], reads: bool, always: bool = False
 ) -> None:
-    """Ours, in lots; as the rule says, or `always` in one stack."""
+    """Ours, in lots; as the rule says, or `always` at once."""
     begun = 0
     for lot in lots:
         made = starts(units, dropout, batch, range(begun, begun + lot))
@@ -104,12 +106,12 @@ def one_by_one(made: list[Start], epochs: int, reads: bool) -> None:
 Contender = Callable[[], object]
 
 
-def ratios(contenders: dict[str, Contender], rounds: int) -> None:
+def ratios(contenders: dict[str, Contender], rounds: int, warm: bool = True) -> None:
     """Medians of seconds, and of each contender's time over that of the first just before it."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     over: dict[str, list[float]] = {name: [] for name in contenders}
     base = next(iter(contenders))
-    for number in range(rounds + 1):
+    for number in range(not warm, rounds + 1):
         first = 0.0
         for name, run in contenders.items():
             began = time.perf_counter()
@@ -120,8 +122,7 @@ def ratios(contenders: dict[str, Contender], rounds: int) -> None:
                 seconds[name].append(took)
                 over[name].append(took / first)
     for name in contenders:
-        low, _, high = statistics.quantiles(over[name], n=4) if rounds > 1 else (0.0, 0.0, 0.0)
-        middle = statistics.median(over[name])
+        low, middle, high = min(over[name]), statistics.median(over[name]), max(over[name])
         print(f"| {name} | {statistics.median(seconds[name]):.2f} | {middle:.2f} ({low:.2f}-{high:.2f}) |", flush=True)
 
 
@@ -144,6 +145,7 @@ def pairs(rounds: int) -> None:
                 ),
             },
             rounds,
+            warm=False,
         )
 
 

@@ -295,7 +295,7 @@ NOT_TRIED = {
     "an optimizer of one's own": case(mlp(), optimizer=lambda ps: Own(ps, lr=0.1)),
     "a schedule that watches the loss": case(mlp(), scheduler=plateau),
     "batches of its own": case(mlp(), train=[(X[:20], Y[:20]), (X[20:40], Y[20:40]), (X[40:], Y[40:])]),
-    "a large model": case(lambda: nn.Sequential(nn.Linear(16, 3000), nn.ReLU(), nn.Linear(3000, 4))),
+    "a large model": case(lambda: nn.Sequential(nn.Linear(16, 6000), nn.ReLU(), nn.Linear(6000, 4))),
     "autocast": case(mlp(), autocast="bfloat16"),
     "a loss that learns": case(mlp(), loss=Tempered()),
 }

@@ -118,7 +118,8 @@ class Whole:
         self.source, self.batch, self.size, self.rows = source, batch, size, batch.rows
 
     def epoch(self, order: int) -> Iterator[Batch]:
-        return (rows_of(self.batch, rows) for rows in shuffled(self.rows, self.size, order))
+        rows = permutation(self.rows, order)
+        return (rows_of(self.batch, rows[start : start + self.size]) for start in range(0, self.rows, self.size))
 
     def chunks(self) -> Iterator[Batch]:
         return (rows_of(self.batch, rows) for rows in in_order(self.rows, CHUNK))
@@ -233,7 +234,7 @@ class Subset:
         return Subset(self._whole.prepared(change), self._chosen)
 
 
-def rows_of(batch: Batch, rows: Sequence[int]) -> Batch:
+def rows_of(batch: Batch, rows: Sequence[int] | Array) -> Batch:
     """These rows of a batch, in this order."""
 
     def chosen(leaf: Any) -> Any:

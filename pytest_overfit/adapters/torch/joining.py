@@ -27,7 +27,7 @@ _ENTRYWISE = tuple(
 
 #: rows of a batch times trained parameters, at most. Above it the arithmetic takes most of a step's time, and one model
 #: after the other keeps its weights nearer to the processor (benchmarks/RESULTS.md, "Seeds at once")
-MOST_PRODUCTS = 1_000_000
+MOST_PRODUCTS = 2_500_000
 
 #: steps of all models together, at least: fewer do not pay for writing the step down
 FEWEST_STEPS = 1_000

@@ -139,7 +139,7 @@ class _Group:
         with preserved_generators():
             torch.default_generator.set_state(before)
             with self._trainers[-1].twin.active():
-                alone = learner.backward_on(rows_of(self._batches[-1], rows.tolist()))
+                alone = learner.backward_on(rows_of(self._batches[-1], rows.numpy()))
             drawn = torch.equal(torch.default_generator.get_state(), self._generators[-1].get_state())
         if not drawn or generators()[:3] != others or _held_by(learner.model) != state:
             raise DiffersError("a pass draws other random numbers, or leaves something in the model")
@@ -174,7 +174,7 @@ class _Step:
         self.made = 0
         sites = Sites()
         with preserved_generators(), sites, trainer.twin.active():
-            learner.pass_on(rows_of(batch, chosen[-1].tolist()))
+            learner.pass_on(rows_of(batch, chosen[-1].numpy()))
         self._masks = Masks(sites.found, stack.members)
         names, trained = list(stack.tensors), len(stack.trained)
         spec = pytree.tree_structure((batch.x, batch.y))
