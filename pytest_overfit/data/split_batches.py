@@ -122,7 +122,10 @@ class Whole:
         return (rows_of(self.batch, rows[start : start + self.size]) for start in range(0, self.rows, self.size))
 
     def chunks(self) -> Iterator[Batch]:
-        return (rows_of(self.batch, rows) for rows in in_order(self.rows, CHUNK))
+        import numpy as np
+
+        ends = ((start, min(start + CHUNK, self.rows)) for start in range(0, self.rows, CHUNK))
+        return (rows_of(self.batch, np.arange(start, end)) for start, end in ends)
 
     def prepared(self, change: Change) -> Whole:
         return Whole(self.source, change(self.batch), self.size)
