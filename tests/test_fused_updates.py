@@ -87,6 +87,65 @@ def test_half_precision_keeps_its_rounding() -> None:
     assert not is_fused(learner_of(torch.optim.Adam, torch.bfloat16))
 
 
+class Gaps(nn.Module):
+    """Its weight is every second column of a larger matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 6)[:, ::2])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight
+
+
+def hooked() -> nn.Module:
+    model = make_model()
+
+    def turn(parameter: torch.Tensor) -> None:
+        if parameter.ndim == 2:
+            parameter.grad = parameter.grad.t().contiguous().t()
+
+    for each in model.parameters():
+        each.register_post_accumulate_grad_hook(turn)
+    return model
+
+
+def watched_adam(parameters: Any) -> torch.optim.Optimizer:
+    optimizer = torch.optim.Adam(parameters)
+    optimizer.register_step_pre_hook(lambda *_: None)
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer"),
+    [(Gaps, torch.optim.Adam), (hooked, torch.optim.Adam), (make_model, watched_adam)],
+    ids=["gaps", "hooks on parameters", "hook on the optimizer"],
+)
+def test_where_gradients_may_lie_otherwise_than_weights_nothing_is_chosen(model: Any, optimizer: Any) -> None:
+    """Torch's fused update takes both in the order of memory, and is wrong where these differ."""
+    assert not is_fused(learner_of(optimizer, model=model))
+
+
+def test_channels_last_is_an_order_of_both() -> None:
+    def make() -> nn.Module:
+        parts = [nn.Unflatten(1, (3, 2, 1)), nn.Conv2d(3, 8, 2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 3)]
+        return nn.Sequential(*parts).to(memory_format=torch.channels_last)
+
+    learner = learner_of(lambda parameters: torch.optim.Adam(parameters, lr=1e-2), model=make)
+    assert is_fused(learner)
+    by_hand = make()
+    by_hand.load_state_dict(learner.model.state_dict())
+    optimizer = torch.optim.Adam(by_hand.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(by_hand(X), Y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert learner.train(20) == pytest.approx(losses, rel=1e-4)
+
+
 def test_beside_a_step_of_the_users_it_stays_as_it_was_made() -> None:
     """The step may do more with it, as scaling its gradients."""
     assert not is_fused(learner_of(torch.optim.Adam, step=lambda net, x, y: nn.functional.cross_entropy(net(x), y)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +102,23 @@ def trainer_for(case: Case, train: Split, seed: int, plain: bool) -> Trainer:
 
     trainer: Trainer = adapter.make_trainer(case, model, train, reseed, plain)
     return trainer
+
+
+class Together:
+    """Implements `pytest_overfit.adapters.training.Company`: for torch; everything else trains one after the other."""
+
+    def may_join(self, trainer: Trainer, members: int, epochs: int) -> bool:
+        if trainer.framework != "torch":
+            return False
+        joining = importlib.import_module("pytest_overfit.adapters.torch.joining")
+        return bool(joining.may_join(trainer, members, epochs))
+
+    def train(
+        self, trainers: Sequence[Trainer], epochs: int, after_epoch: Callable[[int], None]
+    ) -> list[list[float]] | None:
+        together = importlib.import_module("pytest_overfit.adapters.torch.together")
+        losses: list[list[float]] | None = together.train_together(trainers, epochs, after_epoch)
+        return losses
 
 
 def regularizers_of(learner: Learner) -> Regularizers:

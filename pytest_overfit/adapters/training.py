@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -63,3 +63,33 @@ class Trainer(Protocol):
 
     def start_from(self, state: Any) -> bool:
         """Take over such a copy; False, and nothing changed, where names or shapes differ."""
+
+
+class Company(Protocol):
+    """Trains several trainers of one case at once, where their framework can and where it pays."""
+
+    def may_join(self, trainer: Trainer, members: int, epochs: int) -> bool:
+        """True if it is worth a try with so many trainers like this fresh one; nothing is trained."""
+
+    def train(
+        self, trainers: Sequence[Trainer], epochs: int, after_epoch: Callable[[int], None]
+    ) -> list[list[float]] | None:
+        """What `Trainer.train` does, for each of them; `after_epoch` gets the place of a trainer, and may read it.
+
+        The losses of each, which are those of one after the other but for rounding. None: it could not be done; the
+        trainers are worn out, and new ones of the same seeds are to be trained one after the other.
+        """
+
+
+class Alone:
+    """No company: one after the other."""
+
+    def may_join(self, trainer: Trainer, members: int, epochs: int) -> bool:
+        del trainer, members, epochs
+        return False
+
+    def train(
+        self, trainers: Sequence[Trainer], epochs: int, after_epoch: Callable[[int], None]
+    ) -> list[list[float]] | None:
+        del trainers, epochs, after_epoch
+        return None

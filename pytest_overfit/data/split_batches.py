@@ -20,7 +20,11 @@ from pytest_overfit.data.parts import split
 from pytest_overfit.data.tree import length, map_leaves, parts_of, take
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from pytest_overfit.core.case import Case
+
+    Array = NDArray[Any]
 
 #: rows of a forward pass where nothing is trained
 CHUNK = 512
@@ -114,10 +118,14 @@ class Whole:
         self.source, self.batch, self.size, self.rows = source, batch, size, batch.rows
 
     def epoch(self, order: int) -> Iterator[Batch]:
-        return (rows_of(self.batch, rows) for rows in shuffled(self.rows, self.size, order))
+        rows = permutation(self.rows, order)
+        return (rows_of(self.batch, rows[start : start + self.size]) for start in range(0, self.rows, self.size))
 
     def chunks(self) -> Iterator[Batch]:
-        return (rows_of(self.batch, rows) for rows in in_order(self.rows, CHUNK))
+        import numpy as np
+
+        ends = ((start, min(start + CHUNK, self.rows)) for start in range(0, self.rows, CHUNK))
+        return (rows_of(self.batch, np.arange(start, end)) for start, end in ends)
 
     def prepared(self, change: Change) -> Whole:
         return Whole(self.source, change(self.batch), self.size)
@@ -229,7 +237,7 @@ class Subset:
         return Subset(self._whole.prepared(change), self._chosen)
 
 
-def rows_of(batch: Batch, rows: Sequence[int]) -> Batch:
+def rows_of(batch: Batch, rows: Sequence[int] | Array) -> Batch:
     """These rows of a batch, in this order."""
 
     def chosen(leaf: Any) -> Any:
@@ -252,7 +260,12 @@ def in_parts(rows: int, parts: int) -> Iterator[list[int]]:
 
 def shuffled(rows: int, size: int, order: int) -> Iterator[list[int]]:
     """Row numbers in the order of a seed, `size` at a time."""
+    permuted = permutation(rows, order).tolist()
+    return (permuted[start : start + size] for start in range(0, rows, size))
+
+
+def permutation(rows: int, order: int) -> Array:
+    """All row numbers in the order of a seed."""
     import numpy as np
 
-    permuted = np.random.default_rng(order).permutation(rows).tolist()
-    return (permuted[start : start + size] for start in range(0, rows, size))
+    return np.random.default_rng(order).permutation(rows)

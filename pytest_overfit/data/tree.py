@@ -117,15 +117,16 @@ def _is_sparse(tensor: Any) -> bool:
     return str(tensor.layout) != "torch.strided"
 
 
-def take(leaf: Any, rows: Sequence[int]) -> Any:
-    """These rows of a leaf, in this order."""
-    index = [int(row) for row in rows]
+def take(leaf: Any, rows: Sequence[int] | Array) -> Any:
+    """These rows of a leaf, in this order. An array of numbers is several times as fast as a list of them."""
+    index: Any = rows if is_array(rows) else [int(row) for row in rows]
     if isinstance(leaf, Rows):
         return Rows(leaf[row] for row in index)
     if foreign.is_torch_tensor(leaf):
         if _is_sparse(leaf):
             return leaf.detach().to_dense()[index].to_sparse(layout=leaf.layout)
-        taken = leaf.detach()[index]
+        torch = sys.modules["torch"]
+        taken = leaf.detach()[torch.as_tensor(index, dtype=torch.long)]
         return taken.requires_grad_() if leaf.requires_grad else taken
     if foreign.is_instance(leaf, "tensorflow", "Tensor", "RaggedTensor"):  # they take no list of places
         return sys.modules["tensorflow"].gather(leaf, index)

@@ -15,7 +15,7 @@ from pytest_overfit.measures.paired import Comparison, paired
 from pytest_overfit.measures.scores import Scores, scores_of
 
 if TYPE_CHECKING:
-    from pytest_overfit.adapters.training import Trainer
+    from pytest_overfit.adapters.training import Company, Trainer
     from pytest_overfit.data.split_batches import Split
 
 
@@ -48,21 +48,45 @@ class ArmRun:
 
 def run_arm(trainer: Trainer, seed: int, epochs: int, train: Split, val: Split, task: str | None) -> ArmRun:
     """Train for so many epochs and read both splits."""
-    curve: list[float] = []
+    run = _Run(trainer, seed, train, val, task)
+    return run.ended(trainer.train(epochs, run.after_epoch))
 
-    def read() -> None:
-        score = scores_of(trainer.read(val), task).score
-        curve.append(math.nan if score is None else score)
 
-    losses = trainer.train(epochs, read)
-    after = scores_of(trainer.read(val), task)  # early stopping may have gone back to earlier weights
-    return ArmRun(
-        seed=seed,
-        losses=tuple(losses),
-        curve=tuple(curve),
-        train=scores_of(trainer.read(train), task),
-        val=after,
-    )
+class _Run:
+    """A training run that is being made."""
+
+    def __init__(self, trainer: Trainer, seed: int, train: Split, val: Split, task: str | None) -> None:
+        self._trainer, self._seed, self._train, self._val, self._task = trainer, seed, train, val, task
+        self._curve: list[float] = []
+
+    def after_epoch(self) -> None:
+        score = self._read(self._val).score
+        self._curve.append(math.nan if score is None else score)
+
+    def ended(self, losses: Sequence[float]) -> ArmRun:
+        after = self._read(self._val)  # early stopping may have gone back to earlier weights
+        train = self._read(self._train)
+        return ArmRun(seed=self._seed, losses=tuple(losses), curve=tuple(self._curve), train=train, val=after)
+
+    def _read(self, split: Split) -> Scores:
+        return scores_of(self._trainer.read(split), self._task)
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """A fresh trainer and what it is to be trained on and judged by."""
+
+    trainer: Trainer
+    seed: int
+    train: Split
+    val: Split
+
+
+def run_arms(company: Company, starts: Sequence[Start], epochs: int, task: str | None) -> list[ArmRun] | None:
+    """`run_arm` of each at once; None: it could not be done, and the trainers are worn out."""
+    runs = [_Run(each.trainer, each.seed, each.train, each.val, task) for each in starts]
+    losses = company.train([each.trainer for each in starts], epochs, lambda member: runs[member].after_epoch())
+    return None if losses is None else [run.ended(each) for run, each in zip(runs, losses, strict=True)]
 
 
 def resolution_of(run: ArmRun) -> float:

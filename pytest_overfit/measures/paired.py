@@ -132,6 +132,11 @@ def looks(most: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys([*range(FIRST_LOOK, most - LOOK_EVERY + 2, LOOK_EVERY), most]))
 
 
+def lot(done: int, most: int) -> int:
+    """How many further differences there are up to the next look: nothing can end a comparison before it."""
+    return next(each for each in looks(most) if each > done) - done
+
+
 def unseen(step: float, seeds: int, alpha: float) -> float:
     """The mean that differences of one `step` may have at most, if none of so many seeds showed one."""
     return -math.log(alpha) * step / seeds

@@ -15,9 +15,19 @@ from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.resplit import resplit
 from pytest_overfit.data.split_batches import Split, open_split
-from pytest_overfit.measures.arms import EPOCHS, ArmRun, compare, curves, plain_form, run_arm, seed_of_run
+from pytest_overfit.measures.arms import (
+    EPOCHS,
+    ArmRun,
+    Start,
+    compare,
+    curves,
+    plain_form,
+    run_arm,
+    run_arms,
+    seed_of_run,
+)
 from pytest_overfit.measures.arms_judgement import judge_arms
-from pytest_overfit.measures.paired import FIRST_LOOK, MOST
+from pytest_overfit.measures.paired import FIRST_LOOK, MOST, lot
 from pytest_overfit.probes.base import Bench
 
 
@@ -121,25 +131,49 @@ class _Pairs:
         self.remarks: tuple[str, ...] = ()
         self.same_start = True
         self.framework = ""
+        #: several pairs may be tried at once
+        self.at_once = True
 
     def run(self) -> str:
         """Why it ended: "decided", "seeds", "budget" or "nan"."""
         start = self.bench.clock()
-        for number in range(self.limits.seeds):
-            self._pair(seed_of_run(self.bench.seed, number))
-            if not (math.isfinite(self.own[-1].score) and math.isfinite(self.plain[-1].score)):
-                return "nan"
-            self.bench.progress(number + 1, self.limits.seeds, self.own[-1].val.loss)
-            limits = self.limits
-            if compare(self.own, self.plain, limits.margin, limits.alpha, limits.seeds).decided:
-                return "decided"
-            if limits.budget is not None and self.bench.clock() - start >= limits.budget:
-                return "budget"
+        while len(self.own) < self.limits.seeds:
+            for own, plain in self._next():
+                self.own.append(own)
+                self.plain.append(plain)
+                if ended := self._ended(start):
+                    return ended
         return "seeds"
 
-    def _pair(self, seed: int) -> None:
-        case, train, val = self.bench.case, self.train, self.val
-        cut = None
+    def _ended(self, start: float) -> str:
+        own, plain, limits = self.own, self.plain, self.limits
+        if not (math.isfinite(own[-1].score) and math.isfinite(plain[-1].score)):
+            return "nan"
+        self.bench.progress(len(own), limits.seeds, own[-1].val.loss)
+        if compare(own, plain, limits.margin, limits.alpha, limits.seeds).decided:
+            return "decided"
+        return "budget" if limits.budget is not None and self.bench.clock() - start >= limits.budget else ""
+
+    def _next(self) -> list[tuple[ArmRun, ArmRun]]:
+        """The next pair, or all pairs up to the next look, where they can train at once."""
+        number = len(self.own)
+        first = self._made(number)
+        count = 1 if self.limits.budget is not None else lot(number, self.limits.seeds)
+        company, task = self.bench.company, self.bench.case.task
+        if self.at_once and all(company.may_join(each.trainer, count, self.epochs) for each in first):
+            pairs = [first, *(self._made(each) for each in range(number + 1, number + count))]
+            own = run_arms(company, [each for each, _ in pairs], self.epochs, task)
+            plain = None if own is None else run_arms(company, [each for _, each in pairs], self.epochs, task)
+            if own is not None and plain is not None:
+                return list(zip(own, plain, strict=True))
+            self.at_once, first = False, self._made(number)
+        runs = [run_arm(each.trainer, each.seed, self.epochs, each.train, each.val, task) for each in first]
+        return [(runs[0], runs[1])]
+
+    def _made(self, number: int) -> tuple[Start, Start]:
+        """A new trainer for each arm of the pair with this number."""
+        case, train, val, cut = self.bench.case, self.train, self.val, None
+        seed = seed_of_run(self.bench.seed, number)
         if self.limits.resplit:
             train, val = resplit(self.train, self.val, seed, f"Case {case.name!r}:")
             cut = train
@@ -154,8 +188,7 @@ class _Pairs:
                 "penalty inside the loss, is compared with unregularized="
             )
         self.same_start = plain.start_from(own.state()) and self.same_start
-        self.own.append(run_arm(own, seed, self.epochs, train, val, case.task))
-        self.plain.append(run_arm(plain, seed, self.epochs, train, val, case.task))
+        return Start(own, seed, train, val), Start(plain, seed, train, val)
 
 
 PROBE = Regularization()

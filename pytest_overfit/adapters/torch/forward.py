@@ -36,7 +36,7 @@ class Forward:
         self.case, self.model, self.batch = case, model, batch
         self.device = next((each.device for each in model.parameters()), torch.device("cpu"))
         self._unpacked = self._unpacking(batch.x)
-        self._compiled = (
+        self.is_compiled = (
             any(
                 isinstance(each, torch._dynamo.OptimizedModule)
                 or getattr(each, "_compiled_call_impl", None) is not None
@@ -70,6 +70,11 @@ class Forward:
             if self._unpacked is tuple:
                 return self.model(*x)
             return self.model(x)
+
+    def loss_with(self, weights: dict[str, torch.Tensor], x: Any, y: Any) -> torch.Tensor:
+        """The loss with these weights in place of the model's."""
+        args, kwargs = ((), x) if self._unpacked is dict else (x, {}) if self._unpacked is tuple else ((x,), {})
+        return self.loss(torch.func.functional_call(self.model, weights, tuple(args), kwargs), y)
 
     def _unpacking(self, x: Any) -> type | None:
         """How `forward` takes the inputs: a dict as keywords, a tuple as arguments, or the whole as its one."""
@@ -115,11 +120,11 @@ class Forward:
     @property
     def watching_is_free(self) -> bool:
         """A pass can be watched without changing what it computes: a compiled model runs as written while it is."""
-        return not (self._compiled and self.loss_is_inside)
+        return not (self.is_compiled and self.loss_is_inside)
 
     def as_written(self) -> contextlib.AbstractContextManager[Any]:
         """A compiled model runs uncompiled inside: its compiler would trace into whatever watches the pass."""
-        return torch.compiler.set_stance("force_eager") if self._compiled else contextlib.nullcontext()
+        return torch.compiler.set_stance("force_eager") if self.is_compiled else contextlib.nullcontext()
 
     def watched(self, quiet: bool, refuse: Any = None) -> tuple[Any, torch.Tensor | None, list[LossCall]]:
         """Outputs, loss (None: only the user's step knows it) and the loss functions it was made of."""

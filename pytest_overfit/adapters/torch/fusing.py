@@ -25,7 +25,9 @@ _STATED = ("fused", "foreach", "capturable", "differentiable")
 
 def fuse(optimizer: Any) -> None:
     """Choose the fused update where the user chose none and it computes the same; else leave the optimizer alone."""
-    if type(optimizer) not in _FUSIBLE or not all(_may_be_fused(each) for each in optimizer.param_groups):
+    if type(optimizer) not in _FUSIBLE or optimizer._optimizer_step_pre_hooks:
+        return
+    if not all(_may_be_fused(each) for each in optimizer.param_groups):
         return
     for group in optimizer.param_groups:
         group["fused"] = True
@@ -49,9 +51,24 @@ def _is_our_choice(optimizer: Any, group: dict[str, Any]) -> bool:
 
 
 def _may_be_fused(group: dict[str, Any]) -> bool:
-    """Nothing is stated, and float32 or float64 on the CPU: in half precision the fused update rounds less."""
     stated = any(group.get(name) for name in _STATED) or group.get("fused") is False or group.get("foreach") is False
-    return not stated and all(
-        type(each) is torch.nn.Parameter and each.device.type == "cpu" and each.dtype in (torch.float32, torch.float64)
-        for each in group["params"]
+    return not stated and all(map(_is_plain, group["params"]))
+
+
+def _is_plain(parameter: Any) -> bool:
+    """Float32 or float64 on the CPU, without gaps, and its gradient as autograd makes it.
+
+    In half precision the fused update rounds less. And it takes numbers in the order of memory: for a gradient that
+    lies in another order than its parameter it is wrong (torch 2.13). Autograd makes gradients in the parameter's order
+    wherever that has no gaps; hooks that run after it may replace them.
+    """
+    dense = parameter.is_contiguous() or (
+        parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
+    )
+    return (
+        type(parameter) is torch.nn.Parameter
+        and parameter.device.type == "cpu"
+        and parameter.dtype in (torch.float32, torch.float64)
+        and dense
+        and not getattr(parameter, "_post_accumulate_grad_hooks", None)
     )

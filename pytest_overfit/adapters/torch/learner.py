@@ -153,6 +153,27 @@ class TorchLearner:
         with self._explained("a training step"):
             return torch.tensor(self._own_step()) if self.case.step else self._step(self._backward)
 
+    def backward_on(self, batch: Batch) -> torch.Tensor:
+        """Loss and gradients of a step on such a batch, without the update."""
+        self.batch = self._forward.batch = batch.plain()
+        with self._explained("a training step"):
+            return self._backward().detach()
+
+    def pass_on(self, batch: Batch) -> None:
+        """The forward pass of a step on such a batch, its loss included."""
+        self.batch = self._forward.batch = batch.plain()
+        with torch.no_grad():
+            self._forward.loss(self._forward.call(self.batch.x), self.batch.y)
+
+    def loss_with(self, weights: dict[str, torch.Tensor], x: Any, y: Any) -> torch.Tensor:
+        """The loss of a step with other weights than the model's; works under `torch.func`."""
+        return self._forward.loss_with(weights, x, y)
+
+    @property
+    def runs_as_written(self) -> bool:
+        """No compiler stands between the model's code and what it computes, and it can be called apart from a step."""
+        return not self._forward.is_compiled and self._forward.can_be_called
+
     def training_pass(self) -> None:
         """A forward pass as in training that leaves no trace."""
         with self._modes.reading("train"):

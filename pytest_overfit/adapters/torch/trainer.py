@@ -34,10 +34,11 @@ class TorchTrainer:
 
     def __init__(self, case: Case, model: nn.Module, train: Split, reseed: Callable[[int], int], plain: bool) -> None:
         self.case, self.model, self._reseed = case, model, reseed
-        self._train = train.prepared(self._on_device)
-        self.learner = TorchLearner(case, model, next(self._train.epoch(reseed(0))), rebuild=lambda: model)
-        self._twin: twin.Twin = self._without_regularizers() if plain else twin.AsItIs()
-        self.removed = self._twin.removed
+        #: the data as the model takes them
+        self.split = train.prepared(self._on_device)
+        self.learner = TorchLearner(case, model, next(self.split.epoch(reseed(0))), rebuild=lambda: model)
+        self.twin: twin.Twin = self._without_regularizers() if plain else twin.AsItIs()
+        self.removed = self.twin.removed
         self.remarks = self.learner.remarks
         self._epochs = 0
 
@@ -56,15 +57,20 @@ class TorchTrainer:
         return losses
 
     def _epoch(self) -> float:
-        order = self._reseed(self._epochs)
-        self._epochs += 1
+        order = self.next_order()
         losses, rows = [], []
-        with self._twin.active():
-            for batch in self._train.epoch(order):
+        with self.twin.active():
+            for batch in self.split.epoch(order):
                 losses.append(self.learner.step_on(batch))
                 rows.append(batch.rows)
         weights = torch.as_tensor(rows, dtype=torch.float64)
         return float((torch.stack(losses).double().cpu() * weights).sum() / weights.sum())
+
+    def next_order(self) -> int:
+        """Seed everything for the next epoch; the seed of its order."""
+        order = self._reseed(self._epochs)
+        self._epochs += 1
+        return order
 
     def read(self, split: Split, mode: Mode = "eval") -> Iterator[Chunk]:
         for batch in split.chunks():
