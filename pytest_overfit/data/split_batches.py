@@ -17,7 +17,7 @@ from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import Batch, checked
 from pytest_overfit.data.first_batch import ROWS, check_source, collated, gives_samples, is_columns, is_whole
 from pytest_overfit.data.parts import split
-from pytest_overfit.data.tree import length, map_leaves, parts_of, take
+from pytest_overfit.data.tree import is_array, length, map_leaves, parts_of, take, taker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -118,14 +118,15 @@ class Whole:
         self.source, self.batch, self.size, self.rows = source, batch, size, batch.rows
 
     def epoch(self, order: int) -> Iterator[Batch]:
-        rows = permutation(self.rows, order)
-        return (rows_of(self.batch, rows[start : start + self.size]) for start in range(0, self.rows, self.size))
+        rows, pick = permutation(self.rows, order), picker(self.batch)
+        return (pick(rows[start : start + self.size]) for start in range(0, self.rows, self.size))
 
     def chunks(self) -> Iterator[Batch]:
         import numpy as np
 
         ends = ((start, min(start + CHUNK, self.rows)) for start in range(0, self.rows, CHUNK))
-        return (rows_of(self.batch, np.arange(start, end)) for start, end in ends)
+        pick = picker(self.batch)
+        return (pick(np.arange(start, end)) for start, end in ends)
 
     def prepared(self, change: Change) -> Whole:
         return Whole(self.source, change(self.batch), self.size)
@@ -245,6 +246,15 @@ def rows_of(batch: Batch, rows: Sequence[int] | Array) -> Batch:
 
     x, y, weights = (map_leaves(each, chosen) for each in (batch.x, batch.y, batch.weights))
     return Batch(x, y, len(rows), weights, batch.labels)
+
+
+def picker(batch: Batch) -> Callable[[Array], Batch]:
+    """`rows_of` for many picks of one batch: of a pair of arrays, by what is found out once."""
+    x, y = batch.x, batch.y
+    if not (is_array(x) and is_array(y) and batch.weights is None and length(x) == length(y) == batch.rows):
+        return lambda rows: rows_of(batch, rows)
+    of_x, of_y = taker(x), taker(y)
+    return lambda rows: Batch(of_x(rows), of_y(rows), len(rows), None, batch.labels)
 
 
 def in_order(rows: int, size: int) -> Iterator[list[int]]:

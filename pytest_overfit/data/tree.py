@@ -133,6 +133,16 @@ def take(leaf: Any, rows: Sequence[int] | Array) -> Any:
     return leaf.iloc[index] if hasattr(leaf, "iloc") else leaf[index]
 
 
+def taker(leaf: Any) -> Callable[[Array], Any]:
+    """`take` for many picks of one leaf: what is the same each time is found out once."""
+    torch = sys.modules.get("torch")
+    if torch is None or type(leaf) is not torch.Tensor:
+        return lambda rows: take(leaf, rows)
+    if leaf.requires_grad or leaf.is_nested or leaf.is_cuda or _is_sparse(leaf):
+        return lambda rows: take(leaf, rows)
+    return lambda rows: leaf.index_select(0, torch.as_tensor(rows, dtype=torch.long))
+
+
 def plain(value: Any) -> Any:
     """The value as the user's own code gets it: lists with one entry a row are lists of Python's."""
     return map_leaves(value, lambda leaf: list(leaf) if isinstance(leaf, Rows) else leaf)
