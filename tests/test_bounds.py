@@ -388,6 +388,9 @@ PLANTED: dict[str, tuple[Any, dict[str, Any], Case]] = {
     "val_loss": ((None, 1.5), {}, case(**random_labels())),
     "train_score": (at_least(0.8), {}, case(optimizer=lambda p: torch.optim.SGD(p, lr=1e-5))),
     "val_score": (at_least(chance + 0.4), {}, case(**random_labels())),
+    "best_train_loss": ((None, 1.0), {}, case(optimizer=lambda p: torch.optim.SGD(p, lr=1e-5))),
+    "best_val_loss": ((None, 1.5), {}, case(**random_labels())),
+    "best_train_score": (at_least(0.8), {}, case(optimizer=lambda p: torch.optim.SGD(p, lr=1e-5))),
     "best_val_score": (chance + 0.4, {}, case(**random_labels())),
     "gap": ((None, 0.2), {"epochs": 40}, case(train=(X[:100], random_labels()["train"][1][:100]))),
     "calibration_error": ((None, 0.3), {"epochs": 6}, case(lambda: mlp(last=Tempered()))),
@@ -420,6 +423,19 @@ def test_a_planted_violation_is_failed_and_its_healthy_twin_passes(name: str) ->
     assert bad.summary.startswith(name)
     good = found(case(), {name: bound}, **limits)
     assert good.outcome == "passed", good.summary
+
+
+def test_the_best_epoch_is_not_the_last() -> None:
+    """A rate that ruins the model in its later epochs: only what is read at the end shows it."""
+    ruined = case(
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: 1.0 if step < 60 else 1e3
+        ),
+    )
+    bounds = {"best_val_loss": (None, 2.0), "best_train_loss": (None, 2.0), "best_train_score": at_least(0.4)}
+    assert found(ruined, bounds, epochs=5).outcome == "passed"
+    assert found(ruined, {"val_loss": (None, 2.0)}, epochs=5).outcome == "failed"
 
 
 def test_saturated_units_of_hidden_layers_count_and_those_of_the_output_do_not() -> None:

@@ -402,9 +402,9 @@ def test_the_loss_read_is_that_of_evaluate_without_penalties() -> None:
 
 
 def test_long_splits_are_read_in_chunks() -> None:
-    x, y = np.tile(X, (16, 1)), np.tile(Y, 16)
+    x, y = np.tile(X, (70, 1)), np.tile(Y, 70)
     of = trainer(mlp, val=(x, y))
-    assert [each.rows for each in of.read(open_split(of.case, "val"))] == [512, 512, 96]
+    assert [each.rows for each in of.read(open_split(of.case, "val"))] == [2048, 2048, 804]
     assert read(of, "val").loss == pytest.approx(of.model.evaluate(x, y, verbose=0), rel=1e-5)
 
 

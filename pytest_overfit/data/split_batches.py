@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-#: rows of a forward pass where nothing is trained
-CHUNK = 512
+#: rows of a forward pass where nothing is trained, and the most that small rows of numbers may come to
+CHUNK, _LARGEST = 512, 2048
+
+#: so many numbers of the input are small
+_SMALL = 300_000
 
 #: batches read for one epoch of a loader that does not end
 MOST_BATCHES = 100_000
@@ -124,9 +128,17 @@ class Whole:
     def chunks(self) -> Iterator[Batch]:
         import numpy as np
 
-        ends = ((start, min(start + CHUNK, self.rows)) for start in range(0, self.rows, CHUNK))
-        pick = picker(self.batch)
+        size, pick = self._chunk(), picker(self.batch)
+        ends = ((start, min(start + size, self.rows)) for start in range(0, self.rows, size))
         return (pick(np.arange(start, end)) for start, end in ends)
+
+    def _chunk(self) -> int:
+        """More rows at once save calls; not of whole numbers: tokens may have answers of any length."""
+        x = self.batch.x
+        if not is_array(x) or "float" not in str(getattr(x, "dtype", "")) or not self.rows:
+            return CHUNK
+        rows = _SMALL * self.rows // max(1, math.prod(x.shape))
+        return max(CHUNK, min(_LARGEST, int(rows)))
 
     def prepared(self, change: Change) -> Whole:
         return Whole(self.source, change(self.batch), self.size)

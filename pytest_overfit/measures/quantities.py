@@ -19,6 +19,7 @@ from pytest_overfit.measures.theory import constant_loss, untrained_loss
 
 if TYPE_CHECKING:
     from pytest_overfit.measures.arms import ArmRun
+    from pytest_overfit.measures.scores import Scores
 
 
 # -------------------------------------------------------------------------------------------------- losses on one batch
@@ -113,12 +114,48 @@ def val_score(subject: Subject) -> Found:
     return _read_at_end(subject, lambda run: run.val.score, split="val")
 
 
+def _best(subject: Subject, split: str, get: Callable[[Scores], float | None], best: Callable[..., float]) -> Found:
+    """The best value after any epoch; NaN where none was finite."""
+    if split not in subject.by_epoch:
+        return Found(why=f"the case has no {split if subject.by_epoch else 'train'}= data")
+    read = subject.by_epoch[split]
+    values = [value for each in read if (value := get(each)) is not None]
+    if not values:
+        return Found(why="it cannot be read off this model: give task= or score=")
+    return Found(value=best((each for each in values if math.isfinite(each)), default=math.nan))
+
+
+def _best_score(subject: Subject, split: str) -> Found:
+    found = _best(subject, split, lambda each: each.score, max)
+    if found.value is None:
+        return found
+    last = subject.by_epoch[split][-1]
+    step = 1 / last.rows if last.metric == "accuracy" else 0.0
+    return dataclasses.replace(found, resolution=step, anchors={} if last.chance is None else {"chance": last.chance})
+
+
+@quantity("loss", "one training run", "lower")
+def best_train_loss(subject: Subject) -> Found:
+    """Least loss on the train split after any epoch, in evaluation mode."""
+    return _best(subject, "train", lambda each: each.loss, min)
+
+
+@quantity("loss", "one training run", "lower")
+def best_val_loss(subject: Subject) -> Found:
+    """Least loss on val (else test) after any epoch; it is chosen on the rows that it is read on."""
+    return _best(subject, "val", lambda each: each.loss, min)
+
+
+@quantity("score", "one training run", "higher", anchors=("chance",))
+def best_train_score(subject: Subject) -> Found:
+    """Best score on the train split after any epoch, in evaluation mode."""
+    return _best_score(subject, "train")
+
+
 @quantity("score", "one training run", "higher", anchors=("chance",))
 def best_val_score(subject: Subject) -> Found:
     """Best score on val (else test) after any epoch; it is chosen on the rows that it is read on."""
-    return _read_at_end(
-        subject, lambda run: max((each for each in run.curve if math.isfinite(each)), default=None), split="val"
-    )
+    return _best_score(subject, "val")
 
 
 @quantity("score", "one training run", "lower")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_overfit.measures.arms import ArmRun, run_arm
 from pytest_overfit.measures.evaluation import unsuitable
 from pytest_overfit.measures.fitting import Fit, Run, RunLimits, memorise
+from pytest_overfit.measures.scores import Scores, scores_of
 from pytest_overfit.measures.ties import tied_rows
 
 if TYPE_CHECKING:
@@ -111,6 +112,22 @@ class Subject:
     def trained(self) -> Trainer | None:
         """The model at the end of that run."""
         return None if self._trained is None else self._trained[0]
+
+    @functools.cached_property
+    def by_epoch(self) -> dict[str, list[Scores]]:
+        """What "train" and "val" read after every epoch, where the case has them; the training of `run`, made again."""
+        splits = {name: split for name in ("train", "val") if (split := self.open_split(name)) is not None}
+        found: dict[str, list[Scores]] = {name: [] for name in splits}
+        if "train" not in splits:
+            return {}
+        trainer = self.make_trainer()
+
+        def read() -> None:
+            for name, split in splits.items():
+                found[name].append(scores_of(trainer.read(split), self.task))
+
+        trainer.train(self.epochs, read)
+        return found
 
     @property
     def has_val(self) -> bool:
