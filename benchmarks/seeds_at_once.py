@@ -153,7 +153,7 @@ def sizes(rounds: int, units: int, lot: int, epochs: int = 5) -> None:
     print(f"\n64-{units}-10, {lot} seeds, {epochs} epochs, without readings")
     for batch in (8, 32, 128, 256, 512, CUT):
         print(f"\nbatch {batch}\n\n| | s | of the loop |\n|---|---:|---:|")
-        more = max(1, batch // 128) * epochs
+        more = max(1, batch // 32) * epochs
         hand = both(lambda d, b=batch, e=more: by_hand(units, d, b, e, lot, reads=False))
         ratios(
             {

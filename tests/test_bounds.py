@@ -429,7 +429,7 @@ def test_the_best_epoch_is_not_the_last() -> None:
     """A rate that ruins the model in its later epochs: only what is read at the end shows it."""
     ruined = case(
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
-        scheduler=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 if step < 60 else 1e3),
             optimizer, lambda step: 1.0 if step < 60 else 1e3
         ),
     )

@@ -403,7 +403,8 @@ def test_small_work_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_more_arithmetic_than_weights_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     of = case(lambda: Convolutions(0.3))  # a weight is used at each place of a picture
     assert at_once(of) is not None
-    monkeypatch.setattr(joining, "MOST_PRODUCTS", 32 * sum(each.numel() for each in Convolutions(0.3).parameters()))
+    weights = sum(each.numel() for each in Convolutions(0.3).parameters())
+    monkeypatch.setattr(joining, "MOST_PRODUCTS", 32 * weights // len(SEEDS) + 1)
     assert Together().may_join(trainers(of)[0], len(SEEDS), EPOCHS)
     assert at_once(of) is None
 

@@ -25,9 +25,10 @@ _ENTRYWISE = tuple(
     for name in ("Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "Adamax", "NAdam", "RAdam", "Adadelta")
 )
 
-#: rows of a batch times trained parameters, at most. Above it the arithmetic takes most of a step's time, and one model
-#: after the other keeps its weights nearer to the processor (benchmarks/RESULTS.md, "Seeds at once")
-MOST_PRODUCTS = 2_500_000
+#: rows of a batch times trained parameters, at most, for each model that joins. Above it the arithmetic takes most of a
+#: step's time, and one model after the other keeps its weights nearer to the processor; what is saved besides is
+#: saved once for each model (benchmarks/RESULTS.md, "Seeds at once")
+MOST_PRODUCTS = 125_000
 
 #: steps of all models together, at least: fewer do not pay for writing the step down (0.05 s)
 FEWEST_STEPS = 400
@@ -69,7 +70,7 @@ def _pays(trainer: TorchTrainer, split: Whole, members: int, epochs: int) -> boo
     entries = sum(each.numel() for each in trainer.model.parameters())
     held = sum(each.numel() for each in pytree.tree_leaves((split.batch.x, split.batch.y)) if torch.is_tensor(each))
     return (
-        min(split.size, split.rows) * entries <= MOST_PRODUCTS
+        min(split.size, split.rows) * entries <= members * MOST_PRODUCTS
         and members * epochs * math.ceil(split.rows / split.size) >= FEWEST_STEPS
         and members * (entries + held) <= _MOST_ENTRIES
     )
@@ -80,7 +81,7 @@ def pays(program: Program, members: int) -> bool:
 
     Gradients are two products more of the same size.
     """
-    return program.products <= 3 * members * MOST_PRODUCTS
+    return program.products <= 3 * members * members * MOST_PRODUCTS
 
 
 def _is_plain_model(model: nn.Module) -> bool:
