@@ -430,8 +430,6 @@ def test_the_best_epoch_is_not_the_last() -> None:
     ruined = case(
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
         scheduler=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 if step < 60 else 1e3),
-            optimizer, lambda step: 1.0 if step < 60 else 1e3
-        ),
     )
     bounds = {"best_val_loss": (None, 2.0), "best_train_loss": (None, 2.0), "best_train_score": at_least(0.4)}
     assert found(ruined, bounds, epochs=5).outcome == "passed"
