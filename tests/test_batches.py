@@ -267,6 +267,7 @@ def test_a_memory_map_is_read_into_memory(tmp_path: Any) -> None:
     assert type(found.x) is np.ndarray
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # where there is one core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_of_a_loader_one_batch_is_drawn_and_its_workers_end(workers: int) -> None:
     drawn = []

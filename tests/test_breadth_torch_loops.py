@@ -443,6 +443,7 @@ class Scale(nn.Module):
         return x.float() / 255
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # where there is one core
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_containers(name: str) -> None:
