@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from pytest_overfit import CaseError
 from pytest_overfit.__main__ import main
+from pytest_overfit.report import case_files
 from pytest_overfit.report.baseline_files import SCHEMA, read_case
 from pytest_overfit.report.baseline_numbers import Rule, better, numbers_of, rule_of
 
@@ -347,6 +348,7 @@ def test_storage_is_an_ini_value(project: Any) -> None:
 def test_workers_compare_and_only_the_controller_writes(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("xdist")
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # of the run that this test is part of
+    monkeypatch.setattr(case_files, "write_json", case_files.write_json)  # the conftest below puts another there
     project.conftest(
         """
         import os

@@ -34,6 +34,7 @@ from pytest_overfit.measures.calibration import (
     to_break,
 )
 from pytest_overfit.probes.bounds import PROBE, BoundsLimits
+from pytest_overfit.report import case_files
 
 pytestmark = pytest.mark.usefixtures("every_probe")
 
@@ -520,6 +521,7 @@ def test_storage_is_an_ini_value(user: Any) -> None:
 def test_workers_measure_and_only_the_controller_writes(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("xdist")
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # of the run that this test is part of
+    monkeypatch.setattr(case_files, "write_json", case_files.write_json)  # the conftest below puts another there
     user.conftest(
         LEARNER
         + """
