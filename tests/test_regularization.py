@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -101,6 +102,17 @@ def test_early_stopping_that_had_no_cause_to_stop_is_not_inert() -> None:
     assert found.summary == "no measurable effect: early stopping (patience 3) stopped none of the 20-epoch runs"
     both = judge(around(0.9), around(0.9), removed=["early stopping (patience 3)", "dropout 0.5 (2)"])
     assert both.outcome == "failed"
+
+
+def test_rounding_of_what_is_read_does_not_hide_an_inert_regulariser() -> None:
+    """One arm's readings may have been compiled, the other's not."""
+    rounded = dataclasses.replace(run(0.9), val=dataclasses.replace(run(0.9).val, loss=0.3 * (1 + 1e-7)))
+    plain = dataclasses.replace(run(0.9), val=dataclasses.replace(run(0.9).val, loss=0.3))
+    found = judge([rounded] * 10, [plain] * 10)
+    assert found.outcome == "failed"
+    assert found.summary.startswith("inert")
+    apart = dataclasses.replace(rounded, losses=tuple(each * (1 + 1e-7) for each in rounded.losses))
+    assert judge([apart] * 10, [plain] * 10).summary.startswith("no measurable effect")
 
 
 def test_a_smaller_gap_is_no_help() -> None:
