@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
@@ -106,13 +105,13 @@ def test_early_stopping_that_had_no_cause_to_stop_is_not_inert() -> None:
 
 def test_rounding_of_what_is_read_does_not_hide_an_inert_regulariser() -> None:
     """One arm's readings may have been compiled, the other's not."""
-    rounded = dataclasses.replace(run(0.9), val=dataclasses.replace(run(0.9).val, loss=0.3 * (1 + 1e-7)))
-    plain = dataclasses.replace(run(0.9), val=dataclasses.replace(run(0.9).val, loss=0.3))
-    found = judge([rounded] * 10, [plain] * 10)
+    found = judge([run(0.9, loss=0.3 * (1 + 1e-7))] * 10, [run(0.9, loss=0.3)] * 10)
     assert found.outcome == "failed"
     assert found.summary.startswith("inert")
-    apart = dataclasses.replace(rounded, losses=tuple(each * (1 + 1e-7) for each in rounded.losses))
-    assert judge([apart] * 10, [plain] * 10).summary.startswith("no measurable effect")
+    apart = judge([run(0.9, last=0.1 * (1 + 1e-7))] * 10, [run(0.9, last=0.1)] * 10)
+    assert apart.summary.startswith("no measurable effect")
+    read_apart = judge([run(0.9, loss=0.301)] * 10, [run(0.9, loss=0.3)] * 10)
+    assert read_apart.summary.startswith("no measurable effect")
 
 
 def test_a_smaller_gap_is_no_help() -> None:
