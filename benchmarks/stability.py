@@ -120,8 +120,8 @@ def spread(first: Sequence[float], second: Sequence[float]) -> float:
     return max((math.inf if math.isnan(each) else each for each in gaps), default=0.0)
 
 
-def differences(plain: Iterable[Read], other: Iterable[Read]) -> list[str]:
-    """Where the verdicts of a way differ from those of the plain run: missing ones, outcomes, steps."""
+def differences(plain: Iterable[Read], other: Iterable[Read], slack: int = 0) -> list[str]:
+    """Where the verdicts of a way differ from those of the plain run: missing ones, outcomes, steps by more than `slack`."""
     expected, seen = {(each.case, each.seed): each for each in plain}, set()
     lines = []
     for each in other:
@@ -130,7 +130,7 @@ def differences(plain: Iterable[Read], other: Iterable[Read]) -> list[str]:
         first = expected.get(key)
         if first is None:
             lines.append(f"{key}: is not in the plain run")
-        elif (first.outcome, first.steps) != (each.outcome, each.steps):
+        elif first.outcome != each.outcome or abs(first.steps - each.steps) > slack:
             lines.append(f"{key}: {first.outcome} at {first.steps} -> {each.outcome} at {each.steps}: {each.summary}")
     return lines + [f"{key}: no verdict" for key in expected if key not in seen]
 
