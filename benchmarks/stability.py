@@ -121,7 +121,7 @@ def spread(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def differences(plain: Iterable[Read], other: Iterable[Read], slack: int = 0) -> list[str]:
-    """Where the verdicts of a way differ from those of the plain run: missing ones, outcomes, steps by more than `slack`."""
+    """Where verdicts differ from those of the plain run: missing ones, outcomes, steps by more than `slack`."""
     expected, seen = {(each.case, each.seed): each for each in plain}, set()
     lines = []
     for each in other:
