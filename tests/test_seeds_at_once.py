@@ -19,6 +19,7 @@ from pytest_overfit.adapters.dispatch import Together, trainer_for
 from pytest_overfit.adapters.torch import joining, together
 from pytest_overfit.adapters.torch.masks import Masks, Sites
 from pytest_overfit.adapters.torch.program import NotRecordableError, Program
+from pytest_overfit.adapters.torch.stack import Stack
 from pytest_overfit.adapters.training import Trainer
 from pytest_overfit.data.split_batches import open_split
 from pytest_overfit.measures.scores import Scores, scores_of
@@ -390,6 +391,13 @@ def test_programs_refuse_what_they_could_not_repeat() -> None:
     held = torch.full((3,), 5.0)
     program = Program(lambda x: [(x * held).exp_() + 1], [x])
     assert torch.equal(program.run(x * 2)[0], (x * 10).exp() + 1)
+
+
+@pytest.mark.parametrize(("chosen", "fused"), [({}, True), ({"fused": False}, False), ({"foreach": True}, None)])
+def test_a_form_of_the_update_that_the_user_chose_stays(chosen: dict[str, Any], fused: bool | None) -> None:
+    models = [nn.Linear(2, 2) for _ in range(3)]
+    stack = Stack(models, [torch.optim.Adam(each.parameters(), **chosen) for each in models])
+    assert stack.optimizer.param_groups[0]["fused"] is fused
 
 
 def test_small_work_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
