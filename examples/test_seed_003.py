@@ -5,7 +5,7 @@ dropout and L2, and augmentation. On 400 of scikit-learn's digits, with the ten 
 fewer filters is worse in training and in validation: it was behind, not better regularised. Batch normalisation,
 dropout and L2 together help; which of them does is not told, only that the answer is right about the three. Shifts of a
 fifth of the image, turns of 20 degrees and a mirror, which no digit of the validation rows shows, cost 30 points. From
-another two seeds (one for the second program) the verdicts were the same; that on fewer filters may take all 16 pairs.
+another two seeds (one for the second program), and at most 16 pairs, the verdicts were the same.
 
 Adapted: the images are 8 x 8, not 28 x 28, so the convolutions are padded to let two poolings fit. The first two
 programs are written in torch here, with the initial weights of Keras, because Keras takes about a second to build and
