@@ -16,6 +16,7 @@ import gc
 import json
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -110,7 +111,7 @@ class Store:
         return [tuple(each["triple"]) for each in self._rows if (each["title"], each["name"]) == (title, name)]
 
     def says(self, title: str, name: str) -> str:
-        return next(each["says"] for each in self._rows if (each["title"], each["name"]) == (title, name))
+        return together([each["says"] for each in self._rows if (each["title"], each["name"]) == (title, name)])
 
     def add(self, title: str, name: str, says: str, triple: tuple[float, float, float]) -> None:
         row = {"title": title, "name": name, "says": says, "triple": triple}
@@ -120,11 +121,30 @@ class Store:
                 file.write(json.dumps(row) + "\n")
 
 
+def together(answers: Sequence[str]) -> str:
+    """Answers that differ in their whole numbers only, as one: "passed, 110 to 125 steps"."""
+    words = [re.split(r"\b(\d+)\b(?![.])", each) for each in answers]
+    if len({(len(each), *each[::2]) for each in words}) > 1:
+        return "; ".join(sorted(set(answers)))
+
+    def spoken(texts: tuple[str, ...]) -> str:
+        ordered = sorted(set(texts), key=float) if texts[0].isdecimal() else [texts[0]]
+        return ordered[0] if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"
+
+    return "".join(spoken(texts) for texts in zip(*words, strict=True))
+
+
 def measure(
-    title: str, contenders: Sequence[Contender], pairs: int, store: Store, until: float = float("inf")
+    title: str,
+    contenders: Sequence[Contender],
+    pairs: int,
+    store: Store,
+    until: float = float("inf"),
+    start_at: Callable[[int], None] = lambda number: None,
 ) -> list[Timing]:
     """Time all contenders in turn, round after round, until each has `pairs` triples or the clock passes `until`.
 
+    `start_at` is told the number of each triple before it: all three times may then begin at another random start.
     A contender's first time in this process warms up and is not counted.
     """
     warm: set[str] = set()
@@ -132,6 +152,7 @@ def measure(
         for each in due:
             if time.perf_counter() > until:
                 return _timings(title, contenders, store)
+            start_at(len(store.of(title, each.name)))
             first, _ = seconds_of(each.baseline)
             middle, answer = seconds_of(each.run)
             last, _ = seconds_of(each.baseline)

@@ -65,6 +65,8 @@ class FakeLearner:
     remarks: tuple[str, ...] = ()
     #: samples by design: `read` and `outputs_for` then draw anew each time
     samples: bool = False
+    #: the last training pass is offered as a reading
+    watched: bool = False
 
     def __post_init__(self) -> None:
         import numpy as np
@@ -95,7 +97,13 @@ class FakeLearner:
         return self._loss(self._outputs(mode))[0]
 
     def last_pass(self) -> Reading | None:
-        return None
+        if not self.watched:
+            return None
+        now, self.step = self.step, max(0, self.step - 1)
+        try:
+            return self.read("fit")
+        finally:
+            self.step = now
 
     def read(self, mode: Mode) -> Reading:
         outputs = self._outputs(mode)
@@ -224,7 +232,9 @@ def check_learner(learner: Learner) -> list[str]:
     rows = len(learner.inputs[0])
     if any(len(each) != rows for each in (*learner.inputs, *learner.targets)):
         wrong.append("inputs and targets must have the same number of rows")
-    first = learner.read("fit")
+    first, passed = learner.read("fit"), learner.last_pass()
+    if passed is not None and not all(map(_alike, passed.outputs, first.outputs)):
+        wrong.append("last_pass() must be None where training answers otherwise than read('fit') does")
     losses = learner.train(5)
     if len(losses) != 5 or not all(isinstance(each, float) for each in losses):
         wrong.append("train(5) must return five floats")
@@ -246,6 +256,12 @@ def check_learner(learner: Learner) -> list[str]:
     if learner.blinded() is learner:
         wrong.append("blinded() must return a new learner")
     return wrong
+
+
+def _alike(first: Array, second: Array) -> bool:
+    import numpy as np
+
+    return bool(np.allclose(first, second, rtol=1e-3, atol=1e-3 * float(np.std(second))))
 
 
 def _check_substitution(answer: tuple[float, list[Array]], reading: Reading) -> list[str]:

@@ -41,10 +41,22 @@ def messages(judgement: Judgement, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("watched", [False, True])
 @pytest.mark.parametrize("fault", sorted(FAULTS))
-def test_planted_fault_is_caught_and_its_healthy_twin_passes(kind: str, fault: str) -> None:
-    assert judge(FakeLearner(kind=kind, **FAULTS[fault])).outcome == "failed"
-    assert judge(FakeLearner(kind=kind)).outcome == "passed"
+def test_planted_fault_is_caught_and_its_healthy_twin_passes(kind: str, watched: bool, fault: str) -> None:
+    assert judge(FakeLearner(kind=kind, watched=watched, **FAULTS[fault])).outcome == "failed"
+    assert judge(FakeLearner(kind=kind, watched=watched)).outcome == "passed"
+
+
+@given(good=st.sets(st.integers(0, 80)), share=st.floats(0, 1))
+def test_a_dip_does_not_pass(good: set[int], share: float) -> None:
+    """Two readings five steps apart; or before, between and after the last two updates: every time it fits."""
+    for watched, apart in ((False, (5, 0)), (True, (2, 1, 0))):
+        fake = FakeLearner(watched=watched, way=lambda step: float(step in good) * (1 - share) + share * (step > 60))
+        judgement = judge(fake, steps=100)
+        if judgement.outcome == "passed":
+            ends = [fake.step - back for back in apart]
+            assert all(fake._loss_at("fit") <= 0.05 * math.log(4) + 1e-9 for fake.step in ends)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -229,5 +241,13 @@ def test_the_budget_ends_a_run_inconclusively() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("opaque", [False, True])
-def test_the_fake_keeps_the_adapter_contract(kind: str, opaque: bool) -> None:
-    assert check_learner(FakeLearner(kind=kind, opaque=opaque)) == []
+@pytest.mark.parametrize("watched", [False, True])
+def test_the_fake_keeps_the_adapter_contract(kind: str, opaque: bool, watched: bool) -> None:
+    assert check_learner(FakeLearner(kind=kind, opaque=opaque, watched=watched)) == []
+
+
+def test_a_training_pass_that_is_no_reading_breaks_the_contract() -> None:
+    dropping = FakeLearner(watched=True)
+    dropping.last_pass = lambda: dropping.read("train")  # type: ignore[method-assign]
+    dropping.modes = {"train": lambda step: 0.5 * memorising(step) + 0.2}
+    assert any("last_pass()" in each for each in check_learner(dropping))

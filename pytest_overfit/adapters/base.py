@@ -197,7 +197,8 @@ class Learner(Protocol):
     def last_pass(self) -> Reading | None:
         """What the last training step saw before its update, as `read("fit")` would have; None: it saw other things.
 
-        Free of cost where training and "fit" are the same: no dropout, nothing random.
+        Free of cost where training and "fit" are the same: no dropout, nothing random. Before the first step it is a
+        training pass that the learner was made with.
         """
 
     def read(self, mode: Mode) -> Reading:

@@ -23,10 +23,10 @@ from pytest_overfit.measures.ties import tied_rows
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner, Mode
 
-#: (until this step, so many): short at first, because a small net fits in a few steps
-_FIRST_CHUNKS = ((10, 5), (30, 10), (50, 20))
+#: the first reading comes early, because a small net fits in a few steps; then the loss's own rate says when to look
+_FIRST = 5
 
-#: long later, because every reading costs a forward pass
+#: beside that there is a reading at every so many steps; more would cost forward passes
 _CHUNK = 25
 
 #: a run that goes to its end is read at least this often
@@ -35,8 +35,9 @@ _FEWEST_READINGS = 20
 #: the loss ratio that the spacing of readings aims at; only when to look depends on it
 _AIM = 0.05
 
-#: after a chunk end at which the batch fits, the confirmation needs no long chunk
-_CONFIRM = 5
+#: steps between a reading at which the batch fits and its confirmation, and the fewest between any two: where a
+#: reading costs a forward pass, and where the training pass itself is one (`last_pass`)
+_APART, _APART_FREE = 5, 1
 
 #: latent draws that a reading of a model that samples is the mean of
 _DRAWS = 8
@@ -83,7 +84,7 @@ class Fit:
         self.where = where
         self.rows = len(learner.inputs[0])
         self.groups = tied_rows(learner.inputs, self.rows)
-        self.first = learner.read("fit")
+        self.first = learner.last_pass() or learner.read("fit")
         self._check_missing_values()
         self.predictions = Predictions(learner, self.first, self.groups, task)
         self.reference = self._reference()
@@ -128,8 +129,9 @@ class Fit:
     ) -> Run:
         """Train for at most `steps` steps.
 
-        `fits` is asked at chunk ends and must say yes twice running; `proceed(step, loss)` may end the run (budget);
-        `longer` is asked once, at the end, for how many more steps the run may have.
+        `fits` is asked at chunk ends and must say yes twice running, the second time of a reading made after the last
+        update; `proceed(step, loss)` may end the run (budget); `longer` is asked once, at the end, for how many more
+        steps the run may have.
         """
         run = Run(reference=self.reference)
         control = self.learner.blinded() if self.reference.how == BLINDED else None
@@ -137,7 +139,8 @@ class Fit:
             run.points.append(self.point(0, self.first))
         confirmed = False
         while len(run.losses) < steps:
-            size = chunk_size(steps, len(run.losses), confirmed, steps_to_go(run))
+            apart = _APART if self.learner.last_pass() is None else _APART_FREE
+            size = chunk_size(steps, len(run.losses), apart, apart if confirmed else steps_to_go(run))
             self._chunk(run, size, control)
             run.stop = self._broken(run) or "steps"
             if run.stop != "steps":
@@ -240,29 +243,42 @@ def _mean(draws: Sequence[Reading]) -> Reading:
     return Reading(loss=loss, outputs=tuple(outputs), heads=tuple(heads))
 
 
-def chunk_size(steps: int, done: int, confirming: bool, to_go: int | None = None) -> int:
+def chunk_size(steps: int, done: int, apart: int, to_go: int | None = None) -> int:
     """Steps until the next reading: a few steps in all would leave too few readings to tell a trend by.
 
-    `to_go`: after so many steps the loss is expected to be where it should, so a reading is due there.
+    `to_go`: after so many steps the loss is expected to be where it should, so a reading is due there, but no sooner
+    than `apart` after the last.
     """
-    size = next((size for until, size in _FIRST_CHUNKS if done < until), _CHUNK)
+    size = _FIRST if done < _FIRST else _CHUNK - done % _CHUNK
     if to_go is not None:
-        size = max(_CONFIRM, min(size, to_go))
+        size = max(apart, min(size, to_go))
     longest = max(1, min(_CHUNK, steps // _FEWEST_READINGS))
-    return min(_CONFIRM if confirming else size, longest, steps - done)
+    return min(size, longest, steps - done)
 
 
 def steps_to_go(run: Run) -> int | None:
-    """How many steps the loss ratio needs at its last rate; None: it does not fall, or there is no ratio."""
+    """How many steps the loss ratio needs at its last rate; None: it does not fall, or there is no ratio.
+
+    A network leaves the constant's loss slowly, then faster, and ends at an even rate: along a logistic curve, on
+    which the logit of the ratio falls evenly. That asks somewhat early, which costs a reading; the logarithm alone would
+    ask late, which costs steps.
+    """
     if len(run.points) < 2 or run.reference.best is None:
         return None
     before, now = (loss_ratio(each.loss, run.reference) for each in run.points[-2:])
+    done, last = run.points[-1].step, run.points[-2].step
     if 0 < now <= _AIM:  # the loss is there, so the predictions are about to be
-        return 2 * _CONFIRM
-    if not 0 < now < before:
+        return done // 10
+    if not 0 < now < min(before, 1.0):
         return None
-    rate = math.log(before / now) / (run.points[-1].step - run.points[-2].step)
-    return math.ceil(math.log(now / _AIM) / rate)
+    if before >= 1:  # no rate yet
+        return done
+    rate = (_logit(before) - _logit(now)) / (done - last)
+    return math.ceil((_logit(now) - _logit(_AIM)) / rate)
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
 
 
 def blinded_reference(control: Sequence[float], losses: Sequence[float]) -> Reference:

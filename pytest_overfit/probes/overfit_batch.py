@@ -162,7 +162,8 @@ def _evaluation(fit: Fit, run: Run, fitted: Callable[[Point], bool], together: b
         return fitted(point)
 
     evaluated = learner.read("eval")
-    well, trained = fits_at("fit", run.points[-1]), fits_at("train", fit.read(0, "train"))
+    well = fits_at("fit", run.points[-1])
+    trained = fits_at("train", fit.read(0, "train") if learner.last_pass() is None else run.points[-1])
     also_evaluated = fits_at("eval", fit.read(0, "eval") if learner.samples else fit.point(0, evaluated))
     if evaluated.loss is None:
         modes["eval"]["loss"] = None

@@ -61,6 +61,7 @@ class TorchLearner:
         self.batch = self._by_row.plain()
         self.remarks: tuple[str, ...] = ()
         self.samples = False
+        #: the last training pass as a reading of the fit; None: training draws random numbers, or answers otherwise
         self._last_pass: Reading | None = None
         self._scrutiny = Scrutiny()
         self._where = f"Case {case.name!r}:"
@@ -69,8 +70,7 @@ class TorchLearner:
             materialise(model, self._forward.quiet)
         self._modes = Modes(model)
         self._free = FreeOutputs(self._forward, self._modes)
-        #: a training pass of this model is a reading of its fit: it draws nothing and does nothing else than "fit"
-        self._steady = self._first_forward() and case.step is None and self._forward.watching_is_free
+        self._first_forward()
         self._labels = labels_among_inputs(self._forward, self._modes) if labels is None else labels
         self.inputs, self.targets = self._by_row.sides(self._labels)
         self._modes.find_updating_modules(self._forward.quiet)
@@ -83,10 +83,10 @@ class TorchLearner:
 
     # --------------------------------------------------------------- beginning
 
-    def _first_forward(self) -> bool:
-        """See what the loss is made of, and refuse what cannot be trained.
+    def _first_forward(self) -> None:
+        """See what the loss is made of, refuse what cannot be trained, and learn whether a training pass is a reading.
 
-        True if training and "fit" give the same answer and nothing random was drawn.
+        It is one where training and "fit" give the same answer and nothing random was drawn.
         """
         forward, noise = self._forward, LatentNoise()
         refuse = lambda call: checks.labels_fit_the_loss(self.case, call)  # noqa: E731
@@ -96,23 +96,28 @@ class TorchLearner:
                 outputs = forward.call(self.batch.x)
             drawn = generators() != before
         if not forward.can_be_called:
-            return False
+            return
         self.samples = noise.found
         self._free.carries = [each.requires_grad for each in tensors(outputs)]
         with self._modes.reading("fit"), self._explained("the model in evaluation"):
             evaluated = forward.quiet()
         self._modes.evaluates_differently = pytree.tree_structure(outputs) != pytree.tree_structure(evaluated)
-        if forward.has_loss:
-            self._look_at_the_loss(outputs, inside.calls, refuse)
-        return not drawn and forensics.alike(tensors(outputs), tensors(evaluated))
+        loss, calls = self._look_at_the_loss(outputs, inside.calls, refuse) if forward.has_loss else (None, [])
+        may_be_watched = self.case.step is None and forward.watching_is_free
+        if may_be_watched and not drawn and forensics.alike(tensors(outputs), tensors(evaluated)):
+            self._last_pass = self._as_reading(outputs, loss, calls)
 
-    def _look_at_the_loss(self, outputs: Any, inside: list[LossCall], refuse: Any) -> None:
+    def _look_at_the_loss(
+        self, outputs: Any, inside: list[LossCall], refuse: Any
+    ) -> tuple[torch.Tensor, list[LossCall]]:
         with LossCalls(before=refuse) as seen, user_code(f"{self._where} the loss"):
             loss = self._forward.loss(outputs, self.batch.y)
         checks.is_scalar_loss(loss, self.case)
         checks.can_be_trained(loss, self.model, self.case)
         own = self._forward.loss_is_inside
-        self._scrutiny = Scrutiny.of(inside if own else seen.calls, loss, tensors(outputs), inside=own)
+        calls = inside if own else seen.calls
+        self._scrutiny = Scrutiny.of(calls, loss, tensors(outputs), inside=own)
+        return loss, calls
 
     @contextlib.contextmanager
     def _steps_may_call_it_otherwise(self) -> Iterator[None]:
@@ -144,7 +149,7 @@ class TorchLearner:
             return self._own_steps(steps)
         with self._explained("a training step"):
             losses = [self._step(self._backward) for _ in range(steps - 1)]
-            losses.append(self._step(self._watched_backward if self._steady else self._backward))
+            losses.append(self._step(self._backward if self._last_pass is None else self._watched_backward))
         return [float(each) for each in torch.stack(losses).tolist()]
 
     def step_on(self, batch: Batch) -> torch.Tensor:
@@ -222,7 +227,7 @@ class TorchLearner:
         """The same, kept as a reading: it costs no further pass."""
         self.optimizer.zero_grad()
         outputs, loss, calls = self._forward.watched(quiet=False)
-        assert loss is not None  # noqa: S101 - a steady learner has no step of the user's
+        assert loss is not None  # noqa: S101 - only a step of the user's can hide it, and none is watched
         loss.backward()  # type: ignore[no-untyped-call]
         self._last_pass = self._as_reading(outputs, loss, calls)
         return loss
