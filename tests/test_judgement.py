@@ -14,6 +14,9 @@ from pytest_overfit import Case
 from pytest_overfit.adapters.base import Mode, Reading, RunningStatistics
 from pytest_overfit.core.limits import resolve
 from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.measures.fit_progress import Point
+from pytest_overfit.measures.fitting import Run, chunk_size, steps_to_go
+from pytest_overfit.measures.reference import Reference
 from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.overfit_batch import PROBE, OverfitBatchLimits
 from pytest_overfit.testing import FAULTS, FakeLearner, check_learner, memorising, standing
@@ -59,6 +62,17 @@ def test_a_dip_does_not_pass(good: set[int], share: float) -> None:
             assert all(fake._loss_at("fit") <= 0.05 * math.log(4) + 1e-9 for fake.step in ends)
 
 
+@given(
+    ratios=st.lists(st.floats(0, 2) | st.floats(0.999999, 1.000001) | st.floats(0.049, 0.051), min_size=2, max_size=2),
+    apart=st.sampled_from([1, 5]),
+)
+def test_the_next_reading_comes_within_25_steps(ratios: list[float], apart: int) -> None:
+    reference = Reference(constant=1.0, best=0.0, how="")
+    points = [Point(step=step, loss=ratio) for step, ratio in zip((25, 50), ratios, strict=True)]
+    run = Run(reference=reference, points=points)
+    assert 1 <= chunk_size(500, 50, apart, steps_to_go(run)) <= 25
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @given(
     seed=st.integers(0, 10_000),
@@ -83,7 +97,7 @@ def test_no_model_that_stops_short_passes(kind: str, seed: int, rows: int, share
 def test_stops_at_the_second_chunk_end_that_fits() -> None:
     fake = FakeLearner(way=lambda step: float(step >= 20))
     judge(fake)
-    assert fake.step == 25  # chunk ends at 5, 10 and 20, where it fits first; five steps later it is confirmed
+    assert fake.step == 30  # readings at 5 and 25, where it fits first; five steps later it is confirmed
 
 
 @pytest.mark.parametrize("kind", KINDS)

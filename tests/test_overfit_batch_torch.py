@@ -13,6 +13,7 @@ from sklearn.datasets import load_diabetes, load_digits
 from torch import Tensor, nn
 
 from pytest_overfit import Case, Verdict, run_probes
+from pytest_overfit.measures.evaluation import close
 
 ROWS = 24
 
@@ -71,6 +72,38 @@ class Rolls(nn.Module):
 class Flips(Rolls):
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x).flip(0)
+
+
+class Cancels(nn.Module):
+    """Large numbers cancel, so that float32 rounds a row otherwise in every place; rows stand alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.net(x)
+        large = 1e4 * torch.arange(1.0, len(x) + 1, dtype=found.dtype)[:, None]
+        return (found + large) - large
+
+
+class Seeps(nn.Module):
+    """A hundredth of each row's answer is another row's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.net(x)
+        return found + 0.01 * found.roll(1, 0)
+
+
+def rows_in_two_orders(model: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+    x = torch.as_tensor(digits()[0], dtype=torch.float32)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return model(x)[order].numpy(), model(x[order]).numpy()
 
 
 class DeadColumn(nn.Module):
@@ -168,6 +201,18 @@ class TestBroken:
         found = verdict(model, F.cross_entropy, digits(rows))
         assert found.outcome == "failed"
         assert any(each.name == "rows_stand_alone" for each in found.findings)
+
+    def test_rounding_does_not_look_like_rows_mixed_up(self) -> None:
+        found = verdict(Cancels, F.cross_entropy, digits())
+        assert found.outcome == "passed"
+        plain, permuted = rows_in_two_orders(Cancels())
+        assert not close(plain, permuted)  # the check would have found it
+
+    def test_rows_mixed_up_a_little(self) -> None:
+        found = verdict(Seeps, F.cross_entropy, digits())
+        assert found.outcome == "failed"
+        assert [each.name for each in found.findings if each.outcome == "failed"] == ["rows_stand_alone"]
+        assert close(*rows_in_two_orders(Seeps()), tolerance=0.05)  # no more than rounding may be
 
     def test_one_dead_column_of_two(self) -> None:
         found = verdict(DeadColumn, F.mse_loss, two_columns())

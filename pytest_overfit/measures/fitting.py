@@ -39,6 +39,9 @@ _AIM = 0.05
 #: reading costs a forward pass, and where the training pass itself is one (`last_pass`)
 _APART, _APART_FREE = 5, 1
 
+#: a projection beyond so many steps is none: the loss has hardly moved
+_FAR = 10_000
+
 #: latent draws that a reading of a model that samples is the mean of
 _DRAWS = 8
 
@@ -260,8 +263,8 @@ def steps_to_go(run: Run) -> int | None:
     """How many steps the loss ratio needs at its last rate; None: it does not fall, or there is no ratio.
 
     A network leaves the constant's loss slowly, then faster, and ends at an even rate: along a logistic curve, on
-    which the logit of the ratio falls evenly. That asks somewhat early, which costs a reading; the logarithm alone would
-    ask late, which costs steps.
+    which the logit of the ratio falls evenly. That asks somewhat early, which costs a reading; the logarithm alone
+    would ask late, which costs steps.
     """
     if len(run.points) < 2 or run.reference.best is None:
         return None
@@ -273,8 +276,9 @@ def steps_to_go(run: Run) -> int | None:
         return None
     if before >= 1:  # no rate yet
         return done
-    rate = (_logit(before) - _logit(now)) / (done - last)
-    return math.ceil((_logit(now) - _logit(_AIM)) / rate)
+    fallen = _logit(before) - _logit(now)
+    needed = (_logit(now) - _logit(_AIM)) * (done - last)
+    return math.ceil(needed / fallen) if fallen * _FAR > needed else None
 
 
 def _logit(share: float) -> float:

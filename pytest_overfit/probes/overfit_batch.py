@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_overfit.adapters.inspector import inspector_for
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
@@ -23,7 +24,7 @@ from pytest_overfit.probes.base import Bench
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pytest_overfit.adapters.base import Mode
+    from pytest_overfit.adapters.base import Learner, Mode
 
     Array = NDArray[Any]
 
@@ -186,8 +187,21 @@ def _steadiness(fit: Fit, evaluated: Sequence[Array], together: bool) -> dict[st
     return {
         "eval_forwards_agree": steady,
         "restless": learner.differing_module("eval", "eval") if steady is False else None,
-        "rows_stand_alone": rows_stand_alone(learner, fit.rows) if steady is not False and not together else None,
+        "rows_stand_alone": None if together or steady is False else _alone(learner, fit.rows),
     }
+
+
+def _alone(learner: Learner, rows: int) -> bool | None:
+    """Does each row stand alone? Where rounding may look like the contrary, float64 tells."""
+
+    def in_both_precisions() -> tuple[Sequence[Array], Sequence[Array]] | None:
+        inspector = inspector_for(learner)
+        try:
+            return None if inspector is None else inspector.in_both_precisions(learner)
+        except Exception:  # a model that cannot be copied or computed so is judged without
+            return None
+
+    return rows_stand_alone(learner, rows, in_both_precisions)
 
 
 PROBE = OverfitBatch()
