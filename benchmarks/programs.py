@@ -20,6 +20,10 @@ def adam(parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=1e-3)
 
 
+def quick_adam(parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=1e-2)
+
+
 def digits(rows: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
     """Grey images of 8 x 8 pixels, scaled to 0..1, channels first, and their classes."""
     x, y = load_digits(return_X_y=True)
@@ -59,6 +63,13 @@ def make_normalised_cnn(*, momentum: float = 0.1) -> nn.Module:
 
 #: the programs that are timed
 TORCH = (Program(name="digits MLP", model=make_mlp), Program(name="digits CNN", model=make_cnn))
+
+#: the same with the learning rate that pytest-torch brings along: some 16 steps, so that what a verdict costs beside
+#: its steps is most of it
+QUICK = (
+    Program(name="digits MLP, Adam 1e-2", model=make_mlp, optimizer=quick_adam),
+    Program(name="digits CNN, Adam 1e-2", model=make_cnn, optimizer=quick_adam),
+)
 
 
 # ------------------------------------------------------------------------------------------------- twins

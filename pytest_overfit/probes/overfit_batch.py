@@ -68,15 +68,15 @@ class OverfitBatch:
     *Measured*: the data term of the loss, with dropout and augmentation off and batch normalisation on batch
     statistics, between `constant_loss` (best output that ignores the input) and `best_loss` (best free outputs), and
     the agreement of predictions with targets. *Passing* means: at most `max_loss_ratio` of the way up from the best
-    loss to the constant's, at two chunk ends running, and predictions agree; eval mode fits as well, or would with
+    loss to the constant's, at two readings running, and predictions agree; eval mode fits as well, or would with
     settled running statistics; two eval-mode forward passes agree; rows do not influence each other by their order.
 
     Rows that belong together by design (the nodes of one graph) are declared with
     `options={"overfit_batch": {"rows_interact": True}}`.
 
     *Cannot see*: what one batch does not show, such as labels shuffled against inputs, too little data, a leak
-    between splits, or rows mixed symmetrically. *Cost*: the training steps, a forward pass at each chunk end (every
-    25 steps), and about ten forward passes in the end.
+    between splits, or rows mixed symmetrically. *Cost*: the training steps; a forward pass at each reading (every 25
+    steps, and where the loss is expected to fit), none where training draws nothing random; and about ten in the end.
     """
 
     name = "overfit_batch"
