@@ -71,8 +71,17 @@ class LossCall:
 
 
 @functools.cache
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    return inspect.signature(function)
+def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Names in order, and defaults. Binding the signature anew would cost as much as a small loss."""
+    given = inspect.signature(function).parameters.values()
+    return tuple(each.name for each in given), {
+        each.name: each.default for each in given if each.default is not each.empty
+    }
+
+
+def _arguments(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    names, defaults = _parameters(function)
+    return {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
 
 
 class LossCalls(TorchFunctionMode):
@@ -89,13 +98,13 @@ class LossCalls(TorchFunctionMode):
     ) -> Any:
         if function not in KNOWN:
             return function(*args, **(kwargs or {}))
-        bound = _signature(function).bind(*args, **(kwargs or {}))
-        bound.apply_defaults()
-        if self._before is not None:
-            self._before(LossCall(function, dict(bound.arguments), None))
+        arguments = _arguments(function, args, kwargs or {})
+        # one that lacks its input or its target is refused by the function itself
+        if self._before is not None and {"input", "target"} <= arguments.keys():
+            self._before(LossCall(function, arguments, None))
         result = function(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
-            self.calls.append(LossCall(function, dict(bound.arguments), result))
+            self.calls.append(LossCall(function, arguments, result))
         return result
 
 
