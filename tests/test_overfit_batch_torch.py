@@ -13,6 +13,8 @@ from sklearn.datasets import load_diabetes, load_digits
 from torch import Tensor, nn
 
 from pytest_overfit import Case, Verdict, run_probes
+from pytest_overfit.adapters.dispatch import learner_for
+from pytest_overfit.data.batch import batch_of
 from pytest_overfit.measures.evaluation import close
 
 ROWS = 24
@@ -97,6 +99,21 @@ class Seeps(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = self.net(x)
         return found + 0.01 * found.roll(1, 0)
+
+
+class SkipsAtTimes(nn.Module):
+    """Leaves a layer out at random while it trains, without scaling: most passes look as if nothing were random."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.extra, self.last = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x).relu()
+        if not (self.training and float(torch.rand(())) < 0.05):
+            hidden = hidden + self.extra(hidden).relu()
+        found: Tensor = self.last(hidden)
+        return found
 
 
 def rows_in_two_orders(model: nn.Module) -> tuple[np.ndarray, np.ndarray]:
@@ -419,6 +436,13 @@ class TestInputs:
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
     def test_the_device_of_the_parameters_is_respected(self) -> None:
         assert verdict(lambda: mlp().cuda(), F.cross_entropy, digits()).outcome == "passed"
+
+
+@pytest.mark.parametrize(("model", "is_reading"), [(mlp, True), (batch_norm, True), (SkipsAtTimes, False)])
+def test_a_training_pass_is_a_reading_where_nothing_random_is_drawn(model: Any, is_reading: bool) -> None:
+    case = Case(name="pass", model=model, loss=F.cross_entropy, optimizer=adam, batch=digits())
+    seeds = range(5)
+    assert {(learner_for(case, batch_of(case), each).last_pass() is not None) for each in seeds} == {is_reading}
 
 
 def test_a_crash_names_the_layer_its_shape_and_what_it_wanted() -> None:
