@@ -116,6 +116,18 @@ class SkipsAtTimes(nn.Module):
         return found
 
 
+class Shows(nn.Module):
+    """Answers with something beside the logits."""
+
+    def __init__(self, make: Callable[[Tensor, bool], Any]) -> None:
+        super().__init__()
+        self.net, self.make = mlp(), make
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        found: Tensor = self.net(x)
+        return found, self.make(found.detach(), self.training)
+
+
 def rows_in_two_orders(model: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     x = torch.as_tensor(digits()[0], dtype=torch.float32)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
@@ -436,6 +448,21 @@ class TestInputs:
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
     def test_the_device_of_the_parameters_is_respected(self) -> None:
         assert verdict(lambda: mlp().cuda(), F.cross_entropy, digits()).outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda found, training: found if training else found.double(),
+        lambda found, training: found.to_sparse(),
+        lambda found, training: found.to(torch.float8_e4m3fn),
+        lambda found, training: found > 0,
+    ],
+    ids=["double in evaluation", "sparse", "float8", "bool"],
+)
+def test_outputs_in_any_layout_and_precision(make: Any) -> None:
+    found = verdict(lambda: Shows(make), lambda outputs, y: F.cross_entropy(outputs[0], y), digits())
+    assert found.outcome == "passed", found.summary
 
 
 @pytest.mark.parametrize(("model", "is_reading"), [(mlp, True), (batch_norm, True), (SkipsAtTimes, False)])

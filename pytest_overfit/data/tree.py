@@ -154,7 +154,7 @@ def map_entries(rows: Rows, change: Callable[[Any], Any]) -> Rows:
 
 
 def to_numpy(leaf: Any) -> Array:
-    """A leaf as a numpy array on the host; tensors of half precision become float32."""
+    """A leaf as a numpy array on the host; tensors of half precision and less become float32."""
     import numpy as np
 
     if isinstance(leaf, Rows):
@@ -163,7 +163,7 @@ def to_numpy(leaf: Any) -> Array:
         leaf = leaf.detach()
         if _is_sparse(leaf):
             leaf = leaf.to_dense()
-        if str(leaf.dtype) in ("torch.bfloat16", "torch.float16"):
+        if leaf.is_floating_point() and leaf.element_size() < 4:
             leaf = leaf.float()
         return np.asarray(leaf.cpu())
     array = np.asarray(leaf)

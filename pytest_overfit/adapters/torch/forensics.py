@@ -10,12 +10,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.base import ParameterFacts, RunningStatistics
 from pytest_overfit.adapters.torch.modes import Modes
+from pytest_overfit.data.tree import to_numpy
 
 Tensor = torch.Tensor
 Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
@@ -107,9 +109,9 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 
 def alike(first: list[Tensor], second: list[Tensor]) -> bool:
-    """Equal but for rounding."""
+    """Equal but for rounding, in whatever layout and precision."""
     return len(first) == len(second) and all(
-        a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
+        a.shape == b.shape and np.allclose(to_numpy(a), to_numpy(b), rtol=1e-4, atol=1e-6, equal_nan=True)
         for a, b in zip(first, second, strict=True)
     )
 

@@ -105,7 +105,8 @@ class TorchLearner:
         loss, calls = self._look_at_the_loss(outputs, inside.calls, refuse) if forward.has_loss else (None, [])
         may_be_watched = self.case.step is None and forward.watching_is_free
         if may_be_watched and not drawn and forensics.alike(tensors(outputs), tensors(evaluated)):
-            self._last_pass = self._as_reading(outputs, loss, calls)
+            with self._explained("the model"):
+                self._last_pass = self._as_reading(outputs, loss, calls)
 
     def _look_at_the_loss(
         self, outputs: Any, inside: list[LossCall], refuse: Any
