@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_overfit.data.duplicates import Duplicates, find_duplicates
     from pytest_overfit.fixture import Overfit, parametrize_with_probes
 
-__version__ = "0.1.0"
+from pytest_overfit.version import __version__ as __version__
 
 __all__ = [
     "Case",

@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     if not config.getoption("overfit_quantities"):
         return None
-    from pytest_overfit.core.listing import quantity_lines
+    from pytest_overfit.core.run import quantity_lines
 
     sys.stdout.write("\n".join([*quantity_lines(), ""]))
     return 0

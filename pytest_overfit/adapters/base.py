@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -236,10 +236,3 @@ class Learner(Protocol):
 
         With "eval" twice: the module that is random in evaluation. None: there is none, or it cannot be found.
         """
-
-
-@runtime_checkable
-class MakeLearner(Protocol):
-    """Builds the learner of a case, or returns None to leave it to the next one."""
-
-    def __call__(self, case: Any, batch: Any, seed: int) -> Learner | None: ...

@@ -189,3 +189,10 @@ def run_probes(case: Case, probes: Sequence[str] | None = None, **limits: Any) -
     for name in names:  # refuse a wrong limit before an earlier probe trains for minutes
         resolved_limits(case, name, [("call", limits)])
     return [run_probe(case, name, [("call", limits)]) for name in names]
+
+
+def quantity_lines() -> list[str]:
+    """Every quantity that can be bounded: name, unit, what it is, cost."""
+    from pytest_overfit.probes.bounds import quantity_lines as lines
+
+    return lines()

@@ -13,8 +13,6 @@ from typing import Any, Literal
 Outcome = Literal["passed", "failed", "inconclusive", "not_applicable"]
 FindingOutcome = Literal["passed", "failed", "inconclusive", "warning", "note"]
 
-OUTCOMES: tuple[Outcome, ...] = ("passed", "failed", "inconclusive", "not_applicable")
-
 #: version of the dict form; a reader of a newer form must refuse it instead of guessing
 SCHEMA = 1
 

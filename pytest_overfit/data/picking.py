@@ -40,9 +40,6 @@ class Facts:
     #: a plain iterable gives batches; None: decided by its first item
     batched: bool | None = None
 
-    def without_key(self) -> Facts:
-        return dataclasses.replace(self, key=None)
-
 
 def parted(samples: Sequence[Any], facts: Facts) -> tuple[list[dict[str, Any]], list[Any] | None]:
     """Input leaves and labels of samples: (x, y), (x, y, more), a dict, or an input alone."""

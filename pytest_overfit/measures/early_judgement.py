@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_overfit.core.limits import Resolved
@@ -241,9 +241,6 @@ class _Judge:
 
 
 _NAMES = {"constant": "a constant answer", "linear": "a linear model", "nearest": "the nearest neighbour"}
-
-#: a finding's maker, for `leaks`
-Find = Callable[[Measured, Resolved[Any]], Iterator[Finding]]
 
 
 def _score(estimate: Measured) -> str:

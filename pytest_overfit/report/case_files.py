@@ -14,9 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pytest_overfit import __version__
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.report.json_file import write_json
+from pytest_overfit.version import __version__
 
 #: framework -> packages whose versions are kept
 _PACKAGES = {"torch": ("torch",), "keras": ("keras", "tensorflow")}

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_overfit import __version__
 from pytest_overfit.core.errors import CaseError
+from pytest_overfit.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

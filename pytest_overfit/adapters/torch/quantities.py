@@ -207,10 +207,6 @@ def in_both_precisions(learner: TorchLearner) -> Pair | None:
         return [to_numpy(each) for each in tensors(learner._forward.quiet())], wide
 
 
-def _wide(given: torch.Tensor) -> torch.Tensor:
-    return given.double() if given.is_floating_point() else given
-
-
 def _evaluated(model: nn.Module, forward: Forward) -> list[NDArray[Any]]:
     model.eval()
     return [to_numpy(each) for each in tensors(forward.quiet())]
