@@ -17,8 +17,9 @@ import numpy as np
 from scipy import stats
 
 from pytest_overfit import Case, Verdict, calibrated, run_probes
-from pytest_overfit.core.settings import Calibration, Settings, set_settings
+from pytest_overfit.core.calibration import Calibration
 from pytest_overfit.measures.calibration import ends_of, mean_rate, rate, run_answer, seeds_wanted
+from pytest_overfit.settings import Settings, set_settings
 
 RUNS = 100_000
 FALSE_ALARMS = 1e-3

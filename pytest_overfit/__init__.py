@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from pytest_overfit.core.bounds import at_least, at_most, calibrated, chance, constant_loss, theory
     from pytest_overfit.core.case import Case
     from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed, ProgramError
-    from pytest_overfit.core.run import run_probes
     from pytest_overfit.core.verdict import Diagnosis, Finding, Verdict
     from pytest_overfit.data.duplicates import Duplicates, find_duplicates
     from pytest_overfit.fixture import Overfit, parametrize_with_probes
+    from pytest_overfit.run import run_probes
 
 from pytest_overfit.version import __version__ as __version__
 
@@ -47,10 +47,10 @@ _HOMES = {
     "core.bounds": ("at_least", "at_most", "calibrated", "chance", "constant_loss", "theory"),
     "core.case": ("Case",),
     "core.errors": ("CaseError", "NotApplicable", "OverfitError", "ProbeFailed", "ProgramError"),
-    "core.run": ("run_probes",),
     "core.verdict": ("Diagnosis", "Finding", "Verdict"),
     "data.duplicates": ("Duplicates", "find_duplicates"),
     "fixture": ("Overfit", "parametrize_with_probes"),
+    "run": ("run_probes",),
 }
 
 

@@ -11,19 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.bounds import with_bounds
 from pytest_overfit.core.case import Case
-from pytest_overfit.core.errors import (
-    CaseError,
-    NotApplicable,
-    OverfitError,
-    ProbeFailed,
-    ProgramError,
-    did_you_mean,
-)
+from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed, ProgramError, did_you_mean
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.limits import names_of
-from pytest_overfit.core.run import checked_case, probes_named, run_probe
-from pytest_overfit.core.settings import current_settings
 from pytest_overfit.report.text import failure_text
+from pytest_overfit.run import checked_case, probes_named, run_probe
+from pytest_overfit.settings import current_settings
 
 if TYPE_CHECKING:
     import pytest

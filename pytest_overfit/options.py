@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pytest_overfit.core.settings import Calibration
+    from pytest_overfit.core.calibration import Calibration
     from pytest_overfit.report.baselines import Baselines
 
 _SEED = "seed of the probes, a whole number; a verdict that did not pass names the one that was used"
@@ -110,7 +110,7 @@ def baselines(config: pytest.Config) -> Baselines | None:
 
 def calibration(config: pytest.Config, command: Callable[[], str]) -> Calibration:
     """Where calibrated bounds are read from; `command`: how to run the current test alone."""
-    from pytest_overfit.core.settings import Calibration
+    from pytest_overfit.core.calibration import Calibration
 
     folder, now = config.rootpath / ini(config, "overfit_storage") / _CALIBRATED, config.getoption("overfit_calibrate")
     if now:

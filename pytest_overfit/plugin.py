@@ -16,8 +16,8 @@ import pytest
 
 from pytest_overfit import options
 from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed
-from pytest_overfit.core.settings import Settings, set_settings
 from pytest_overfit.report.progress import Progress, is_watched
+from pytest_overfit.settings import Settings, set_settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     if not config.getoption("overfit_quantities"):
         return None
-    from pytest_overfit.core.run import quantity_lines
+    from pytest_overfit.run import quantity_lines
 
     sys.stdout.write("\n".join([*quantity_lines(), ""]))
     return 0
@@ -85,7 +85,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _marked_probes(mark: pytest.Mark) -> list[str] | CaseError:
     """The probes a marker names, or all; its limits are checked here, at collection."""
     from pytest_overfit.core.limits import check_limits
-    from pytest_overfit.core.run import probes_named
+    from pytest_overfit.run import probes_named
 
     try:
         probes = probes_named(mark.args or None)
@@ -171,7 +171,7 @@ class OverfitRun:
             calibration=options.calibration(config, self._command),
         )
         if self.settings.ini or self.settings.extra_probes:
-            from pytest_overfit.core.run import check_settings
+            from pytest_overfit.run import check_settings
 
             check_settings(self.settings)
         self.baselines = options.baselines(config)

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.adapters.dispatch import guards, learner_for, seed_everything
 from pytest_overfit.core.errors import CaseError, PropertyFailed
-from pytest_overfit.core.run import checked_case
-from pytest_overfit.core.settings import current_settings
 from pytest_overfit.core.state import preserved
 from pytest_overfit.data.batch import batch_of
 from pytest_overfit.data.batch_spec import BatchSpec
 from pytest_overfit.data.perturbing import padded, rows_of
 from pytest_overfit.measures.asking import Answers
 from pytest_overfit.measures.question import Question, counted, shown
+from pytest_overfit.run import checked_case
+from pytest_overfit.settings import current_settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from pytest_overfit import Case, CaseError, Verdict, at_least, at_most, calibrated, chance, run_probes, theory
 from pytest_overfit.core.bounds import Bound, bound_of
+from pytest_overfit.core.calibration import Calibration
 from pytest_overfit.core.limits import resolve
-from pytest_overfit.core.settings import Calibration, Settings, set_settings
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.measures.bounds_judgement import Series
 from pytest_overfit.measures.calibration import (
@@ -35,6 +35,7 @@ from pytest_overfit.measures.calibration import (
 )
 from pytest_overfit.probes.bounds import PROBE, BoundsLimits
 from pytest_overfit.report import case_files
+from pytest_overfit.settings import Settings, set_settings
 
 pytestmark = pytest.mark.usefixtures("every_probe")
 

@@ -160,7 +160,7 @@ def test_start_up_loads_few_modules_of_ours(tmp_path: Path) -> None:
         "pytest_overfit",
         "pytest_overfit.core",
         "pytest_overfit.core.errors",
-        "pytest_overfit.core.settings",
+        "pytest_overfit.settings",
         "pytest_overfit.hookspecs",
         "pytest_overfit.options",
         "pytest_overfit.plugin",

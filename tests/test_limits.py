@@ -9,8 +9,8 @@ import pytest
 
 from pytest_overfit import Case, CaseError
 from pytest_overfit.core.limits import parse_ini, resolve, split_by_probe
-from pytest_overfit.core.run import resolved_limits
 from pytest_overfit.probes.overfit_batch import OverfitBatchLimits
+from pytest_overfit.run import resolved_limits
 
 PROBES = {"overfit_batch": OverfitBatchLimits}
 

@@ -24,15 +24,7 @@ from pytest_overfit import properties as held
 from pytest_overfit.adapters.keras.answering import Answering
 from pytest_overfit.data.as_code import as_code
 from pytest_overfit.data.tree import leaves
-from pytest_overfit.strategies import (
-    BatchSpec,
-    Field,
-    batches,
-    batches_like,
-    cases_of,
-    perturbations,
-    spec_of,
-)
+from pytest_overfit.strategies import BatchSpec, Field, batches, batches_like, cases_of, perturbations, spec_of
 
 GENERATOR = np.random.default_rng(0)
 PIXELS = GENERATOR.integers(0, 17, (32, 16)).astype("float32")

@@ -18,7 +18,7 @@ from pytest_overfit.measures.quantity import Quantity
 from pytest_overfit.measures.subject import Found
 
 if TYPE_CHECKING:
-    from pytest_overfit.core.settings import Calibration
+    from pytest_overfit.core.calibration import Calibration
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,8 @@ from pytest_overfit.core.verdict import Judgement
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
     from pytest_overfit.adapters.training import Company, Trainer
+    from pytest_overfit.core.calibration import Calibration
     from pytest_overfit.core.case import Case
-    from pytest_overfit.core.settings import Calibration
     from pytest_overfit.data.split_batches import Split
 
 

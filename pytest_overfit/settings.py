@@ -12,26 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
+    from pytest_overfit.core.calibration import Calibration
     from pytest_overfit.core.case import Case
     from pytest_overfit.core.verdict import Verdict
     from pytest_overfit.probes.base import Probe
 
 #: `progress(case, probe, step, of, loss)`; steps without a loss are samples, `of` is None where nobody knows how many
 Progress = Callable[[str, str, int, "int | None", "float | None"], None]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """Where the ends of bounds come from that are written as `calibrated`."""
-
-    #: measure them now; else they are read
-    now: bool
-    #: quantity -> what was measured, of a case; empty where there is no file; raises `CaseError` for one of no use
-    read: Callable[[str], Mapping[str, Any]]
-    #: the file of a case, for messages
-    path: Callable[[str], str]
-    #: the command that measures, for messages
-    command: Callable[[], str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False, eq=False)

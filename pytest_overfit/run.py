@@ -13,9 +13,9 @@ from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, NotApplicable, did_you_mean
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.limits import Layer, Resolved, check_limits, resolve, split_by_probe
-from pytest_overfit.core.settings import Settings, current_settings
 from pytest_overfit.core.state import derived_seed, preserved
 from pytest_overfit.core.verdict import Judgement, Verdict
+from pytest_overfit.settings import Settings, current_settings
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
