@@ -64,9 +64,9 @@ def ours(train: Any, test: Any) -> int:
 
 
 def ours_across(train: Any, test: Any) -> int:
-    from pytest_overfit.data.columns import Rows, all_keys, choose_columns
-    from pytest_overfit.data.comparing import compared
-    from pytest_overfit.data.exact import overlap
+    from pytest_overfit.duplicates.exact.in_memory import overlap
+    from pytest_overfit.duplicates.exact.rows import Rows, all_keys, choose_columns
+    from pytest_overfit.duplicates.values.canonical import compared
 
     how = compared({"train": train[:256], "test": test[:256]})
     left, right = Rows("train", (train,), (how,)), Rows("test", (test,), (how,))

@@ -22,7 +22,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402
 from near_data import REAL, distinct, further_sets, mnist, other_sets, real_sets  # noqa: E402
 
-from pytest_overfit.data.near import NearPair, find_near, find_near_text  # noqa: E402
+from pytest_overfit.duplicates.near import NearPair, find_near, find_near_text  # noqa: E402
 
 RUNS = 100
 TARGET_RATE, TARGET_SECONDS = 0.05, 8.0

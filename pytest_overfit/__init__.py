@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_overfit.core.case import Case
     from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed, ProgramError
     from pytest_overfit.core.verdict import Diagnosis, Finding, Verdict
-    from pytest_overfit.data.duplicates import Duplicates, find_duplicates
+    from pytest_overfit.duplicates.find import Duplicates, find_duplicates
     from pytest_overfit.fixture import Overfit, parametrize_with_probes
     from pytest_overfit.run import run_probes
 
@@ -48,7 +48,7 @@ _HOMES = {
     "core.case": ("Case",),
     "core.errors": ("CaseError", "NotApplicable", "OverfitError", "ProbeFailed", "ProgramError"),
     "core.verdict": ("Diagnosis", "Finding", "Verdict"),
-    "data.duplicates": ("Duplicates", "find_duplicates"),
+    "duplicates.find": ("Duplicates", "find_duplicates"),
     "fixture": ("Overfit", "parametrize_with_probes"),
     "run": ("run_probes",),
 }

@@ -20,7 +20,7 @@ from pytest_overfit.settings import Settings, current_settings
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
     from pytest_overfit.adapters.training import Trainer
-    from pytest_overfit.data.split_batches import Split
+    from pytest_overfit.data.splits import Split
     from pytest_overfit.probes.base import Probe
 
 
@@ -146,7 +146,7 @@ class _Trainers:
     def __call__(self, seed: int, plain: bool = False, train: Split | None = None) -> Trainer:
         __tracebackhide__ = True
         from pytest_overfit.adapters.dispatch import seed_everything, trainer_for
-        from pytest_overfit.data.split_batches import open_split
+        from pytest_overfit.data.splits import open_split
 
         seed_everything(seed)
         if plain not in self._opened:

@@ -377,7 +377,7 @@ def test_endless_streams_are_bounded_and_told() -> None:
 
 
 def test_an_endless_stream_that_nobody_bounded_is_no_clean_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pytest_overfit.data import measuring
+    from pytest_overfit.duplicates import search as measuring
 
     monkeypatch.setattr(measuring, "MAX_SAMPLES", 3_000)
     found = find_duplicates(

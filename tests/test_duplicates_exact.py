@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_overfit import find_duplicates
-from pytest_overfit.data import columns, exact
-from pytest_overfit.data.columns import Rows, all_keys, choose_columns
-from pytest_overfit.data.comparing import common_dtype, compared
-from pytest_overfit.data.exact import overlap, repeats
-from pytest_overfit.data.naming import AT_ONCE, lasting_name, lasting_names
+from pytest_overfit.duplicates.exact import in_memory as exact
+from pytest_overfit.duplicates.exact import rows as columns
+from pytest_overfit.duplicates.exact.in_memory import overlap, repeats
+from pytest_overfit.duplicates.exact.rows import Rows, all_keys, choose_columns
+from pytest_overfit.duplicates.values.canonical import common_dtype, compared
+from pytest_overfit.duplicates.values.lasting_names import AT_ONCE, lasting_name, lasting_names
 
 #: the gate runs a few, `OVERFIT_FUZZ=10000 pytest tests/test_duplicates_exact.py -k oracle` many
 CASES = int(os.environ.get("OVERFIT_FUZZ", "60"))
@@ -124,7 +125,7 @@ def test_find_duplicates_agrees_with_the_oracle(pair: tuple[Any, Any]) -> None:
 
 
 def _plain(array: Any) -> Any:
-    from pytest_overfit.data.comparing import plain_numbers
+    from pytest_overfit.duplicates.values.canonical import plain_numbers
 
     return plain_numbers(np.ascontiguousarray(array))
 

@@ -21,11 +21,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_overfit import CaseError, find_duplicates
-from pytest_overfit.data import lookup, streamed, travel
-from pytest_overfit.data.fetching import Source
-from pytest_overfit.data.measuring import Request, measure_duplicates
-from pytest_overfit.data.picking import Facts
-from pytest_overfit.data.splits import Split
+from pytest_overfit.duplicates.exact import fingerprint_table as lookup
+from pytest_overfit.duplicates.exact import one_pass as streamed
+from pytest_overfit.duplicates.reading import pickling as travel
+from pytest_overfit.duplicates.reading.fields import Facts
+from pytest_overfit.duplicates.reading.sources import Source
+from pytest_overfit.duplicates.reading.split import Split
+from pytest_overfit.duplicates.request import Request
+from pytest_overfit.duplicates.search import measure_duplicates
 from pytest_overfit.report import progress as progress_module
 from pytest_overfit.report.progress import is_watched, shown
 from pytest_overfit.report.text import progress_line

@@ -718,7 +718,7 @@ def test_limits_are_frozen() -> None:
 )
 def test_a_scaled_rate_stays_scaled_under_a_schedule(schedule: Any) -> None:
     from pytest_overfit.adapters.dispatch import trainer_for
-    from pytest_overfit.data.split_batches import open_split
+    from pytest_overfit.data.splits import open_split
 
     case = Case(name="scaled", model=mlp, loss=nn.functional.cross_entropy, scheduler=schedule, train=cut(*digits())[0],
                 optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9))  # fmt: skip

@@ -16,7 +16,7 @@ from pytest_overfit import Case, CaseError, run_probes
 from pytest_overfit.core.limits import resolve
 from pytest_overfit.core.verdict import Finding, Judgement, Verdict
 from pytest_overfit.data.controls import blank_inputs, permuted_targets
-from pytest_overfit.data.split_batches import open_split
+from pytest_overfit.data.splits import open_split
 from pytest_overfit.measures.seeds import looks, mean_over_seeds
 from pytest_overfit.probes.generalization_gap import PROBE, GeneralizationGapLimits
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_overfit.data.near import Near, calibration, find_near
-from pytest_overfit.data.near.pictures import evenness, laid_over
+from pytest_overfit.duplicates.near import Near, find_near
+from pytest_overfit.duplicates.near import p_values as calibration
+from pytest_overfit.duplicates.near.overlay import evenness, laid_over
 
 SIDE = 20
 PLANTED = 20

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_overfit.data.near import find_near_text
-from pytest_overfit.data.near.text import _folded, _hashes, _jaccard
+from pytest_overfit.duplicates.near import find_near_text
+from pytest_overfit.duplicates.near.text import _folded, _hashes, _jaccard
 
 
 def texts(count: int, seed: int = 0) -> list[str]:

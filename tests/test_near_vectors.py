@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_overfit.data.near import Near, calibration, find_near
-from pytest_overfit.data.near.neighbours import Index
+from pytest_overfit.duplicates.near import Near, find_near
+from pytest_overfit.duplicates.near import p_values as calibration
+from pytest_overfit.duplicates.near.neighbours import Index
 
 
 def rows(count: int, width: int = 12, seed: int = 0) -> np.ndarray:

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from pytest_overfit import find_duplicates
-from pytest_overfit.data.duplicates import Duplicates
-from pytest_overfit.data.picking import Facts
-from pytest_overfit.data.pictures import MOST, SIDE, as_plane, pictures_of, png, side_by_side
-from pytest_overfit.data.splits import Chunk, Split
+from pytest_overfit.duplicates.find import Duplicates
+from pytest_overfit.duplicates.reading.fields import Facts
+from pytest_overfit.duplicates.reading.split import Chunk, Split
+from pytest_overfit.duplicates.thumbnails import MOST, SIDE, as_plane, pictures_of, png, side_by_side
 from pytest_overfit.report import curves
 from pytest_overfit.report.curves import curves_svg
 from pytest_overfit.report.pictures import pictures_html

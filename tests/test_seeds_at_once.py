@@ -21,7 +21,7 @@ from pytest_overfit.adapters.torch.masks import Masks, Sites
 from pytest_overfit.adapters.torch.program import NotRecordableError, Program
 from pytest_overfit.adapters.torch.stack import Stack
 from pytest_overfit.adapters.training import Trainer
-from pytest_overfit.data.split_batches import open_split
+from pytest_overfit.data.splits import open_split
 from pytest_overfit.measures.scores import Scores, scores_of
 
 random = np.random.default_rng(0)

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from pytest_overfit import Case, CaseError, Duplicates, NotApplicable, ProgramError, Verdict, run_probes
 from pytest_overfit.core.limits import Resolved
-from pytest_overfit.data.duplicate_judgement import SplitDuplicatesLimits, judge_duplicates
+from pytest_overfit.duplicates.judgement import SplitDuplicatesLimits, judge_duplicates
 from pytest_overfit.probes.split_duplicates import OPTIONS, PROBE
 
 R = np.random.default_rng(0)
@@ -522,7 +522,7 @@ def test_streams_without_end_are_bounded_and_told() -> None:
 
 
 def test_an_endless_stream_that_nobody_bounded_says_where_the_bound_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_overfit.data.measuring.MAX_SAMPLES", 3_000)
+    monkeypatch.setattr("pytest_overfit.duplicates.search.MAX_SAMPLES", 3_000)
     found = verdict(train=lambda: (np.full(3, each) for each in itertools.count()), test=np.ones((4, 3)) / 2)
     assert found.outcome == "inconclusive"
     assert "goes on after the first" in found.summary

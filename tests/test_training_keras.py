@@ -23,7 +23,7 @@ from pytest_overfit.adapters.dispatch import guards, seed_everything, trainer_fo
 from pytest_overfit.core.case import Case  # noqa: E402
 from pytest_overfit.core.errors import CaseError, ProgramError  # noqa: E402
 from pytest_overfit.core.state import preserved  # noqa: E402
-from pytest_overfit.data.split_batches import open_split  # noqa: E402
+from pytest_overfit.data.splits import open_split  # noqa: E402
 from pytest_overfit.measures.scores import scores_of  # noqa: E402
 
 layers, callbacks, ops = keras.layers, keras.callbacks, keras.ops

@@ -16,7 +16,7 @@ from pytest_overfit.adapters.dispatch import trainer_for
 from pytest_overfit.adapters.training import Trainer
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.state import epoch_seed
-from pytest_overfit.data.split_batches import open_split, shuffled
+from pytest_overfit.data.splits import open_split, shuffled
 from pytest_overfit.measures.scores import scores_of
 
 random = np.random.default_rng(0)

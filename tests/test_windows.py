@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_overfit.data.near import find_windows, out_of_order, shared_groups
-from pytest_overfit.data.near.windows import WindowPair
+from pytest_overfit.duplicates.near import find_windows, out_of_order, shared_groups
+from pytest_overfit.duplicates.near.windows import WindowPair
 
 
 def windows(series: np.ndarray, length: int, stride: int = 1) -> np.ndarray:

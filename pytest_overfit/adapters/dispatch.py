@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_overfit.adapters.training import Trainer
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.batch import Batch
-    from pytest_overfit.data.split_batches import Split
+    from pytest_overfit.data.splits import Split
 
 #: framework module -> adapter; the order matters: with the torch backend a keras.Model *is* an nn.Module
 FRAMEWORKS = ("keras", "torch")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.batch import Batch
-    from pytest_overfit.data.split_batches import Split
+    from pytest_overfit.data.splits import Split
 
     Array = NDArray[Any]
 

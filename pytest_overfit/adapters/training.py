@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pytest_overfit.adapters.base import Mode, Reading
-    from pytest_overfit.data.split_batches import Split
+    from pytest_overfit.data.splits import Split
 
     Array = NDArray[Any]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.data.batch import Batch
-from pytest_overfit.data.split_batches import Split, Whole
+from pytest_overfit.data.splits import Split, Whole
 
 
 def permuted_targets(split: Split, seed: int) -> Split:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_overfit.core import foreign
 from pytest_overfit.data.batch import Batch, to_numpy
 from pytest_overfit.data.parts import names_targets
-from pytest_overfit.data.split_batches import Split, Whole
+from pytest_overfit.data.splits import Split, Whole
 from pytest_overfit.data.tree import Rows, leaves, length, map_leaves, parts_of, rebuilt, take
 
 if TYPE_CHECKING:

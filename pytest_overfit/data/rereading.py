@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_overfit.core.state import seed_standard_library
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import Batch, to_numpy
-from pytest_overfit.data.split_batches import Loader, Samples, Whole, open_split
+from pytest_overfit.data.splits import Loader, Samples, Whole, open_split
 from pytest_overfit.data.tree import leaves
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.foreign import is_torch_tensor
 from pytest_overfit.data.batch import Batch
-from pytest_overfit.data.split_batches import Split, Whole, rows_of
+from pytest_overfit.data.splits import Split, Whole, rows_of
 from pytest_overfit.data.tree import Rows, leaves, length, map_leaves
 
 

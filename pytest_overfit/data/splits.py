@@ -1,237 +1,293 @@
-"""What every container becomes: a split that is read in chunks, with one column for each part of the input.
+"""A whole split in batches: in an order of our own to train on, in its own order to be judged by.
 
 PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_overfit.core.errors import OverfitError
-from pytest_overfit.data.fetching import Source
-from pytest_overfit.data.picking import Facts, given_values, parted, row_values
+from pytest_overfit.core import foreign
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.usercode import user_code
+from pytest_overfit.data.batch import Batch, checked
+from pytest_overfit.data.first_batch import ROWS, check_source, collated, gives_samples, is_columns, is_whole
+from pytest_overfit.data.parts import split
+from pytest_overfit.data.tree import is_array, length, map_leaves, parts_of, take, taker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pytest_overfit.core.case import Case
+
     Array = NDArray[Any]
 
-#: samples read at once, and rows sliced at once from what is in memory
-SAMPLES, ROWS = 1_024, 8_192
+#: rows of a forward pass where nothing is trained, and the most that small rows of numbers may come to
+CHUNK, _LARGEST = 512, 2048
+
+#: so many numbers of the input are small
+_SMALL = 300_000
+
+#: batches read for one epoch of a loader that does not end
+MOST_BATCHES = 100_000
+
+Change = Callable[[Batch], Batch]
+
+#: what an iterator without further items gives
+_END = object()
+
+
+class Split(Protocol):
+    """One split of a case."""
+
+    #: what the user gave, after calling a function
+    source: Any
+
+    @property
+    def rows(self) -> int | None:
+        """How many; None: nobody knows before it was read."""
+
+    def epoch(self, order: int) -> Iterator[Batch]:
+        """The batches of one epoch; the same for the same `order`, where the data allow it."""
+
+    def chunks(self) -> Iterator[Batch]:
+        """Every row once, in the order in which it stands."""
+
+    def prepared(self, change: Change) -> Split:
+        """The same split with every batch changed; arrays are changed once, as a whole."""
+
+
+def open_split(case: Case, name: str, batch_size: int | None = None) -> Split:
+    """The split of this name, `train`, `val` or `test`.
+
+    Arrays and datasets are cut into batches of `batch_size` (default: `fit_kwargs["batch_size"]`, else 32) and
+    shuffled anew each epoch, as training loops do; loaders, `tf.data` and other iterables of batches keep their own
+    batches and order. Raises `CaseError` for what cannot be read as batches, and later for a batch that cannot be used.
+    """
+    source = getattr(case, name)
+    if callable(source) and not hasattr(source, "__getitem__") and not hasattr(source, "__iter__"):
+        with user_code(f"Case {case.name!r}: the function given as {name}"):
+            source = source()
+    if source is None:
+        raise CaseError(f"Case {case.name!r}: it has no {name} data; give {name}=(x, y), a dataset or a loader")
+    check_source(source, case, name)
+    size = batch_size or int(case.fit_kwargs.get("batch_size") or ROWS)
+    named = _Named(case, name)
+    if is_columns(source):
+        return Samples(source, named, size, lambda rows: dict(source[rows]))
+    if is_whole(source) or parts_of(source) is not None:
+        return Whole(source, named.batch(source), size)
+    if gives_samples(source):
+        return Samples(source, named, size, lambda rows: collated([source[row] for row in rows], case))
+    if hasattr(source, "__next__"):
+        raise CaseError(
+            f"Case {case.name!r}: {name}= is {foreign.describe(source)}, which can be read once only, but every epoch "
+            f"reads it again; give {name}= a list of batches, or an object that starts anew each time it is iterated"
+        )
+    return Loader(source, named, size)
 
 
 @dataclasses.dataclass(frozen=True)
-class Chunk:
-    """Some samples of a split: `leaves` has one column for each part of the input."""
+class _Named:
+    """Makes checked batches, and says which split they are of."""
 
-    #: an array of places; a `range` where all of a split is in memory, so that it takes none
-    index: Any
-    leaves: Mapping[str, Any]
-    labels: Sequence[Any] | None = None
-    groups: Sequence[Any] | None = None
-    times: Sequence[Any] | None = None
+    case: Case
+    name: str
+    change: Change = lambda batch: batch
 
-    def __len__(self) -> int:
-        return len(self.index)
+    def batch(self, given: Any) -> Batch:
+        try:
+            return self.change(checked(*split(given, self.case), self.case))
+        except CaseError as error:
+            said = str(error)
+            raise type(error)(said.replace("the batch", f"{self.name}=: the batch", 1)) from None
 
-    def part(self, rows: slice) -> Chunk:
-        """Some of the samples, without a copy where columns are arrays."""
+    def changed(self, change: Change) -> _Named:
+        """The same, with one more change after those made so far."""
+        return _Named(self.case, self.name, lambda batch: change(self.change(batch)))
+
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        return user_code(f"Case {self.case.name!r}: reading {self.name}=")
+
+
+class Whole:
+    """Arrays that hold all rows."""
+
+    def __init__(self, source: Any, batch: Batch, size: int) -> None:
+        self.source, self.batch, self.size, self.rows = source, batch, size, batch.rows
+
+    def epoch(self, order: int) -> Iterator[Batch]:
+        rows, pick = permutation(self.rows, order), picker(self.batch)
+        return (pick(rows[start : start + self.size]) for start in range(0, self.rows, self.size))
+
+    def chunks(self) -> Iterator[Batch]:
         import numpy as np
 
-        index = self.index[rows]
-        return Chunk(
-            np.arange(index.start, index.stop, index.step) if isinstance(index, range) else index,
-            {name: column[rows] for name, column in self.leaves.items()},
-            *(None if each is None else each[rows] for each in (self.labels, self.groups, self.times)),
-        )
+        size, pick = self._chunk(), picker(self.batch)
+        ends = ((start, min(start + size, self.rows)) for start in range(0, self.rows, size))
+        return (pick(np.arange(start, end)) for start, end in ends)
 
-    def sample(self, place: int) -> dict[str, Any]:
-        """The input of one sample."""
-        return {name: column[place] for name, column in self.leaves.items()}
+    def _chunk(self) -> int:
+        """More rows at once save calls; not of whole numbers: tokens may have answers of any length."""
+        x = self.batch.x
+        if not is_array(x) or "float" not in str(getattr(x, "dtype", "")) or not self.rows:
+            return CHUNK
+        rows = _SMALL * self.rows // max(1, math.prod(x.shape))
+        return max(CHUNK, min(_LARGEST, int(rows)))
+
+    def prepared(self, change: Change) -> Whole:
+        return Whole(self.source, change(self.batch), self.size)
 
 
-@dataclasses.dataclass
-class Split:
-    """One split, read in chunks.
+class Samples:
+    """Rows by number, read anew each time, because reading may augment them."""
 
-    `memory` is everything at once, where it is in memory; else `fetch(places)` gives samples by place, or `open()`
-    gives an iterator of samples or of batches.
-    """
+    def __init__(self, source: Any, named: _Named, size: int, read: Callable[[list[int]], Any]) -> None:
+        self.source, self.rows, self._named, self._size, self._read = source, len(source), named, size, read
+        if not self.rows:
+            raise CaseError(f"Case {named.case.name!r}: {named.name}= is empty")
 
-    name: str
-    #: what it was read as, for people
-    how: str
-    facts: Facts
-    length: int | None = None
-    memory: Chunk | None = None
-    #: a dict of equal columns, by name: tables, where columns are found by name
-    is_table: bool = False
-    fetch: Source | None = None
-    open: Callable[[], Iterable[Any]] | None = None
-    #: the samples come in batches, rows first
-    batched: bool = False
-    #: may be opened more than once
-    again: bool = True
-    #: gives the same samples in the same order each time
-    keeps_order: bool = True
-    #: at most so many samples are read of what has no length
-    most: int = 0
-    #: the same dataset with its transforms taken off
-    bare: Callable[[], Split | None] | None = None
-    notes: list[str] = dataclasses.field(default_factory=list)
-    #: samples that could not be read: place and reason
-    errors: dict[int, str] = dataclasses.field(default_factory=dict)
-    #: more was there than was read
-    cut: bool = False
+    def _batch(self, rows: list[int]) -> Batch:
+        with self._named.reading():
+            given = self._read(rows)
+        return self._named.batch(given)
 
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
-        """All samples, or those from `start` to `stop` where places are known."""
-        if self.memory is not None:
-            yield from self._sliced(self.memory, start, self.length if stop is None else stop)
-        elif self.fetch is not None:
-            yield from self._fetched(start, self.length if stop is None else stop)
-        elif self.open is not None:
-            yield from self._streamed()
+    def epoch(self, order: int) -> Iterator[Batch]:
+        return map(self._batch, shuffled(self.rows, self._size, order))
 
-    def _sliced(self, whole: Chunk, start: int, stop: int | None) -> Iterator[Chunk]:
-        end = len(whole) if stop is None else min(stop, len(whole))
-        for first in range(start, end, ROWS):
-            yield whole.part(slice(first, min(first + ROWS, end)))
+    def chunks(self) -> Iterator[Batch]:
+        return map(self._batch, in_order(self.rows, CHUNK))
 
-    def _fetched(self, start: int, stop: int | None) -> Iterator[Chunk]:
-        end = min(self.length or 0, stop or 0)
-        for first in range(start, end, SAMPLES):
-            places = list(range(first, min(first + SAMPLES, end)))
-            yield from gathered(*self._read(places), self)
+    def prepared(self, change: Change) -> Samples:
+        return Samples(self.source, self._named.changed(change), self._size, self._read)
 
-    def _read(self, places: list[int]) -> tuple[list[int], Any]:
-        """Samples at these places, or a dict of their columns; one that raises is noted, the others are still read."""
-        if self.fetch is None:  # pragma: no cover - only called where there is one
-            return [], []
-        try:
-            return places, self.fetch(places)
-        except OverfitError:
-            raise
-        except Exception:  # one of them raised: which?
-            good, samples = [], []
-            columns: dict[str, list[Any]] = {}
-        for place in places:
-            try:
-                found: Any = self.fetch([place])
-            except OverfitError:
-                raise
-            except Exception as error:
-                self.errors[place] = f"{type(error).__name__}: {error}"
-                continue
-            good.append(place)
-            if isinstance(found, Mapping):
-                for name, column in found.items():
-                    columns.setdefault(name, []).extend(column)
-            else:
-                samples += list(found)
-        return good, columns or samples
 
-    def _streamed(self, most: int = 0) -> Iterator[Chunk]:
-        first, waiting = 0, []
-        most = most or self.most
-        for item in self._items():
-            if self.batched:
-                chunk = batch_chunk(item, first, self)
-                yield chunk
-                first += len(chunk)
-            else:
-                waiting.append(item)
-                if len(waiting) == SAMPLES:
-                    yield from gathered(list(range(first, first + SAMPLES)), waiting, self)
-                    first, waiting = first + SAMPLES, []
-            if most and first + len(waiting) >= most:
-                self.cut = True
+class Loader:
+    """Anything that yields batches each time it is iterated. Global generators are the caller's to seed."""
+
+    rows: int | None = None
+
+    def __init__(self, source: Any, named: _Named, size: int) -> None:
+        self.source, self._named, self._size = source, named, size
+
+    def epoch(self, order: int) -> Iterator[Batch]:
+        with _own_generators(self.source, order):
+            yield from self._batches()
+
+    def chunks(self) -> Iterator[Batch]:
+        return self.epoch(0)
+
+    def prepared(self, change: Change) -> Loader:
+        return Loader(self.source, self._named.changed(change), self._size)
+
+    def _batches(self) -> Iterator[Batch]:
+        with self._named.reading():
+            items = self._items()
+        given = _END
+        for _ in range(MOST_BATCHES):
+            with self._named.reading():
+                item = next(items, _END)
+            if item is _END:
                 break
-        if waiting:
-            yield from gathered(list(range(first, first + len(waiting))), waiting, self)
+            given = item
+            yield self._named.batch(given)
+        if given is _END:
+            raise CaseError(f"Case {self._named.case.name!r}: {self._named.name}= gave no batch: it is empty")
 
     def _items(self) -> Iterator[Any]:
-        """What the iterable gives; if it raises, what came before is kept and the place is noted."""
-        number = 0
-        try:
-            for item in self.open() if self.open is not None else ():
-                yield item
-                number += 1
-        except OverfitError:
-            raise
-        except Exception as error:
-            what = "batch" if self.batched else "sample"
-            self.errors[number] = f"the {what} after {number} raised {type(error).__name__}: {error}"
-
-    def peek(self, most: int) -> Chunk | None:
-        """Some samples, without losing any of what can be read only once."""
-        import numpy as np
-
-        if self.memory is not None:
-            at = np.unique(np.linspace(0, len(self.memory) - 1, most).astype(int))
-            return Chunk(at, {name: _taken(each, at) for name, each in self.memory.leaves.items()})
-        if self.fetch is not None:
-            return next((chunk for chunk in self.chunks(0, most) if len(chunk)), None)
-        if not self.again and self.open is not None:
-            source = iter(self.open())
-            items = list(itertools.islice(source, 1 if self.batched else most))
-            waiting: list[Iterable[Any]] = [itertools.chain(items, source), items]
-            self.open = waiting.pop
-        first = next(self._streamed(1 if self.batched else most), None)
-        self.cut = False
-        return first
-
-    def sample(self, place: int) -> Chunk | None:
-        """One sample by its place; None where places are not known or the sample cannot be read."""
-        if self.memory is None and self.fetch is None:
-            return None
-        return next(iter(self.chunks(place, place + 1)), None)
+        source = self.source
+        if hasattr(source, "num_batches") and hasattr(source, "__getitem__"):  # a Keras PyDataset
+            return (source[number] for number in range(source.num_batches))
+        if foreign.is_instance(source, "torch.utils.data", "IterableDataset"):
+            samples = iter(source)
+            groups = iter(lambda: list(itertools.islice(samples, self._size)), [])
+            return (collated(each, self._named.case) for each in groups)
+        return iter(source)
 
 
-def _taken(column: Any, at: Array) -> Any:
-    return [column[place] for place in at] if isinstance(column, list) else column[at]
+@contextlib.contextmanager
+def _own_generators(source: Any, order: int) -> Iterator[None]:
+    """Seed the generators that a loader carries (torch's `generator=`), and put them back."""
+    owners = (source, getattr(source, "sampler", None))
+    carried = {id(each): each for each in (getattr(owner, "generator", None) for owner in owners) if each is not None}
+    saved: list[tuple[Any, Any]] = [
+        (each, each.get_state()) for each in carried.values() if hasattr(each, "manual_seed")
+    ]
+    try:
+        for each, _ in saved:
+            each.manual_seed(order)
+        yield
+    finally:
+        for each, state in saved:
+            each.set_state(state)
 
 
-def gathered(places: Sequence[int], samples: Sequence[Any], split: Split) -> Iterator[Chunk]:
-    """Chunks of samples: one for each run of samples that are made of the same parts."""
+class Subset:
+    """Some rows of a split, by their numbers in the order in which it stands; to be read, not to be trained on."""
+
+    def __init__(self, whole: Split, rows: Iterable[int]) -> None:
+        self.source, self._whole, self._chosen = whole.source, whole, frozenset(rows)
+        self.rows = len(self._chosen)
+
+    def epoch(self, order: int) -> Iterator[Batch]:
+        del order
+        return self.chunks()
+
+    def chunks(self) -> Iterator[Batch]:
+        first = 0
+        for batch in self._whole.chunks():
+            kept = [row for row in range(batch.rows) if first + row in self._chosen]
+            first += batch.rows
+            if kept:
+                yield rows_of(batch, kept)
+
+    def prepared(self, change: Change) -> Subset:
+        return Subset(self._whole.prepared(change), self._chosen)
+
+
+def rows_of(batch: Batch, rows: Sequence[int] | Array) -> Batch:
+    """These rows of a batch, in this order."""
+
+    def chosen(leaf: Any) -> Any:
+        return take(leaf, rows) if length(leaf) == batch.rows else leaf
+
+    x, y, weights = (map_leaves(each, chosen) for each in (batch.x, batch.y, batch.weights))
+    return Batch(x, y, len(rows), weights, batch.labels)
+
+
+def picker(batch: Batch) -> Callable[[Array], Batch]:
+    """`rows_of` for many picks of one batch: of a pair of arrays, by what is found out once."""
+    x, y = batch.x, batch.y
+    if not (is_array(x) and is_array(y) and batch.weights is None and length(x) == length(y) == batch.rows):
+        return lambda rows: rows_of(batch, rows)
+    of_x, of_y = taker(x), taker(y)
+    return lambda rows: Batch(of_x(rows), of_y(rows), len(rows), None, batch.labels)
+
+
+def in_order(rows: int, size: int) -> Iterator[list[int]]:
+    """Row numbers as they stand, `size` at a time."""
+    return (list(range(start, min(start + size, rows))) for start in range(0, rows, size))
+
+
+def in_parts(rows: int, parts: int) -> Iterator[list[int]]:
+    """Row numbers as they stand, in so many parts of about the same size."""
+    ends = [number * rows // parts for number in range(parts + 1)]
+    return (list(range(*pair)) for pair in itertools.pairwise(ends))
+
+
+def shuffled(rows: int, size: int, order: int) -> Iterator[list[int]]:
+    """Row numbers in the order of a seed, `size` at a time."""
+    permuted = permutation(rows, order).tolist()
+    return (permuted[start : start + size] for start in range(0, rows, size))
+
+
+def permutation(rows: int, order: int) -> Array:
+    """All row numbers in the order of a seed."""
     import numpy as np
 
-    facts = split.facts
-    if isinstance(samples, Mapping):  # a dict of columns, as Hugging Face datasets give it
-        yield _from_columns(np.asarray(places, np.int64), samples, split)
-        return
-    inputs, labels = parted(samples, facts)
-    if isinstance(facts.label, Mapping):
-        labels = given_values(facts.label, split.name, "label", places)
-    start = 0
-    names = [tuple(each) for each in inputs]
-    while start < len(samples):
-        stop = start + 1
-        while stop < len(samples) and names[stop] == names[start]:
-            stop += 1
-        some, run = samples[start:stop], inputs[start:stop]
-        yield Chunk(
-            np.asarray(places[start:stop], np.int64),
-            {name: [each[name] for each in run] for name in names[start]},
-            None if labels is None else labels[start:stop],
-            row_values(facts.group, some, places[start:stop], split.name, "group"),
-            row_values(facts.time, some, places[start:stop], split.name, "time"),
-        )
-        start = stop
-
-
-def _from_columns(index: Array, columns: Mapping[str, Any], split: Split) -> Chunk:
-    """A chunk of named columns: the label, group and time columns are no input."""
-    from pytest_overfit.data.picking import table_parts
-
-    return Chunk(index, *table_parts(columns, split.facts, split.name, index))
-
-
-def batch_chunk(batch: Any, first: int, split: Split) -> Chunk:
-    """A chunk of one batch, rows first, as a loader gives it."""
-    from pytest_overfit.data.picking import batch_parts
-
-    return batch_parts(batch, first, split)
+    return np.random.default_rng(order).permutation(rows)

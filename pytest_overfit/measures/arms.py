@@ -16,7 +16,7 @@ from pytest_overfit.measures.scores import Scores, scores_of
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.training import Company, Trainer
-    from pytest_overfit.data.split_batches import Split
+    from pytest_overfit.data.splits import Split
 
 
 #: epochs where neither the call nor `fit_kwargs` says how many

@@ -15,7 +15,7 @@ from pytest_overfit.core import foreign
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.data.first_batch import ROWS
-from pytest_overfit.data.split_batches import Split, Subset, open_split
+from pytest_overfit.data.splits import Split, Subset, open_split
 from pytest_overfit.data.tree import Rows, leaves, to_numpy
 from pytest_overfit.measures.arms import EPOCHS
 from pytest_overfit.measures.scores import scores_of

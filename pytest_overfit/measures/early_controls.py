@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.data.gathering import features_of, inputs_of, with_features, with_targets_of
-from pytest_overfit.data.measuring import Request, measure_duplicates
-from pytest_overfit.data.split_batches import Split, Whole
+from pytest_overfit.data.splits import Split, Whole
 from pytest_overfit.data.tree import Rows, plain, to_numpy
+from pytest_overfit.duplicates.request import Request
+from pytest_overfit.duplicates.search import measure_duplicates
 from pytest_overfit.measures.answers import Answers, answers_of, estimate
 from pytest_overfit.measures.early_run import Run, Splits, run_epochs
 from pytest_overfit.measures.early_symptoms import cured, random_labels_beat_chance

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.data.gathering import features_of, gathered
-from pytest_overfit.data.split_batches import Split, Whole, open_split
+from pytest_overfit.data.splits import Split, Whole, open_split
 from pytest_overfit.measures.answers import Answers, answers_of, estimate
 from pytest_overfit.measures.baselines import Table
 from pytest_overfit.measures.scores import Scores, scores_of

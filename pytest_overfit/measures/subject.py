@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner, Reading
     from pytest_overfit.adapters.inspector import Inspector
     from pytest_overfit.adapters.training import Trainer
-    from pytest_overfit.data.split_batches import Split
+    from pytest_overfit.data.splits import Split
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_overfit.adapters.training import Company, Trainer
     from pytest_overfit.core.calibration import Calibration
     from pytest_overfit.core.case import Case
-    from pytest_overfit.data.split_batches import Split
+    from pytest_overfit.data.splits import Split
 
 
 class MakeTrainer(Protocol):

@@ -17,7 +17,7 @@ from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.core.verdict import Judgement
-from pytest_overfit.data.split_batches import Split, open_split
+from pytest_overfit.data.splits import Split, open_split
 from pytest_overfit.measures import quantities, quantities_cost, quantities_held  # noqa: F401 - they fill the list
 from pytest_overfit.measures.arms import EPOCHS, seed_of_run
 from pytest_overfit.measures.bounds_judgement import Series, judge_bounds

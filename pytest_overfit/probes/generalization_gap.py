@@ -14,7 +14,7 @@ from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.controls import blank_inputs, permuted_targets
-from pytest_overfit.data.split_batches import Split, open_split
+from pytest_overfit.data.splits import Split, open_split
 from pytest_overfit.measures.arms import EPOCHS, ArmRun, curves, plain_form, run_arm, seed_of_run
 from pytest_overfit.measures.gap_judgement import Bounds, judge_gap
 from pytest_overfit.probes.base import Bench

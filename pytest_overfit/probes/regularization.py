@@ -14,7 +14,7 @@ from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.resplit import resplit
-from pytest_overfit.data.split_batches import Split, open_split
+from pytest_overfit.data.splits import Split, open_split
 from pytest_overfit.measures.arms import (
     EPOCHS,
     ArmRun,

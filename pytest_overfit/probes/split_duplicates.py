@@ -16,9 +16,10 @@ from pytest_overfit.core.errors import CaseError, NotApplicable, ProgramError, d
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.limits import Resolved, names_of
 from pytest_overfit.core.verdict import Finding, Judgement
-from pytest_overfit.data.duplicate_judgement import SplitDuplicatesLimits, judge_duplicates
-from pytest_overfit.data.duplicates import SPLITS
-from pytest_overfit.data.measuring import Request, measure_duplicates
+from pytest_overfit.duplicates.find import SPLITS
+from pytest_overfit.duplicates.judgement import SplitDuplicatesLimits, judge_duplicates
+from pytest_overfit.duplicates.request import Request
+from pytest_overfit.duplicates.search import measure_duplicates
 from pytest_overfit.measures.copies_cost import cost_of_copies
 from pytest_overfit.probes.base import Bench
 

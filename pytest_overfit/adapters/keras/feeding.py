@@ -17,7 +17,7 @@ import keras
 from pytest_overfit.adapters.keras.feed import feed_of
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.batch import Batch, leaves
-from pytest_overfit.data.split_batches import Loader, Samples, Split, Whole, in_order, rows_of, shuffled
+from pytest_overfit.data.splits import Loader, Samples, Split, Whole, in_order, rows_of, shuffled
 
 if TYPE_CHECKING:
     from pytest_overfit.core.case import Case

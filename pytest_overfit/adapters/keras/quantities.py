@@ -25,7 +25,7 @@ from pytest_overfit.adapters.keras.reading import Reader, numbers, total_loss
 from pytest_overfit.adapters.keras.state import guard, held, seed
 from pytest_overfit.core.errors import ProgramError
 from pytest_overfit.data.batch import map_leaves
-from pytest_overfit.data.split_batches import in_parts, rows_of
+from pytest_overfit.data.splits import in_parts, rows_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

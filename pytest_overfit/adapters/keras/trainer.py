@@ -19,7 +19,7 @@ from pytest_overfit.adapters.keras.learner import make_learner
 from pytest_overfit.adapters.keras.reading import numbers
 from pytest_overfit.adapters.keras.state import running
 from pytest_overfit.adapters.training import Chunk
-from pytest_overfit.data.split_batches import Split, open_split, rows_of
+from pytest_overfit.data.splits import Split, open_split, rows_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from pytest_overfit.data.split_batches import Whole
+from pytest_overfit.data.splits import Whole
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.torch.program import Program

@@ -25,7 +25,7 @@ from pytest_overfit.adapters.torch.modes import materialise
 from pytest_overfit.adapters.torch.state import preserved_generators, reseed
 from pytest_overfit.core import state
 from pytest_overfit.data.batch import to_numpy
-from pytest_overfit.data.split_batches import in_parts, rows_of
+from pytest_overfit.data.splits import in_parts, rows_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -22,7 +22,7 @@ from pytest_overfit.adapters.torch.masks import Masks, Sites
 from pytest_overfit.adapters.torch.program import Program
 from pytest_overfit.adapters.torch.stack import Stack
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
-from pytest_overfit.data.split_batches import permutation, rows_of
+from pytest_overfit.data.splits import permutation, rows_of
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.torch.trainer import TorchTrainer

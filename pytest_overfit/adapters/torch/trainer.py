@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Mode
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.batch import Batch
-    from pytest_overfit.data.split_batches import Split
+    from pytest_overfit.data.splits import Split
 
 
 def make_trainer(case: Case, model: nn.Module, train: Split, reseed: Callable[[int], int], plain: bool) -> TorchTrainer:

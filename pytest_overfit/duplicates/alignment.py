@@ -1,0 +1,248 @@
+"""Open all splits, bring their parts together by name, and say what stands in the way of an answer.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.duplicates.exact.rows import Rows
+from pytest_overfit.duplicates.reading.fields import Facts
+from pytest_overfit.duplicates.reading.open import open_split
+from pytest_overfit.duplicates.reading.split import Chunk, Split
+from pytest_overfit.duplicates.reading.tables import is_counter
+from pytest_overfit.duplicates.steadiness import Steadiness, steadiness, without_transforms
+from pytest_overfit.duplicates.values.canonical import Comparison, compared, numeric, plain_numbers
+from pytest_overfit.duplicates.values.fingerprints import Coding, as_leaf, folded
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+#: samples looked at to decide how the splits are compared
+PEEKED = 256
+
+
+@dataclasses.dataclass
+class Opened:
+    """The splits, ready to be read, and what was noticed on the way."""
+
+    splits: dict[str, Split]
+    coding: Coding
+    #: the splits as rows in memory, where all of them are
+    rows: dict[str, Rows] | None
+    steady: dict[str, Steadiness]
+    #: differences between the splits that are findings of their own: code and message
+    differences: list[tuple[str, str]]
+    notes: list[str]
+
+
+def open_all(given: Mapping[str, Any], facts: Facts, text: str, most: int, keep: Callable[[Any], None]) -> Opened:
+    """Open every split and decide how their samples are compared; `keep` is shown each container first."""
+    splits = {name: open_split(name, each, facts, most, keep) for name, each in given.items()}
+    notes: list[str] = []
+    peeks = {name: _peeked(split) for name, split in splits.items()}
+    _drop_counters(splits, notes)
+    peeks = _aligned(splits, peeks, notes)
+    differences: list[tuple[str, str]] = []
+    comparisons = _comparisons(peeks, differences)
+    coding = Coding(comparisons, text)
+    steady = {name: steadiness(split, coding) for name, split in splits.items()}
+    bare = without_transforms(splits, steady, coding)
+    if bare is not None:
+        splits, peeks = bare, {name: _peeked(split) for name, split in bare.items()}
+        coding = Coding(_comparisons(_aligned(splits, peeks, notes), differences), text)
+        steady = {name: steadiness(split, coding) for name, split in splits.items()}
+        notes.append("samples are random under their transforms: compared as they are without them")
+    for split in splits.values():
+        notes += split.notes
+    rows = _rows(splits, coding, differences) if bare is None else None
+    return Opened(splits, coding, rows, steady, differences, notes)
+
+
+def _peeked(split: Split) -> Chunk:
+    chunk = split.peek(PEEKED if split.memory is not None else 32)
+    if chunk is None or not len(chunk):
+        why = next(iter(split.errors.values()), "it gave no samples")
+        raise CaseError(f"{split.name}= is empty or cannot be read: {why}")
+    split.errors.clear()
+    return chunk
+
+
+def _drop_counters(splits: dict[str, Split], notes: list[str]) -> None:
+    """A column that only numbers the rows of a table is no part of what makes two rows the same."""
+    tables = [split.memory for split in splits.values() if split.is_table and split.memory is not None]
+    if len(tables) < len(splits):
+        return
+    names = set.intersection(*(set(each.leaves) for each in tables))
+    counters = [name for name in sorted(names) if name and all(is_counter(each.leaves, name) for each in tables)]
+    if counters and len(counters) < len(names):
+        notes.append(f"left out, because they only number the rows: {', '.join(counters)}")
+        for split in splits.values():
+            _keep(split, [name for name in split.memory.leaves if name not in counters] if split.memory else [])
+
+
+def _keep(split: Split, names: list[str]) -> None:
+    if split.memory is not None:
+        split.memory = dataclasses.replace(split.memory, leaves={name: split.memory.leaves[name] for name in names})
+
+
+def _aligned(splits: dict[str, Split], peeks: dict[str, Chunk], notes: list[str]) -> dict[str, Chunk]:
+    """Parts by name: tables are compared on the columns they share, anything else must have the same parts."""
+    names = {name: list(split.memory.leaves if split.memory else peeks[name].leaves) for name, split in splits.items()}
+    first = next(iter(names.values()))
+    if all(set(each) == set(first) for each in names.values()):
+        return {
+            name: split.peek(PEEKED) or peeks[name] if split.memory else peeks[name] for name, split in splits.items()
+        }
+    shared = [each for each in first if all(each in other for other in names.values())]
+    told = "; ".join(f"{name}: {', '.join(each) or 'one'}" for name, each in names.items())
+    if not shared or not all(split.is_table and split.memory for split in splits.values()):
+        raise CaseError(
+            f"the splits are made of different parts ({told[:300]}), so no two samples can be equal; give key="
+        )
+    left = sorted({each for some in names.values() for each in some} - set(shared))
+    notes.append(f"compared on the {len(shared)} columns that all splits have; left out: {', '.join(left)}")
+    for split in splits.values():
+        _keep(split, shared)
+    return {name: split.peek(PEEKED) or peeks[name] for name, split in splits.items()}
+
+
+def _comparisons(peeks: Mapping[str, Chunk], differences: list[tuple[str, str]]) -> dict[str, Comparison]:
+    found: dict[str, Comparison] = {}
+    for leaf in next(iter(peeks.values())).leaves:
+        values = {name: _values(chunk.leaves[leaf]) for name, chunk in peeks.items() if leaf in chunk.leaves}
+        kinds = {name: kind for name, (kind, _) in values.items()}
+        part = f"part {leaf!r} of " if leaf else ""
+        if len(set(kinds.values()) - {"mixed"}) > 1:
+            told = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+            raise CaseError(f"{part}the samples are of different kinds ({told}), so no two samples can be equal")
+        arrays = {name: each for name, (_, each) in values.items() if each is not None}
+        if len(arrays) == len(peeks):
+            how = found[leaf] = dataclasses.replace(
+                compared(arrays), flat=_other_shapes(peeks, leaf, part, differences)
+            )
+            _differences(how, arrays, part, differences)
+    return found
+
+
+def _other_shapes(peeks: Mapping[str, Chunk], leaf: str, part: str, differences: list[tuple[str, str]]) -> bool:
+    """True if each split has one shape, not all the same, but as many numbers; refuses another number of them."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, chunk in peeks.items():
+        seen = {tuple(getattr(each, "shape", None) or as_leaf(each).shape) for each in chunk.leaves[leaf]}
+        if len(seen) > 1:  # of variable length
+            return False
+        shapes[name] = seen.pop()
+    if len(set(shapes.values())) == 1:
+        return False
+    told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    if len({math.prod(shape) for shape in shapes.values()}) > 1:
+        if min(map(len, peeks.values())) == 1:  # of any length
+            return False
+        if any(len(shape) == 1 for shape in shapes.values()):
+            told = f"{part}the first samples have different shapes ({told}): read as sequences of any length"
+            differences.append(("shape", told))
+            return False
+        raise CaseError(
+            f"{part}the samples have different shapes ({told}), so no two samples can be equal; are these splits of "
+            "one data set? give key= a function that brings them to one form"
+        )
+    differences.append(("shape", f"{part}the samples have different shapes ({told}): compared number by number"))
+    return True
+
+
+def _values(column: Any) -> tuple[str, Array | None]:
+    """What kind a column is of, and its numbers."""
+    import numpy as np
+
+    if isinstance(column, np.ndarray) and numeric(column.dtype):
+        return "complex numbers" if column.dtype.kind == "c" else "numbers", plain_numbers(column)
+    leaves = [as_leaf(each) for each in column]
+    arrays = [each for each in leaves if isinstance(each, np.ndarray)]
+    if len(arrays) == len(leaves):
+        return "numbers", np.concatenate([each.ravel() for each in arrays])
+    filled = [each for each in leaves if each is not None]
+    if filled and all(isinstance(each, str) for each in filled):
+        return "text", None
+    return "mixed", None
+
+
+def _differences(how: Comparison, arrays: Mapping[str, Array], part: str, differences: list[tuple[str, str]]) -> None:
+    types = ", ".join(f"{name} {each.dtype}" for name, each in arrays.items())
+    if how.scaled:
+        told = f"{part}{' and '.join(how.scaled)} holds k/255 where another split holds k ({types}): compared as k"
+        differences.append(("scale", told))
+    elif how.widths_differ:
+        differences.append(
+            ("dtype", f"{part}the splits have different number types ({types}): compared as {how.dtype[1:]}")
+        )
+
+
+def _rows(splits: dict[str, Split], coding: Coding, differences: list[tuple[str, str]]) -> dict[str, Rows] | None:
+    """All splits as rows of numbers in memory, texts as codes; None where one of them is not."""
+    memory = {name: split.memory for name, split in splits.items() if split.memory is not None}
+    if len(memory) < len(splits):
+        return None
+    leaves: dict[str, list[Array]] = {name: [] for name in memory}
+    comparisons: list[Comparison] = []
+    for leaf in next(iter(memory.values())).leaves:
+        columns = {name: whole.leaves[leaf] for name, whole in memory.items()}
+        arrays = _coded(columns, coding) if leaf not in coding.comparisons else _arrays(columns)
+        if arrays is None:
+            return None
+        arrays = _one_shape(arrays, leaf, differences)
+        comparisons.append(coding.comparisons.get(leaf) or Comparison("<i8"))
+        for name, each in arrays.items():
+            leaves[name].append(each)
+    return {name: Rows(name, tuple(leaves[name]), tuple(comparisons)) for name in memory}
+
+
+def _arrays(columns: Mapping[str, Any]) -> dict[str, Array] | None:
+    import numpy as np
+
+    if not all(isinstance(each, np.ndarray) and numeric(each.dtype) for each in columns.values()):
+        return None
+    return {name: plain_numbers(each) for name, each in columns.items()}
+
+
+def _coded(columns: Mapping[str, Any], coding: Coding) -> dict[str, Array] | None:
+    """Texts as numbers, the same for the same text: exact by construction."""
+    import numpy as np
+
+    codes: dict[Any, int] = {}
+    found: dict[str, Array] = {}
+    for name, column in columns.items():
+        items = column.tolist() if isinstance(column, np.ndarray) else column
+        if not set(map(type, items)) <= {str, type(None)}:
+            return None
+        if coding.text == "normalized":
+            items = [None if each is None else folded(each) for each in items]
+        for each in items:
+            codes.setdefault(each, len(codes))
+        found[name] = np.fromiter(map(codes.__getitem__, items), np.int64, len(items))
+    return found
+
+
+def _one_shape(arrays: dict[str, Array], leaf: str, differences: list[tuple[str, str]]) -> dict[str, Array]:
+    """Rows of another shape but as many numbers are compared flat; of another size they cannot be equal."""
+    shapes = {name: each.shape[1:] for name, each in arrays.items()}
+    if len(set(shapes.values())) == 1:
+        return arrays
+    told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    part = f"part {leaf!r} of " if leaf else ""
+    if len({math.prod(shape) for shape in shapes.values()}) > 1:
+        raise CaseError(
+            f"{part}the samples have different shapes ({told}), so no two samples can be equal; are these splits of "
+            "one data set? give key= a function that brings them to one form"
+        )
+    told = f"{part}the samples have different shapes ({told}): compared number by number"
+    if ("shape", told) not in differences:
+        differences.append(("shape", told))
+    return {name: each.reshape(len(each), -1) for name, each in arrays.items()}

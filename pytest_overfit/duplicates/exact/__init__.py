@@ -1,0 +1,4 @@
+"""Exact copies: in memory, from fingerprints, in one pass over streams, and in an executor.
+
+PYTEST_DONT_REWRITE
+"""

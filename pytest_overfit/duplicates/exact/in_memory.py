@@ -1,0 +1,95 @@
+"""Exact copies among rows in memory: keys of a few columns, and the real comparison of the rows that share one.
+
+No false positive, because every candidate is compared; no false negative, because equal rows have equal keys.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.duplicates.exact.keys import Keys, distinct, inside, once, twice
+from pytest_overfit.duplicates.exact.rows import Rows, row_hashes, same_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlap:
+    """Rows of two splits that have an equal in the other; equal rows carry the same number in `ids`."""
+
+    rows_a: Array
+    ids_a: Array
+    rows_b: Array
+    ids_b: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Repeats:
+    """Rows of one split that have an equal in the same split; equal rows carry the same number in `ids`."""
+
+    rows: Array
+    ids: Array
+
+
+def overlap(a: Rows, keys_a: Keys, b: Rows, keys_b: Keys) -> Overlap:
+    """Rows of `a` that occur in `b`, and the other way round."""
+    small, large = sorted((keys_a.ordered, keys_b.ordered), key=len)
+    small = once(small)
+    shared = small[inside(small, large)]
+    rows_a, rows_b = keys_a.rows_with(shared), keys_b.rows_with(shared)
+    ids = _classes((a, b), (rows_a, rows_b))
+    return _shared(rows_a, ids[: len(rows_a)], rows_b, ids[len(rows_a) :])
+
+
+def repeats(rows: Rows, keys: Keys) -> Repeats:
+    """Rows that have an equal in the same split."""
+    found = keys.rows_with(twice(keys.ordered))
+    return _several(found, _classes((rows,), (found,)))
+
+
+def _several(rows: Array, ids: Array) -> Repeats:
+    """Only those whose number occurs twice or more."""
+    import numpy as np
+
+    kept = inside(ids, twice(np.sort(ids)))
+    return Repeats(rows[kept], ids[kept])
+
+
+def _shared(rows_a: Array, ids_a: Array, rows_b: Array, ids_b: Array) -> Overlap:
+    """Only those whose number occurs on both sides."""
+    in_a, in_b = inside(ids_a, distinct(ids_b)), inside(ids_b, distinct(ids_a))
+    return Overlap(rows_a[in_a], ids_a[in_a], rows_b[in_b], ids_b[in_b])
+
+
+def _classes(sides: tuple[Rows, ...], rows: tuple[Array, ...]) -> Array:
+    """A number for each row, the same for two rows if and only if they are equal.
+
+    Rows are brought together by a hash over all their numbers, then each is compared with the first of its group.
+    What differs from it (two rows under one hash) is compared among itself in the next round.
+    """
+    import numpy as np
+
+    hashes = np.concatenate([row_hashes(side, which) for side, which in zip(sides, rows, strict=True)])
+    side_of = np.repeat(np.arange(len(sides)), [len(each) for each in rows])
+    row_of = np.concatenate(rows)
+    ids = np.full(len(hashes), -1, np.int64)
+    left = np.argsort(hashes, kind="stable")
+    while len(left):
+        group = hashes[left]
+        starts = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
+        first = np.repeat(left[starts], np.diff(np.append(starts, len(left))))
+        same = first == left
+        for one in range(len(sides)):
+            for other in range(len(sides)):
+                pair = np.flatnonzero(~same & (side_of[first] == one) & (side_of[left] == other))
+                if len(pair):
+                    same[pair] = same_rows(sides[one], row_of[first[pair]], sides[other], row_of[left[pair]])
+        ids[left[same]] = first[same]
+        left = left[~same]
+    return ids

@@ -1,0 +1,91 @@
+"""Equal fingerprints are candidates: their samples are read again and compared for real, where that is possible.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.duplicates.exact.keys import inside
+from pytest_overfit.duplicates.reading.split import Split
+from pytest_overfit.duplicates.values.fingerprints import Coding, Encoder
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+#: bytes of samples held at once while candidates are compared
+_ROOM = 1 << 28
+
+
+class Verifier:
+    """Compares the samples behind equal fingerprints, and numbers them anew: equal numbers are equal samples."""
+
+    def __init__(self, splits: Mapping[str, Split], coding: Coding, numbers: int) -> None:
+        self.splits, self.coding = splits, coding
+        #: id -> samples that are different in spite of it: split, sample, new number
+        self._known: dict[int, list[tuple[str, dict[str, Any], int]]] = {}
+        self._next = numbers
+        self.unverified = 0
+
+    def __call__(self, members: dict[str, tuple[Array, Array]]) -> None:
+        """Change the ids of `members` (by split: rows, ids) where samples are not equal."""
+        import numpy as np
+
+        every = np.unique(np.concatenate([ids for _, ids in members.values()]))
+        step = self._step(members)
+        for start in range(0, len(every), step):
+            block = every[start : start + step]
+            self._known.clear()
+            for name, (rows, ids) in members.items():
+                mine = np.flatnonzero(inside(ids, block))
+                self._compare(name, rows, ids, mine)
+
+    def _step(self, members: Mapping[str, tuple[Array, Array]]) -> int:
+        """How many different samples may be held at once."""
+        for name, (rows, _) in members.items():
+            chunk = self.splits[name].sample(int(rows[0])) if len(rows) else None
+            if chunk is not None and len(chunk):
+                size = sum(getattr(each, "nbytes", 1_000) for each in chunk.sample(0).values())
+                return max(1, _ROOM // max(1, size))
+        return 1_000
+
+    def _compare(self, name: str, rows: Array, ids: Array, mine: Array) -> None:
+        split = self.splits[name]
+        encoder = self.coding.encoder(name)
+        if not len(mine):
+            return
+        if split.memory is None and split.fetch is None and not (split.again and split.keeps_order):
+            self.unverified += len(mine)
+            return
+        place_of = {int(rows[place]): int(place) for place in mine}
+        for row, sample in self._samples(split, sorted(place_of)):
+            place = place_of.get(row)
+            if place is not None:
+                ids[place] = self._number(int(ids[place]), name, sample, encoder)
+
+    def _samples(self, split: Split, rows: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+        if split.memory is not None:
+            yield from ((row, split.memory.sample(row)) for row in rows)
+        elif split.fetch is not None:
+            for row in rows:
+                chunk = split.sample(row)
+                if chunk is not None and len(chunk):
+                    yield row, chunk.sample(0)
+        else:
+            wanted = set(rows)
+            for chunk in split.chunks():
+                yield from ((int(row), chunk.sample(n)) for n, row in enumerate(chunk.index) if int(row) in wanted)
+
+    def _number(self, number: int, name: str, sample: dict[str, Any], encoder: Encoder) -> int:
+        known = self._known.setdefault(number, [])
+        for split, other, given in known:
+            if encoder.same(sample, other, split):
+                return given
+        given = number if not known else self._next
+        self._next += bool(known)
+        known.append((name, sample, given))
+        return given

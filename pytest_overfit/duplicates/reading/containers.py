@@ -1,0 +1,266 @@
+"""Datasets and loaders of torch, tensorflow and Keras, and whatever else can be indexed or iterated.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.core import foreign
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.usercode import user_code
+from pytest_overfit.duplicates.reading.fields import Facts, label_list, row_values, rows_of
+from pytest_overfit.duplicates.reading.sources import Collated, Indexed
+from pytest_overfit.duplicates.reading.split import Chunk, Split
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+_TORCH = "torch.utils.data"
+
+#: attributes under which datasets keep what they do to a sample
+_TRANSFORMS = ("transform", "transforms")
+
+
+# --------------------------------------------------------------------------------------------------------------- torch
+
+
+def torch_data(name: str, source: Any, facts: Facts) -> Split | None:
+    """Datasets and loaders of torch."""
+    if foreign.is_instance(source, _TORCH, "DataLoader"):
+        return _loader(name, source, facts)
+    if foreign.is_instance(source, _TORCH, "IterableDataset"):
+        return Split(name, "torch IterableDataset", facts, open=lambda: source, again=not isinstance(source, Iterator))
+    if foreign.is_instance(source, _TORCH, "Dataset"):
+        return _torch_dataset(name, source, facts, None)
+    return None
+
+
+def _loader(name: str, loader: Any, facts: Facts) -> Split:
+    """The dataset behind a loader, in its own order; the loader's batches where there is no way around them."""
+    dataset, how = loader.dataset, "torch DataLoader"
+    if foreign.is_instance(dataset, _TORCH, "IterableDataset"):
+        batched = loader.batch_size is not None or loader.batch_sampler is not None
+        return Split(name, f"{how} over an IterableDataset", facts, open=lambda: loader, batched=batched)
+    places = _sampled(loader, len(dataset))
+    split = _torch_dataset(name, dataset, facts, places)
+    split.how = f"{how} over a {type(dataset).__name__}"
+    collate = getattr(loader.collate_fn, "__module__", "")
+    if loader.collate_fn is not None and not collate.startswith("torch.utils.data"):
+        return _collated(split, loader.collate_fn)
+    return split
+
+
+def _sampled(loader: Any, size: int) -> Sequence[int] | None:
+    """The places that a loader's sampler can give; None: all."""
+    sampler = loader.sampler
+    kind = type(sampler).__name__
+    if kind == "SequentialSampler" or (kind == "RandomSampler" and not sampler.replacement):
+        return (
+            None
+            if loader.batch_sampler is None or type(loader.batch_sampler).__name__ == "BatchSampler"
+            else _walked(itertools.chain.from_iterable(loader.batch_sampler), size)
+        )
+    if kind == "SubsetRandomSampler":
+        return sorted(int(each) for each in sampler.indices)
+    weights = getattr(sampler, "weights", None)
+    if weights is not None:
+        return [place for place, weight in enumerate(weights) if float(weight) > 0]
+    return _walked(sampler, size)
+
+
+def _walked(sampler: Iterable[Any], size: int) -> list[int]:
+    """What one pass of a sampler gives, each place once."""
+    return sorted({int(each) for each in itertools.islice(sampler, 4 * size)})
+
+
+def _collated(split: Split, collate: Callable[[Any], Any]) -> Split:
+    """The loader's own collate function makes the model's input: it is given one sample at a time."""
+    if split.fetch is None:
+        split.notes.append(f"{split.name}: the loader's collate_fn is left out, samples are read from the dataset")
+        return split
+    split.fetch, inner = Collated(split.fetch, collate), split.bare
+
+    def bare() -> Split | None:
+        stripped = None if inner is None else inner()
+        return None if stripped is None else _collated(stripped, collate)
+
+    split.bare = bare
+    split.notes.append(f"{split.name}: read through the loader's collate_fn, one sample at a time")
+    return split
+
+
+def _torch_dataset(name: str, dataset: Any, facts: Facts, places: Sequence[int] | None) -> Split:
+    if type(dataset).__name__ == "Subset" and foreign.is_instance(dataset, _TORCH, "Subset"):
+        inner = list(dataset.indices)
+        chosen = [int(inner[place]) for place in places] if places is not None else [int(each) for each in inner]
+        split = _torch_dataset(name, dataset.dataset, facts, chosen)
+        split.how = f"torch Subset of {split.how.removeprefix('torch ')}"
+        return split
+    plain = getattr(type(dataset), "__getitem__", None)
+    kind = type(dataset)
+    if foreign.is_instance(dataset, _TORCH, "TensorDataset") and plain is _own(kind, "TensorDataset"):
+        return _tensors(name, dataset, facts, places)
+    return indexed(name, dataset, f"torch {kind.__name__}", facts, places)
+
+
+def _own(kind: type, name: str) -> Any:
+    """The `__getitem__` of torch's own class among the bases."""
+    return next((each.__dict__.get("__getitem__") for each in kind.__mro__ if each.__name__ == name), None)
+
+
+def _tensors(name: str, dataset: Any, facts: Facts, places: Sequence[int] | None) -> Split:
+    import numpy as np
+
+    if any(callable(each) for each in (facts.key, facts.label, facts.group, facts.time)):
+        return indexed(name, dataset, "torch TensorDataset", facts, places)
+    columns = [rows_of(each) for each in dataset.tensors]
+    if places is not None:
+        columns = [each[_slice_or_list(places)] for each in columns]
+    x, y = columns[: len(columns) if len(columns) > 3 else 1], columns[1:2] if len(columns) in (2, 3) else []
+    leaves = {str(number): each for number, each in enumerate(x)} if len(x) > 1 else {"": x[0]}
+    index = np.arange(len(columns[0]), dtype=np.int64)
+    extras = [
+        row_values(fact, (), index.tolist(), name, what) if isinstance(fact, Mapping) else None
+        for fact, what in ((facts.group, "group"), (facts.time, "time"))
+    ]
+    whole = Chunk(index, leaves, label_list(y[0]) if y else None, *extras)
+    return Split(name, "torch TensorDataset", facts, len(index), whole)
+
+
+def _slice_or_list(places: Sequence[int]) -> Any:
+    """Places in a row as a slice, which copies nothing."""
+    if places and list(places) == list(range(places[0], places[0] + len(places))):
+        return slice(places[0], places[0] + len(places))
+    return list(places)
+
+
+# ----------------------------------------------------------------------------------------------- anything with an index
+
+
+def indexed(name: str, dataset: Any, how: str, facts: Facts, places: Sequence[int] | None = None) -> Split:
+    """Samples by index, in one call where the dataset has `__getitems__`."""
+    with user_code(f"len() of the dataset given as {name}"):
+        length = len(dataset) if places is None else len(places)
+
+    def bare() -> Split | None:
+        stripped = _without_transforms(dataset)
+        return None if stripped is None else indexed(name, stripped, how, facts, places)
+
+    return Split(name, how, facts, length, fetch=Indexed(dataset, places), bare=bare)
+
+
+def _without_transforms(dataset: Any) -> Any:
+    """A copy of the dataset that gives its samples untransformed; None: there is nothing to take off."""
+    names = [each for each in _TRANSFORMS if getattr(dataset, each, None) is not None]
+    if not names:
+        return None
+    stripped = copy.copy(dataset)
+    for each in names:
+        try:
+            setattr(stripped, each, None)
+        except Exception:  # a read-only property: it cannot be taken off
+            return None
+    return stripped
+
+
+# ------------------------------------------------------------------------------------------------- tensorflow and Keras
+
+
+def tensorflow_data(name: str, source: Any, facts: Facts) -> Split | None:
+    """`tf.data`: batches as they are; single samples are batched first where their shapes are known."""
+    if not foreign.is_tensorflow_dataset(source):
+        return None
+    count = int(source.cardinality())
+    batched = _is_batched(source)
+    dataset = source
+    if not batched and _known_shapes(source):
+        dataset, batched = source.batch(512), True
+    split = Split(name, "tf.data.Dataset", facts, open=lambda: dataset.as_numpy_iterator(), batched=batched)
+    if count == -1:
+        split.notes.append(f"{name} repeats without end")
+    return split
+
+
+def _is_batched(dataset: Any) -> bool:
+    """Was it batched last? As told by how it was made, from the end back to the first step that says so."""
+    step = dataset
+    while step is not None:
+        kind = type(step).__name__
+        if "Unbatch" in kind or "FlatMap" in kind or "Interleave" in kind:
+            return False
+        if "Batch" in kind:
+            return True
+        step = getattr(step, "_input_dataset", None)
+    specs = _specs(dataset.element_spec)
+    return bool(specs) and all(each.shape.rank and each.shape[0] is None for each in specs)
+
+
+def _specs(spec: Any) -> list[Any]:
+    if isinstance(spec, Mapping):
+        return [leaf for each in spec.values() for leaf in _specs(each)]
+    if isinstance(spec, tuple) and not hasattr(spec, "shape"):
+        return [leaf for each in spec for leaf in _specs(each)]
+    return [spec]
+
+
+def _known_shapes(dataset: Any) -> bool:
+    return all(hasattr(each, "shape") and each.shape.is_fully_defined() for each in _specs(dataset.element_spec))
+
+
+def keras_data(name: str, source: Any, facts: Facts) -> Split | None:
+    """A Keras PyDataset: batches by number."""
+    if not (hasattr(source, "__getitem__") and hasattr(source, "num_batches")):
+        return None
+    count = source.num_batches
+
+    def batches() -> Iterator[Any]:
+        numbers = itertools.count() if count is None else range(count)
+        for number in numbers:
+            yield source[number]
+
+    return Split(name, "Keras PyDataset", facts, open=batches, batched=True)
+
+
+# --------------------------------------------------------------------------------------------------- anything iterable
+
+
+def iterable(name: str, source: Any, facts: Facts) -> Split:
+    """A generator or a loader of an unknown kind: its first item tells whether it gives samples or batches."""
+    once = isinstance(source, Iterator)
+    with user_code(f"reading {name}"):
+        stream = iter(source)
+        first = next(stream, None)
+    if first is None:
+        spent = "; was it read before? give a function that returns it" if once else ""
+        raise CaseError(f"{name}= is empty: it gave no samples{spent}")
+    batched = facts.batched if facts.batched is not None else gives_batches(first)
+    # nothing is lost of what can be read only once: the first item is put back
+    waiting = [itertools.chain([first], stream)] if once else []
+    split = Split(
+        name,
+        f"{type(source).__name__} of {'batches' if batched else 'samples'}",
+        facts,
+        open=lambda: waiting.pop() if waiting else () if once else source,
+        batched=batched,
+        again=not once,
+    )
+    if batched and facts.batched is None:
+        split.notes.append(f"{name} was read as batches, rows first; say batched=False if each item is one sample")
+    return split
+
+
+def gives_batches(item: Any) -> bool:
+    """Is this a batch (x, y), many rows of x and one label for each, rather than one sample?"""
+    if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
+        return False
+    x, y = (getattr(each, "shape", None) for each in item[:2])
+    if x is None or y is None or len(x) < 2 or not len(y) or x[0] != y[0]:
+        return False
+    return len(y) == 1 or (len(y) == 2 and (y[1] == 1 or (len(x) != 2 and tuple(y) != tuple(x[:2]))))

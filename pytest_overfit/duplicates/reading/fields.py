@@ -1,0 +1,235 @@
+"""Which part of a sample is the input, which the label, which the group and the time.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.core import foreign
+from pytest_overfit.core.errors import CaseError, did_you_mean
+from pytest_overfit.core.usercode import user_code
+from pytest_overfit.data.batch import to_numpy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+#: names under which tables and dict samples carry their labels when nobody says
+LABELS = ("label", "labels", "target", "targets")
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What is known of the samples of all splits.
+
+    Each of label, group and time is the name of a column or key, a function of a sample, or a dict with one array a
+    split; `key` is a function of a sample, a name or a list of names: what a sample is recognised by.
+    """
+
+    label: Any = None
+    group: Any = None
+    time: Any = None
+    key: Any = None
+    #: a plain iterable gives batches; None: decided by its first item
+    batched: bool | None = None
+
+
+def parted(samples: Sequence[Any], facts: Facts) -> tuple[list[dict[str, Any]], list[Any] | None]:
+    """Input leaves and labels of samples: (x, y), (x, y, more), a dict, or an input alone."""
+    pairs = [halves(sample, facts) for sample in samples]
+    if callable(facts.key):
+        with user_code("the function given as key"):
+            inputs = [flat(facts.key(sample)) for sample in samples]
+    else:
+        inputs = [flat(selected(pair[0], facts)) for pair in pairs]
+    if callable(facts.label):
+        with user_code("the function given as label"):
+            return inputs, [label_value(facts.label(sample)) for sample in samples]
+    if all(pair[1] is None for pair in pairs):
+        return inputs, None
+    return inputs, [label_value(pair[1]) for pair in pairs]
+
+
+def halves(sample: Any, facts: Facts) -> tuple[Any, Any]:
+    if isinstance(sample, Mapping):
+        name = label_name(sample, facts)
+        no_input = {name, *(each for each in (facts.group, facts.time) if isinstance(each, str))}
+        x = {key: value for key, value in sample.items() if key not in no_input}
+        return x, None if name is None else sample[name]
+    if isinstance(sample, tuple) and len(sample) in (1, 2, 3):
+        return sample[0], sample[1] if len(sample) > 1 else None
+    if isinstance(sample, list) and len(sample) in (2, 3) and getattr(sample[0], "shape", ()) != ():
+        return sample[0], sample[1]
+    return sample, None
+
+
+def label_name(columns: Mapping[str, Any], facts: Facts) -> str | None:
+    """The column that holds the labels: as said, or one that is called so."""
+    if isinstance(facts.label, str):
+        return facts.label if facts.label in columns else None
+    if facts.label is not None:
+        return None
+    return next((name for name in LABELS if name in columns), None)
+
+
+def selected(x: Any, facts: Facts) -> Any:
+    """The parts of a dict that `key=` names."""
+    wanted = [facts.key] if isinstance(facts.key, str) else facts.key
+    if wanted is None:
+        return x
+    if not isinstance(x, Mapping):
+        raise CaseError(
+            f"key={facts.key!r} names parts of a sample, but a sample is {foreign.describe(x)}; give a function"
+        )
+    missing = [name for name in wanted if name not in x]
+    if missing:
+        raise CaseError(
+            f"key={facts.key!r}: a sample has no {missing[0]!r}{did_you_mean(str(missing[0]), map(str, x))}"
+        )
+    return {name: x[name] for name in wanted}
+
+
+def flat(value: Any, path: str = "") -> dict[str, Any]:
+    """The leaves of nested dicts and tuples by their path; the only leaf there is has the path ''."""
+    if isinstance(value, Mapping) and not value:
+        raise CaseError("a sample has no input: nothing is left of it beside its label; give label= or key=")
+    found = dict(_leaves(value, path))
+    return {"": next(iter(found.values()))} if len(found) == 1 else found
+
+
+def _leaves(value: Any, path: str) -> Any:
+    if isinstance(value, Mapping):
+        for name in sorted(value, key=str):
+            yield from _leaves(value[name], f"{path}.{name}" if path else str(name))
+    elif isinstance(value, tuple):
+        for number, each in enumerate(value):
+            yield from _leaves(each, f"{path}.{number}" if path else str(number))
+    else:
+        yield path, value
+
+
+def label_value(label: Any) -> Any:
+    """A label as something that can be compared and shown: a number, a text, or a short digest of an array."""
+    if label is None or isinstance(label, (str, bool, int, float)):
+        return label
+    if isinstance(label, (list, tuple, Mapping)):
+        return repr([label_value(each) for each in (label.values() if isinstance(label, Mapping) else label)])
+    try:
+        array = to_numpy(label)
+    except (TypeError, ValueError):
+        return repr(label)
+    if array.size == 1:
+        return array.reshape(-1)[0].item()
+    import numpy as np
+
+    from pytest_overfit.duplicates.values.lasting_names import lasting
+
+    return f"array {lasting(np.ascontiguousarray(array).tobytes())}"
+
+
+def label_list(labels: Any) -> list[Any]:
+    """Labels of many rows, each as `label_value` has it."""
+    array = labels if isinstance(labels, list) else to_numpy(labels)
+    if not isinstance(array, list) and array.dtype.kind == "M":
+        array = array.astype("M8[us]")  # finer ones would become plain numbers
+    if not isinstance(array, list) and array.ndim == 1 and array.dtype.kind in "biufUSM":
+        found: list[Any] = array.tolist()
+        return found
+    return [label_value(each) for each in array]
+
+
+def row_values(fact: Any, samples: Sequence[Any], places: Sequence[int], split: str, what: str) -> list[Any] | None:
+    """Group or time of samples: by a key, by a function, or from the array given for the split."""
+    if fact is None:
+        return None
+    if isinstance(fact, Mapping):
+        return given_values(fact, split, what, places)
+    if callable(fact):
+        with user_code(f"the function given as {what}"):
+            return [label_value(fact(sample)) for sample in samples]
+    found = []
+    for sample in samples:
+        parts = sample if isinstance(sample, Mapping) else sample[0] if isinstance(sample, tuple) else None
+        if not isinstance(parts, Mapping) or fact not in parts:
+            known = map(str, parts) if isinstance(parts, Mapping) else ()
+            raise CaseError(f"{what}={fact!r}: a sample of {split} has no such part{did_you_mean(str(fact), known)}")
+        found.append(label_value(parts[fact]))
+    return found
+
+
+def given_values(fact: Mapping[str, Any], split: str, what: str, places: Any) -> list[Any] | None:
+    """From a dict with one array a split."""
+    if split not in fact:
+        return None
+    values = fact[split]
+    if len(places) and int(max(places)) >= len(values):
+        raise CaseError(f"{what}={{{split!r}: ...}} has {len(values)} values, but the split has more samples")
+    listed = values if isinstance(values, list) else to_numpy(values)
+    return [label_value(listed[int(place)]) for place in places]
+
+
+def table_parts(
+    columns: Mapping[str, Any], facts: Facts, split: str, index: Array
+) -> tuple[dict[str, Any], list[Any] | None, list[Any] | None, list[Any] | None]:
+    """Inputs, labels, groups and times of named columns."""
+    label = label_name(columns, facts)
+    rows = _Lines(columns, index)
+
+    def values(fact: Any, what: str) -> list[Any] | None:
+        if isinstance(fact, str):
+            if fact not in columns:
+                raise CaseError(f"{what}={fact!r}: {split} has no such column{did_you_mean(fact, map(str, columns))}")
+            return label_list(columns[fact])
+        return row_values(fact, rows if callable(fact) else (), index.tolist(), split, what)
+
+    if callable(facts.key):
+        with user_code("the function given as key"):
+            inputs: dict[str, Any] = {"": [facts.key(row) for row in rows]}
+    else:
+        no_input = {label, *(each for each in (facts.group, facts.time) if isinstance(each, str))}
+        inputs = selected({name: each for name, each in columns.items() if name not in no_input}, facts)
+    if callable(facts.label):
+        labels: list[Any] | None = [label_value(facts.label(row)) for row in rows]
+    elif isinstance(facts.label, Mapping):
+        labels = given_values(facts.label, split, "label", index.tolist())
+    else:
+        labels = None if label is None else label_list(columns[label])
+    return inputs, labels, values(facts.group, "group"), values(facts.time, "time")
+
+
+class _Lines(Sequence[Any]):
+    """The lines of named columns, each as a dict."""
+
+    def __init__(self, columns: Mapping[str, Any], index: Array) -> None:
+        self.columns, self.length = columns, len(index)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, place: Any) -> Any:
+        if place >= self.length:
+            raise IndexError
+        return {name: column[place] for name, column in self.columns.items()}
+
+
+def rows_of(column: Any) -> Any:
+    """A column, rows first: a numpy array of numbers, or a list."""
+    if isinstance(column, (list, tuple)):
+        return list(column)
+    array = to_numpy(column)
+    return array if array.dtype.kind not in "OUS" else [_text(each) for each in array.tolist()]
+
+
+def _text(value: Any) -> Any:
+    """Tensors of strings come as bytes."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    return value

@@ -1,0 +1,295 @@
+"""Open any container as a split, each by its own fast path; no library is imported that has not been.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.core import foreign
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.usercode import user_code
+from pytest_overfit.duplicates.reading import containers, tables
+from pytest_overfit.duplicates.reading.fields import Facts, given_values, label_list, row_values, rows_of, table_parts
+from pytest_overfit.duplicates.reading.pickling import can_travel
+from pytest_overfit.duplicates.reading.sources import Lines, Sliced, Source
+from pytest_overfit.duplicates.reading.split import Chunk, Split
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+WANTED = (
+    "arrays, (x, y), a table, a list, a dataset, a loader, a folder of images, or a function that returns one of these"
+)
+
+
+def open_split(name: str, given: Any, facts: Facts, most: int, keep: Callable[[Any], None]) -> Split:
+    """Any container as a split; `most`: samples that are read of an iterable without a length.
+
+    `keep` is shown the container before anything is read of it.
+    """
+    source, opener = _called(given, name)
+    keep(source)
+    split = _open(name, source, facts)
+    if split.open is not None and split.length is None:
+        split.most = most
+    if opener is not None:
+        _made_anew(split, opener, isinstance(source, Iterator))
+    if split.length == 0:
+        raise CaseError(f"{name}= is empty: it has no samples")
+    return split
+
+
+def _made_anew(split: Split, function: Callable[[], Any], is_stream: bool) -> None:
+    """What a function returned can be had again: a stream for each pass, samples by place in another process."""
+    if is_stream:
+        split.open, split.again = function, True
+    if split.fetch is None:
+        return
+    name, facts, inner = split.name, split.facts, split.bare
+    split.fetch = Made(split.fetch, function, name, facts)
+
+    def bare() -> Split | None:
+        stripped = None if inner is None else inner()
+        if stripped is not None and stripped.fetch is not None:
+            stripped.fetch = Made(stripped.fetch, function, name, facts, bare=True)
+        return stripped
+
+    split.bare = bare
+
+
+def _called(given: Any, name: str) -> tuple[Any, Any]:
+    if given is None:
+        raise CaseError(f"{name}= is None, but {WANTED} is wanted")
+    if callable(given) and not hasattr(given, "__getitem__") and not hasattr(given, "__iter__"):
+        with user_code(f"the function given as {name}"):
+            return given(), given
+    return given, None
+
+
+def _open(name: str, source: Any, facts: Facts) -> Split:
+    for reader in (
+        _path,
+        _table,
+        containers.torch_data,
+        containers.tensorflow_data,
+        containers.keras_data,
+        _pair,
+        _array,
+        _named,
+    ):
+        split: Split | None = reader(name, source, facts)
+        if split is not None:
+            return split
+    if isinstance(source, (str, bytes, int, float)):
+        raise CaseError(f"{name}= is {foreign.describe(source)}, but {WANTED} is wanted")
+    if isinstance(source, Sequence):
+        return _listed(name, list(source), facts)
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+        return containers.indexed(name, source, f"{type(source).__name__}, by index", facts)
+    if hasattr(source, "__iter__"):
+        return containers.iterable(name, source, facts)
+    raise CaseError(f"{name}= is {foreign.describe(source)}, but {WANTED} is wanted")
+
+
+def _path(name: str, source: Any, facts: Facts) -> Split | None:
+    if not isinstance(source, (str, Path)):
+        return None
+    folder = Path(source)
+    if not folder.is_dir():
+        raise CaseError(f"{name}= is {str(source)!r}, which is no folder; give a folder of images, or {WANTED}")
+    from pytest_overfit.duplicates.reading.image_folder import image_folder
+
+    return image_folder(name, folder, facts)
+
+
+def _table(name: str, source: Any, facts: Facts) -> Split | None:
+    if tables.is_hugging_face(source):
+        return Split(name, "Hugging Face dataset", facts, len(source), is_table=True, fetch=Sliced(source))
+    columns = tables.columns_of(source)
+    return None if columns is None else _columns(name, columns, type(source).__name__, facts)
+
+
+def _columns(name: str, columns: Mapping[str, Any], how: str, facts: Facts) -> Split:
+    """Named columns of one length."""
+    import numpy as np
+
+    sizes = {key: len(each) for key, each in columns.items()}
+    if not sizes:
+        raise CaseError(f"{name}= is empty: it has no columns")
+    if len(set(sizes.values())) > 1:
+        raise CaseError(f"{name}= has columns of different lengths: {', '.join(f'{k} {v}' for k, v in sizes.items())}")
+    length = next(iter(sizes.values()))
+    index = np.arange(length, dtype=np.int64)
+    inputs, labels, groups, times = table_parts(columns, facts, name, index)
+    if not inputs:
+        raise CaseError(f"{name}= has no input column beside the label; give label= the name of the label's column")
+    return Split(name, how, facts, length, Chunk(index, inputs, labels, groups, times), is_table=True)
+
+
+def _pair(name: str, source: Any, facts: Facts) -> Split | None:
+    """(x, y) or (x, y, weights): arrays, tables, or dicts and tuples of arrays, rows first."""
+    if isinstance(source, list):
+        pair = len(source) == 2 and all(getattr(each, "shape", ()) != () for each in source)
+        if not pair or len(source[0]) != len(source[1]):
+            return None
+    elif not isinstance(source, tuple) or len(source) not in (1, 2, 3):
+        return None
+    x, y = source[0], source[1] if len(source) > 1 else None
+    inner = _open(name, x, facts)
+    if y is None:
+        return inner
+    labels = label_list(rows_of(_unlabelled(y)))
+    if inner.memory is None:
+        raise CaseError(
+            f"{name}=(x, y): x is {foreign.describe(x)}, but arrays are wanted beside y; give {name}=x alone"
+        )
+    if len(labels) != inner.length:
+        raise CaseError(f"{name}=(x, y): x has {inner.length} rows and y has {len(labels)}")
+    return _labelled(inner, labels, facts)
+
+
+def _unlabelled(y: Any) -> Any:
+    """A table of labels as rows."""
+    columns = tables.columns_of(y)
+    if columns is None:
+        return y
+    lists = [label_list(rows_of(each)) for each in columns.values()]
+    return lists[0] if len(lists) == 1 else [repr(row) for row in zip(*lists, strict=True)]
+
+
+def _labelled(split: Split, labels: list[Any], facts: Facts) -> Split:
+    if split.memory is not None and (split.memory.labels is None or not callable(facts.label)):
+        whole = split.memory
+        split.memory = Chunk(whole.index, whole.leaves, labels, whole.groups, whole.times)
+    return split
+
+
+def _array(name: str, source: Any, facts: Facts) -> Split | None:
+    """An array or tensor, rows first; a sparse matrix row by row."""
+    if hasattr(source, "tocsr") and hasattr(source, "nnz"):
+        rows = source.tocsr()
+        rows.sort_indices()
+        rows.eliminate_zeros()
+        bounds = rows.indptr
+        parts = [slice(int(a), int(b)) for a, b in itertools.pairwise(bounds)]
+        leaves = {"places": [rows.indices[part] for part in parts], "values": [rows.data[part] for part in parts]}
+        return _memory(name, leaves, "sparse matrix", facts)
+    if isinstance(source, (str, bytes, Mapping)) or not hasattr(source, "shape") or not hasattr(source, "dtype"):
+        return None
+    if len(source.shape) == 0:
+        raise CaseError(f"{name}= is a single number, but {WANTED} is wanted")
+    how = f"{type(source).__module__.partition('.')[0]} {type(source).__name__}"
+    found = rows_of(source)
+    names = getattr(getattr(found, "dtype", None), "names", None)
+    if names:
+        return _columns(name, {each: found[each] for each in names}, f"{how} with fields", facts)
+    return _memory(name, {"": found}, how, facts)
+
+
+def _memory(name: str, leaves: Mapping[str, Any], how: str, facts: Facts) -> Split:
+    """Columns of one length without names of their own."""
+    sizes = {len(each) for each in leaves.values()}
+    if len(sizes) > 1:
+        raise CaseError(
+            f"{name}= has parts of {' and '.join(map(str, sorted(sizes)))} rows, but rows come first in each"
+        )
+    index = range(sizes.pop())
+    if callable(facts.key) or callable(facts.label) or callable(facts.group) or callable(facts.time):
+        return Split(name, how, facts, len(index), fetch=Lines(leaves))  # these take one sample each
+    groups, times = (
+        row_values(fact, (), index, name, what) if isinstance(fact, Mapping) else None
+        for fact, what in ((facts.group, "group"), (facts.time, "time"))
+    )
+    labels = given_values(facts.label, name, "label", index) if isinstance(facts.label, Mapping) else None
+    for fact, what in ((facts.group, "group"), (facts.time, "time"), (facts.key, "key")):
+        if isinstance(fact, str):
+            raise CaseError(
+                f"{what}={fact!r} names a column, but {name}= is {how} without names; give {what}= a dict with one "
+                "array a split"
+            )
+    return Split(name, how, facts, len(index), Chunk(index, leaves, labels, groups, times))
+
+
+def _named(name: str, source: Any, facts: Facts) -> Split | None:
+    """A dict of columns; a tuple of many columns is one without names."""
+    if isinstance(source, Mapping):
+        return _columns(name, {str(key): _column(each) for key, each in source.items()}, "dict of columns", facts)
+    if isinstance(source, tuple) and source and all(hasattr(each, "shape") for each in source):
+        leaves = {str(number): _column(each) for number, each in enumerate(source)}
+        split = _memory(name, leaves, "tuple of arrays", facts)
+        split.notes.append(
+            f"{name} is a tuple of {len(source)} arrays: all are inputs, none is a label; write ((x1, x2), y)"
+        )
+        return split
+    return None
+
+
+def _column(value: Any) -> Any:
+    """One column of a dict; a container inside it is read whole."""
+    return rows_of(value) if hasattr(value, "shape") or isinstance(value, (list, tuple)) else list(value)
+
+
+def _listed(name: str, items: list[Any], facts: Facts) -> Split:
+    """A list: of texts, of numbers, of rows, of samples."""
+    import numpy as np
+
+    if not items:
+        raise CaseError(f"{name}= is empty: it has no samples")
+    first = items[0]
+    if isinstance(first, (tuple, Mapping)) or (isinstance(first, list) and first and hasattr(first[0], "shape")):
+        return containers.indexed(name, items, "list of samples", facts)
+    if isinstance(first, (int, float, list)) and not isinstance(first, str):
+        try:
+            array = np.asarray(items)
+        except (ValueError, TypeError, OverflowError):  # rows of unequal lengths
+            array = np.empty(0, object)
+        if array.dtype.kind in "biuf" and len(array) == len(items):
+            return _memory(name, {"": array}, "list of numbers", facts)
+    return _memory(name, {"": items}, "list", facts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Made(Source):
+    """What a function returned. The function travels and is called anew; where it cannot, its result does."""
+
+    source: Source
+    function: Callable[[], Any]
+    name: str
+    facts: Facts
+    #: read without its transforms
+    bare: bool = False
+
+    def __call__(self, places: Sequence[int]) -> Sequence[Any]:
+        return self.source(places)
+
+    def part(self, start: int, stop: int) -> Source | None:
+        return None if can_travel(self.function) else self.source.part(start, stop)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if can_travel(self.function):
+            return _made, (self.function, self.name, self.facts, self.bare)
+        return _same, (self.source,)
+
+
+def _same(source: Source) -> Source:
+    return source
+
+
+def _made(function: Callable[[], Any], name: str, facts: Facts, bare: bool) -> Source:
+
+    split = open_split(name, function, facts, 0, keep=lambda container: None)  # the worker's own
+    if bare and split.bare is not None:
+        split = split.bare() or split
+    if split.fetch is None:
+        raise CaseError(
+            f"the function given as {name} returned {split.how} in another process, and something else here"
+        )
+    return split.fetch

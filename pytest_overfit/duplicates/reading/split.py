@@ -1,0 +1,276 @@
+"""What every container becomes: a split that is read in chunks, with one column for each part of the input.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.core.errors import CaseError, OverfitError, did_you_mean
+from pytest_overfit.duplicates.reading.fields import (
+    Facts,
+    flat,
+    given_values,
+    halves,
+    label_list,
+    parted,
+    row_values,
+    rows_of,
+    selected,
+)
+from pytest_overfit.duplicates.reading.sources import Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+#: samples read at once, and rows sliced at once from what is in memory
+SAMPLES, ROWS = 1_024, 8_192
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Some samples of a split: `leaves` has one column for each part of the input."""
+
+    #: an array of places; a `range` where all of a split is in memory, so that it takes none
+    index: Any
+    leaves: Mapping[str, Any]
+    labels: Sequence[Any] | None = None
+    groups: Sequence[Any] | None = None
+    times: Sequence[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def part(self, rows: slice) -> Chunk:
+        """Some of the samples, without a copy where columns are arrays."""
+        import numpy as np
+
+        index = self.index[rows]
+        return Chunk(
+            np.arange(index.start, index.stop, index.step) if isinstance(index, range) else index,
+            {name: column[rows] for name, column in self.leaves.items()},
+            *(None if each is None else each[rows] for each in (self.labels, self.groups, self.times)),
+        )
+
+    def sample(self, place: int) -> dict[str, Any]:
+        """The input of one sample."""
+        return {name: column[place] for name, column in self.leaves.items()}
+
+
+@dataclasses.dataclass
+class Split:
+    """One split, read in chunks.
+
+    `memory` is everything at once, where it is in memory; else `fetch(places)` gives samples by place, or `open()`
+    gives an iterator of samples or of batches.
+    """
+
+    name: str
+    #: what it was read as, for people
+    how: str
+    facts: Facts
+    length: int | None = None
+    memory: Chunk | None = None
+    #: a dict of equal columns, by name: tables, where columns are found by name
+    is_table: bool = False
+    fetch: Source | None = None
+    open: Callable[[], Iterable[Any]] | None = None
+    #: the samples come in batches, rows first
+    batched: bool = False
+    #: may be opened more than once
+    again: bool = True
+    #: gives the same samples in the same order each time
+    keeps_order: bool = True
+    #: at most so many samples are read of what has no length
+    most: int = 0
+    #: the same dataset with its transforms taken off
+    bare: Callable[[], Split | None] | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+    #: samples that could not be read: place and reason
+    errors: dict[int, str] = dataclasses.field(default_factory=dict)
+    #: more was there than was read
+    cut: bool = False
+
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
+        """All samples, or those from `start` to `stop` where places are known."""
+        if self.memory is not None:
+            yield from self._sliced(self.memory, start, self.length if stop is None else stop)
+        elif self.fetch is not None:
+            yield from self._fetched(start, self.length if stop is None else stop)
+        elif self.open is not None:
+            yield from self._streamed()
+
+    def _sliced(self, whole: Chunk, start: int, stop: int | None) -> Iterator[Chunk]:
+        end = len(whole) if stop is None else min(stop, len(whole))
+        for first in range(start, end, ROWS):
+            yield whole.part(slice(first, min(first + ROWS, end)))
+
+    def _fetched(self, start: int, stop: int | None) -> Iterator[Chunk]:
+        end = min(self.length or 0, stop or 0)
+        for first in range(start, end, SAMPLES):
+            places = list(range(first, min(first + SAMPLES, end)))
+            yield from gathered(*self._read(places), self)
+
+    def _read(self, places: list[int]) -> tuple[list[int], Any]:
+        """Samples at these places, or a dict of their columns; one that raises is noted, the others are still read."""
+        if self.fetch is None:  # pragma: no cover - only called where there is one
+            return [], []
+        try:
+            return places, self.fetch(places)
+        except OverfitError:
+            raise
+        except Exception:  # one of them raised: which?
+            good, samples = [], []
+            columns: dict[str, list[Any]] = {}
+        for place in places:
+            try:
+                found: Any = self.fetch([place])
+            except OverfitError:
+                raise
+            except Exception as error:
+                self.errors[place] = f"{type(error).__name__}: {error}"
+                continue
+            good.append(place)
+            if isinstance(found, Mapping):
+                for name, column in found.items():
+                    columns.setdefault(name, []).extend(column)
+            else:
+                samples += list(found)
+        return good, columns or samples
+
+    def _streamed(self, most: int = 0) -> Iterator[Chunk]:
+        first, waiting = 0, []
+        most = most or self.most
+        for item in self._items():
+            if self.batched:
+                chunk = batch_chunk(item, first, self)
+                yield chunk
+                first += len(chunk)
+            else:
+                waiting.append(item)
+                if len(waiting) == SAMPLES:
+                    yield from gathered(list(range(first, first + SAMPLES)), waiting, self)
+                    first, waiting = first + SAMPLES, []
+            if most and first + len(waiting) >= most:
+                self.cut = True
+                break
+        if waiting:
+            yield from gathered(list(range(first, first + len(waiting))), waiting, self)
+
+    def _items(self) -> Iterator[Any]:
+        """What the iterable gives; if it raises, what came before is kept and the place is noted."""
+        number = 0
+        try:
+            for item in self.open() if self.open is not None else ():
+                yield item
+                number += 1
+        except OverfitError:
+            raise
+        except Exception as error:
+            what = "batch" if self.batched else "sample"
+            self.errors[number] = f"the {what} after {number} raised {type(error).__name__}: {error}"
+
+    def peek(self, most: int) -> Chunk | None:
+        """Some samples, without losing any of what can be read only once."""
+        import numpy as np
+
+        if self.memory is not None:
+            at = np.unique(np.linspace(0, len(self.memory) - 1, most).astype(int))
+            return Chunk(at, {name: _taken(each, at) for name, each in self.memory.leaves.items()})
+        if self.fetch is not None:
+            return next((chunk for chunk in self.chunks(0, most) if len(chunk)), None)
+        if not self.again and self.open is not None:
+            source = iter(self.open())
+            items = list(itertools.islice(source, 1 if self.batched else most))
+            waiting: list[Iterable[Any]] = [itertools.chain(items, source), items]
+            self.open = waiting.pop
+        first = next(self._streamed(1 if self.batched else most), None)
+        self.cut = False
+        return first
+
+    def sample(self, place: int) -> Chunk | None:
+        """One sample by its place; None where places are not known or the sample cannot be read."""
+        if self.memory is None and self.fetch is None:
+            return None
+        return next(iter(self.chunks(place, place + 1)), None)
+
+
+def _taken(column: Any, at: Array) -> Any:
+    return [column[place] for place in at] if isinstance(column, list) else column[at]
+
+
+def gathered(places: Sequence[int], samples: Sequence[Any], split: Split) -> Iterator[Chunk]:
+    """Chunks of samples: one for each run of samples that are made of the same parts."""
+    import numpy as np
+
+    facts = split.facts
+    if isinstance(samples, Mapping):  # a dict of columns, as Hugging Face datasets give it
+        yield _from_columns(np.asarray(places, np.int64), samples, split)
+        return
+    inputs, labels = parted(samples, facts)
+    if isinstance(facts.label, Mapping):
+        labels = given_values(facts.label, split.name, "label", places)
+    start = 0
+    names = [tuple(each) for each in inputs]
+    while start < len(samples):
+        stop = start + 1
+        while stop < len(samples) and names[stop] == names[start]:
+            stop += 1
+        some, run = samples[start:stop], inputs[start:stop]
+        yield Chunk(
+            np.asarray(places[start:stop], np.int64),
+            {name: [each[name] for each in run] for name in names[start]},
+            None if labels is None else labels[start:stop],
+            row_values(facts.group, some, places[start:stop], split.name, "group"),
+            row_values(facts.time, some, places[start:stop], split.name, "time"),
+        )
+        start = stop
+
+
+def _from_columns(index: Array, columns: Mapping[str, Any], split: Split) -> Chunk:
+    """A chunk of named columns: the label, group and time columns are no input."""
+    from pytest_overfit.duplicates.reading.fields import table_parts
+
+    return Chunk(index, *table_parts(columns, split.facts, split.name, index))
+
+
+def batch_chunk(batch: Any, first: int, split: Split) -> Chunk:
+    """A chunk of one batch: (x, y), (x, y, weights), a dict of columns, or inputs alone, rows first."""
+    import numpy as np
+
+    facts = split.facts
+    x, y = halves(batch, facts)
+    parts = batch if isinstance(batch, Mapping) else {"": x}
+    leaves = {name: rows_of(each) for name, each in flat(x).items()}
+    sizes = {len(each) for each in leaves.values()}
+    if len(sizes) > 1:
+        raise CaseError(f"{split.name}: a batch has parts of {' and '.join(map(str, sorted(sizes)))} rows")
+    index = np.arange(first, first + sizes.pop(), dtype=np.int64)
+    needs_rows = [each for each in (facts.key, facts.label, facts.group, facts.time) if callable(each)]
+    if needs_rows:
+        labels = None if y is None else rows_of(y)
+        samples = [_sample(leaves, labels, place) for place in range(len(index))]
+        chunks = list(gathered(index.tolist(), samples, split))
+        return chunks[0]
+    names = [each for each in (facts.group, facts.time) if isinstance(each, str)]
+    for name in names:
+        if name not in parts:
+            raise CaseError(f"{split.name}: a batch has no part {name!r}{did_you_mean(name, map(str, parts))}")
+    extras = [
+        label_list(parts[fact]) if isinstance(fact, str) else row_values(fact, (), index.tolist(), split.name, what)
+        for fact, what in ((facts.group, "group"), (facts.time, "time"))
+    ]
+    leaves = leaves if facts.key is None else selected(leaves, facts)
+    return Chunk(index, leaves, None if y is None else label_list(rows_of(y)), *extras)
+
+
+def _sample(leaves: Mapping[str, Any], labels: Any, place: int) -> Any:
+    x = {name: each[place] for name, each in leaves.items()}
+    one = x[""] if set(x) == {""} else x
+    return one if labels is None else (one, labels[place])

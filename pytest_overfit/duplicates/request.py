@@ -1,0 +1,79 @@
+"""What `find_duplicates` was asked for, checked before anything is read.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_overfit.core.errors import CaseError, did_you_mean
+from pytest_overfit.core.foreign import describe
+from pytest_overfit.duplicates.copies import Progress
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for; see `find_duplicates`."""
+
+    given: Mapping[str, Any]
+    label: Any = None
+    group: Any = None
+    time: Any = None
+    gap: Any = 0
+    key: Any = None
+    features: Any = None
+    near: str | bool = "auto"
+    windows: str | bool = "auto"
+    text: str = "exact"
+    allow: Any = ()
+    executor: Any = None
+    max_samples: int | None = None
+    batched: bool | None = None
+    seed: int = 0
+    #: `progress(count, of)`, called while samples are read; `of` is None where nobody knows
+    progress: Progress = lambda count, of: None
+
+    def __post_init__(self) -> None:
+        _one_of("text", self.text, ("exact", "normalized"))
+        _one_of("near", self.near, ("auto", True, False))
+        _one_of("windows", self.windows, ("auto", True, False))
+        for what in ("label", "group", "time"):
+            _check_fact(what, getattr(self, what), self.given)
+        if self.features is not None and not isinstance(self.features, Mapping):
+            raise CaseError(
+                f"features= is {describe(self.features)}, but a dict of embeddings, one array a split, is wanted"
+            )
+        if self.executor is not None and not callable(getattr(self.executor, "map", None)):
+            raise CaseError(
+                f"executor= is {describe(self.executor)}, but something with a method `map` is wanted, e.g. "
+                "concurrent.futures.ProcessPoolExecutor()"
+            )
+        most = self.max_samples
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise CaseError(f"max_samples={most!r}, but a whole number of 1 or more is wanted")
+
+
+def _one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:
+    if not any(value is each or (isinstance(each, str) and value == each) for each in known):
+        raise CaseError(f"{name}={value!r}{did_you_mean(str(value), map(str, known))}")
+
+
+def _check_fact(what: str, fact: Any, given: Mapping[str, Any]) -> None:
+    if fact is None or isinstance(fact, str) or callable(fact):
+        return
+    if not isinstance(fact, Mapping):
+        raise CaseError(
+            f"{what}= is {describe(fact)}, but the name of a column, a function of a sample, or a dict with one array "
+            f"a split is wanted; write {what}={{'train': ..., 'test': ...}}"
+        )
+    for name in fact:
+        if name not in given:
+            raise CaseError(f"{what}=: there is no split {name!r}{did_you_mean(str(name), given)}")
+
+
+def shown(label: Any) -> Any:
+    """A label as a plain value."""
+    return label if label is None or isinstance(label, (str, bool, int, float)) else str(label)

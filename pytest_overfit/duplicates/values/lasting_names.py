@@ -1,0 +1,65 @@
+"""Short names for samples that last: the same in every process, with and without xxhash; for allow-lists.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.duplicates.values.canonical import canonical, numeric, plain_numbers
+from pytest_overfit.duplicates.values.fingerprints import as_leaf, standard_digest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+#: rows that are named together: as float64 they stay small
+AT_ONCE = 256
+
+
+def lasting(data: bytes) -> str:
+    """The name of these bytes."""
+    return standard_digest(data, 0).hex()[:16]
+
+
+def lasting_name(leaves: Mapping[str, Any]) -> str:
+    """A short name of a sample, the same whatever its number type and whichever hash is installed."""
+    return _joined(leaves, [[_lasting_bytes(as_leaf(leaves[name]))] for name in sorted(leaves)])[0]
+
+
+def lasting_names(leaves: Mapping[str, Any], rows: Sequence[int]) -> list[str]:
+    """The same names for some rows of columns, many at once."""
+    found: list[str] = []
+    for start in range(0, len(rows), AT_ONCE):
+        part = list(rows[start : start + AT_ONCE])
+        found += _joined(leaves, [_lasting_column(leaves[name], part) for name in sorted(leaves)])
+    return found
+
+
+def _joined(leaves: Mapping[str, Any], columns: Sequence[Sequence[bytes]]) -> list[str]:
+    names = [name.encode() for name in sorted(leaves)]
+    return [
+        lasting(b"\x00".join(part for pair in zip(names, values, strict=True) for part in pair))
+        for values in zip(*columns, strict=True)
+    ]
+
+
+def _lasting_column(column: Any, rows: list[int]) -> list[bytes]:
+    import numpy as np
+
+    if not isinstance(column, np.ndarray) or not numeric(column.dtype):
+        return [_lasting_bytes(as_leaf(column[row])) for row in rows]
+    values = canonical(plain_numbers(column[rows]), "<f8")
+    shape = f"{values.shape[1:]}".encode()
+    return [shape + each.tobytes() for each in values]
+
+
+def _lasting_bytes(leaf: Any) -> bytes:
+    import numpy as np
+
+    if isinstance(leaf, np.ndarray):
+        return f"{leaf.shape}".encode() + canonical(leaf, "<f8").tobytes()
+    return repr(leaf.item() if isinstance(leaf, np.generic) else leaf).encode()
