@@ -1,7 +1,7 @@
 """How often does a calibrated bound fail a model that did not change? `python benchmarks/calibration.py [--real N]`
 
 Simulated: 100,000 times a calibration and one later run, for each kind of values, every random number from a fixed
-seed, through `seeds_wanted`, `ends_of` and `run_answer` of `pytest_overfit.measures.calibration`. Beside it, on the
+seed, through `seeds_wanted`, `ends_of` and `run_answer` of `pytest_overfit.probes.bounds.tolerance`. Beside it, on the
 same values, two bounds that need normal ones. It takes four minutes. `--real N`: N times the whole probe on a small
 model, calibration and run, from N seeds; some 0.4 s each. `--changed N`: that model changed after N calibrations.
 """
@@ -18,7 +18,7 @@ from scipy import stats
 
 from pytest_overfit import Case, Verdict, calibrated, run_probes
 from pytest_overfit.core.calibration import Calibration
-from pytest_overfit.measures.calibration import ends_of, mean_rate, rate, run_answer, seeds_wanted
+from pytest_overfit.probes.bounds.tolerance import ends_of, mean_rate, rate, run_answer, seeds_wanted
 from pytest_overfit.settings import Settings, set_settings
 
 RUNS = 100_000

@@ -15,9 +15,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from pytest_overfit.measures.answers import Answers, clearly_above, estimate, shrunk
-from pytest_overfit.measures.early_symptoms import random_labels_beat_chance
 from pytest_overfit.probes.early_accuracy import EarlyAccuracyLimits
+from pytest_overfit.probes.early_accuracy.estimates import Answers, clearly_above, estimate, shrunk
+from pytest_overfit.probes.early_accuracy.symptoms import random_labels_beat_chance
 
 ALPHA, REPEATS = EarlyAccuracyLimits().alpha, EarlyAccuracyLimits().repeats
 RUNS = 20_000

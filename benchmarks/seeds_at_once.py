@@ -27,7 +27,7 @@ from pytest_overfit import Case, run_probes
 from pytest_overfit.adapters.dispatch import Together, trainer_for
 from pytest_overfit.adapters.torch import joining
 from pytest_overfit.data.splits import open_split
-from pytest_overfit.measures.arms import Start, run_arm, run_arms
+from pytest_overfit.measures.training_runs import Start, run_arm, run_arms
 
 X, Y = load_digits(return_X_y=True)
 X = (X / 16).astype("float32")

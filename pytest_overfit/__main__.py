@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compare.add_argument("--storage", default=".overfit", help="where names are looked up (default: .overfit)")
     given = parser.parse_args(arguments)
 
-    from pytest_overfit.report.baseline_table import compare_folders
+    from pytest_overfit.baselines.table import compare_folders
 
     storage = Path(given.storage)
     first, second = (Path(each) if Path(each).is_dir() else storage / each for each in (given.first, given.second))

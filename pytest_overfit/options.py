@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from pytest_overfit.baselines.compare import Baselines
     from pytest_overfit.core.calibration import Calibration
-    from pytest_overfit.report.baselines import Baselines
 
 _SEED = "seed of the probes, a whole number; a verdict that did not pass names the one that was used"
 _INI = ("overfit_seed", "overfit_budget", "overfit_limits", "overfit_storage")
@@ -98,7 +98,7 @@ def baselines(config: pytest.Config) -> Baselines | None:
     rules = config.getoption("overfit_compare_fail")
     if save_as is None and compare_with is None and not rules:
         return None
-    from pytest_overfit.report.baselines import Baselines
+    from pytest_overfit.baselines.compare import Baselines
 
     worker = hasattr(config, "workerinput")
     storage, here = config.rootpath / ini(config, "overfit_storage"), config.invocation_params.dir
@@ -114,7 +114,7 @@ def calibration(config: pytest.Config, command: Callable[[], str]) -> Calibratio
 
     folder, now = config.rootpath / ini(config, "overfit_storage") / _CALIBRATED, config.getoption("overfit_calibrate")
     if now:
-        from pytest_overfit.report.calibrations import Calibrations
+        from pytest_overfit.baselines.calibrations import Calibrations
 
         worker = hasattr(config, "workerinput")
         writer = Calibrations(folder, worker)
@@ -122,7 +122,7 @@ def calibration(config: pytest.Config, command: Callable[[], str]) -> Calibratio
             config.pluginmanager.register(writer, "overfit-calibrations")
 
     def read(case: str) -> Mapping[str, Any]:
-        from pytest_overfit.report.calibrations import read_entries
+        from pytest_overfit.baselines.calibrations import read_entries
 
         return read_entries(folder, case)
 

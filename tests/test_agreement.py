@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_overfit.adapters.base import Head
-from pytest_overfit.measures.agreement import agreements, padding
-from pytest_overfit.measures.guess import inferred_heads
+from pytest_overfit.measures.predictions.agreement import agreements, padding
+from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
 
 ROWS = np.arange(6)
 

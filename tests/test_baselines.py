@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from pytest_overfit import CaseError
 from pytest_overfit.__main__ import main
-from pytest_overfit.report import case_files
-from pytest_overfit.report.baseline_files import SCHEMA, read_case
-from pytest_overfit.report.baseline_numbers import Rule, better, numbers_of, rule_of
+from pytest_overfit.baselines import case_files
+from pytest_overfit.baselines.files import SCHEMA, read_case
+from pytest_overfit.baselines.numbers import Rule, better, numbers_of, rule_of
 
 #: a test whose speed of learning a file decides, so that one project can be healthy today and slower tomorrow
 SOURCE = """
@@ -144,8 +144,8 @@ def test_which_way_is_better() -> None:
 
 
 def test_every_quantity_that_can_be_bounded_is_better_the_way_the_list_says() -> None:
-    from pytest_overfit.measures.quantity import QUANTITIES
     from pytest_overfit.probes.bounds import quantity_lines  # fills the list
+    from pytest_overfit.probes.bounds.quantities.registry import QUANTITIES
 
     assert quantity_lines()
     assert {name: better(name) for name in QUANTITIES} == {name: each.better for name, each in QUANTITIES.items()}

@@ -34,14 +34,14 @@ from pytest_overfit.adapters.training import Chunk
 from pytest_overfit.core.bounds import Bound, bound_of, with_bounds
 from pytest_overfit.core.limits import resolve
 from pytest_overfit.core.verdict import Judgement
-from pytest_overfit.measures.bounds_judgement import Series
-from pytest_overfit.measures.calibration_error import calibration_found
-from pytest_overfit.measures.quantities_held import gradients_add_up
-from pytest_overfit.measures.quantity import QUANTITIES
-from pytest_overfit.measures.step_time import step_time
-from pytest_overfit.measures.theory import constant_loss as constant_loss_of
-from pytest_overfit.measures.theory import untrained_loss
 from pytest_overfit.probes.bounds import PROBE, BoundsLimits
+from pytest_overfit.probes.bounds.judgement import Series
+from pytest_overfit.probes.bounds.quantities.calibration_error import calibration_found
+from pytest_overfit.probes.bounds.quantities.registry import QUANTITIES
+from pytest_overfit.probes.bounds.quantities.step_time import step_time
+from pytest_overfit.probes.bounds.quantities.theory import constant_loss as constant_loss_of
+from pytest_overfit.probes.bounds.quantities.theory import untrained_loss
+from pytest_overfit.probes.bounds.quantities.yes_no import gradients_add_up
 
 # ------------------------------------------------------------------------------------------------- how they are written
 

@@ -18,12 +18,14 @@ from torch import nn
 from torch.nn import functional
 
 from pytest_overfit import Case, CaseError, Verdict, at_least, at_most, calibrated, chance, run_probes, theory
+from pytest_overfit.baselines import case_files
 from pytest_overfit.core.bounds import Bound, bound_of
 from pytest_overfit.core.calibration import Calibration
 from pytest_overfit.core.limits import resolve
 from pytest_overfit.core.verdict import Judgement
-from pytest_overfit.measures.bounds_judgement import Series
-from pytest_overfit.measures.calibration import (
+from pytest_overfit.probes.bounds import PROBE, BoundsLimits
+from pytest_overfit.probes.bounds.judgement import Series
+from pytest_overfit.probes.bounds.tolerance import (
     CONFIDENCE,
     beyond,
     ends_of,
@@ -33,8 +35,6 @@ from pytest_overfit.measures.calibration import (
     seeds_wanted,
     to_break,
 )
-from pytest_overfit.probes.bounds import PROBE, BoundsLimits
-from pytest_overfit.report import case_files
 from pytest_overfit.settings import Settings, set_settings
 
 pytestmark = pytest.mark.usefixtures("every_probe")

@@ -20,11 +20,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from pytest_overfit import Case, CaseError, Verdict, run_probes
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
-from pytest_overfit.measures.answers import Answers, clearly_above, estimate, shrunk, wilson
-from pytest_overfit.measures.baselines import Table, measure_baselines
-from pytest_overfit.measures.early_symptoms import halving_epochs, unseen_by_luck
-from pytest_overfit.measures.label_columns import label_columns
 from pytest_overfit.probes.early_accuracy import PROBE, EarlyAccuracyLimits
+from pytest_overfit.probes.early_accuracy.estimates import Answers, clearly_above, estimate, shrunk, wilson
+from pytest_overfit.probes.early_accuracy.label_in_input import label_columns
+from pytest_overfit.probes.early_accuracy.simple_models import Table, measure_baselines
+from pytest_overfit.probes.early_accuracy.symptoms import halving_epochs, unseen_by_luck
 
 Pair = tuple[Any, Any]
 Arrays = tuple[np.ndarray, np.ndarray]

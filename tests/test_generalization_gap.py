@@ -15,10 +15,10 @@ from torch.nn import functional
 from pytest_overfit import Case, CaseError, run_probes
 from pytest_overfit.core.limits import resolve
 from pytest_overfit.core.verdict import Finding, Judgement, Verdict
-from pytest_overfit.data.controls import blank_inputs, permuted_targets
 from pytest_overfit.data.splits import open_split
-from pytest_overfit.measures.seeds import looks, mean_over_seeds
+from pytest_overfit.measures.sequential.mean import looks, mean_over_seeds
 from pytest_overfit.probes.generalization_gap import PROBE, GeneralizationGapLimits
+from pytest_overfit.probes.generalization_gap.controls import blank_inputs, permuted_targets
 
 
 def run(score: float | None, train: float = 1.0, *, chance: float | None = 0.1, rows: int = 400) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from pytest_overfit import Case, CaseError, Verdict, run_probes
 from pytest_overfit.core.limits import Resolved
-from pytest_overfit.measures.regularizer_judgement import judge_regularizers
 from pytest_overfit.probes.inert_regularizer import InertRegularizerLimits
+from pytest_overfit.probes.inert_regularizer.judgement import judge_regularizers
 
 X = torch.randn(32, 10, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(32) % 3

@@ -14,9 +14,9 @@ from pytest_overfit import Case
 from pytest_overfit.adapters.base import Mode, Reading, RunningStatistics
 from pytest_overfit.core.limits import resolve
 from pytest_overfit.core.verdict import Finding, Judgement
-from pytest_overfit.measures.fit_progress import Point
-from pytest_overfit.measures.fitting import Run, chunk_size, steps_to_go
-from pytest_overfit.measures.reference import Reference
+from pytest_overfit.measures.memorising.memorise import Run, chunk_size, steps_to_go
+from pytest_overfit.measures.memorising.progress import Point
+from pytest_overfit.measures.reference_losses.reference import Reference
 from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.overfit_batch import PROBE, OverfitBatchLimits
 from pytest_overfit.testing import FAULTS, FakeLearner, check_learner, memorising, standing

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pytest_overfit.measures.paired import FIRST_LOOK, MOST, Comparison, looks, needed, paired
-from pytest_overfit.measures.t_walk import boundaries, spent
+from pytest_overfit.measures.sequential.boundaries import boundaries, spent
+from pytest_overfit.measures.sequential.paired import FIRST_LOOK, MOST, Comparison, looks, needed, paired
 
 FAST = settings(deadline=None, max_examples=60)
 NUMBERS = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=FIRST_LOOK, max_size=MOST)

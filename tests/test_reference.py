@@ -17,10 +17,10 @@ from pytest_overfit import Case
 from pytest_overfit.adapters.base import Head
 from pytest_overfit.adapters.torch import make_learner
 from pytest_overfit.data.batch import batch_of
-from pytest_overfit.measures.closed_form import closed_form
-from pytest_overfit.measures.minimise import minimise
-from pytest_overfit.measures.reference import Reference, optimised
-from pytest_overfit.measures.ties import prefix_cells, tied_rows
+from pytest_overfit.measures.reference_losses.closed_form import closed_form
+from pytest_overfit.measures.reference_losses.lbfgs import minimise
+from pytest_overfit.measures.reference_losses.reference import Reference, optimised
+from pytest_overfit.measures.reference_losses.ties import prefix_cells, tied_rows
 
 
 def references(loss: Any, x: np.ndarray, y: np.ndarray, *model: nn.Module) -> tuple[Reference, Reference | None]:

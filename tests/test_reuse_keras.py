@@ -21,7 +21,7 @@ from pytest_overfit.adapters.keras import reuse  # noqa: E402
 from pytest_overfit.core.case import Case  # noqa: E402
 from pytest_overfit.core.state import preserved  # noqa: E402
 from pytest_overfit.data.splits import open_split  # noqa: E402
-from pytest_overfit.measures.scores import scores_of  # noqa: E402
+from pytest_overfit.measures.predictions.scores import scores_of  # noqa: E402
 
 layers, callbacks = keras.layers, keras.callbacks
 

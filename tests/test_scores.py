@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, r2_score
 
 from pytest_overfit.adapters.base import Head, Reading
 from pytest_overfit.adapters.training import Chunk
-from pytest_overfit.measures.scores import Scores, scores_of
+from pytest_overfit.measures.predictions.scores import Scores, scores_of
 
 
 def chunks(cuts: list[int], *heads: dict[str, Any], loss: float | None = 1.0) -> list[Chunk]:

@@ -22,7 +22,7 @@ from pytest_overfit.adapters.torch.program import NotRecordableError, Program
 from pytest_overfit.adapters.torch.stack import Stack
 from pytest_overfit.adapters.training import Trainer
 from pytest_overfit.data.splits import open_split
-from pytest_overfit.measures.scores import Scores, scores_of
+from pytest_overfit.measures.predictions.scores import Scores, scores_of
 
 random = np.random.default_rng(0)
 X = random.normal(size=(83, 16)).astype("float32")  # the last batch is smaller than the others

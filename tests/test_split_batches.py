@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pytest_overfit import Case
 from pytest_overfit.core.errors import CaseError, ProgramError
-from pytest_overfit.data.resplit import resplit
 from pytest_overfit.data.splits import Subset, Whole, open_split
 from pytest_overfit.data.tree import to_numpy
+from pytest_overfit.probes.regularization.new_split import resplit
 
 X, Y = np.arange(100.0).reshape(50, 2), np.arange(50)
 

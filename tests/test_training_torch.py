@@ -17,7 +17,7 @@ from pytest_overfit.adapters.training import Trainer
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.state import epoch_seed
 from pytest_overfit.data.splits import open_split, shuffled
-from pytest_overfit.measures.scores import scores_of
+from pytest_overfit.measures.predictions.scores import scores_of
 
 random = np.random.default_rng(0)
 X = random.normal(size=(70, 4)).astype("float32")

@@ -8,7 +8,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_overfit.measures.trend import HORIZON, TRICKLE, WINDOW, trend
+from pytest_overfit.measures.memorising.trend import HORIZON, TRICKLE, WINDOW, trend
 
 STEPS = list(range(25, 501, 25))
 GOAL = 0.05

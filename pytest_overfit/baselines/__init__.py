@@ -1,0 +1,4 @@
+"""Numbers kept in files and compared with those of a later run: baselines and calibrations.
+
+PYTEST_DONT_REWRITE
+"""

@@ -1,0 +1,294 @@
+"""Train on one batch, chunk by chunk, until the answer is known.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from pytest_overfit.adapters.base import Reading
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.data.batch import missing_values
+from pytest_overfit.measures.memorising.criteria import FitLimits, fits, loss_ratio
+from pytest_overfit.measures.memorising.progress import Point, Progress
+from pytest_overfit.measures.predictions.on_batch import Predictions
+from pytest_overfit.measures.reference_losses.closed_form import closed_form, summed
+from pytest_overfit.measures.reference_losses.reference import BLINDED, SCORE_ALONE, Reference, optimised
+from pytest_overfit.measures.reference_losses.ties import tied_rows
+
+if TYPE_CHECKING:
+    from pytest_overfit.adapters.base import Learner, Mode
+
+#: the first reading comes early, because a small net fits in a few steps; then the loss's own rate says when to look
+_FIRST = 5
+
+#: beside that there is a reading at every so many steps; more would cost forward passes
+_CHUNK = 25
+
+#: a run that goes to its end is read at least this often
+_FEWEST_READINGS = 20
+
+#: the loss ratio that the spacing of readings aims at; only when to look depends on it
+_AIM = 0.05
+
+#: steps between a reading at which the batch fits and its confirmation, and the fewest between any two: where a
+#: reading costs a forward pass, and where the training pass itself is one (`last_pass`)
+_APART, _APART_FREE = 5, 1
+
+#: a projection beyond so many steps is none: the loss has hardly moved
+_FAR = 10_000
+
+#: latent draws that a reading of a model that samples is the mean of
+_DRAWS = 8
+
+#: a model this share of the way below the best outputs that were found shows that the search fell short
+_BEATEN = 0.01
+
+#: optimizer steps where nobody says how many, and how far a run may go on that is projected to fit
+STEPS, MOST_STEPS = 500, 1000
+
+Stop = Literal["fits", "steps", "non_finite", "no_update", "budget"]
+
+
+class RunLimits(FitLimits, Protocol):
+    """When a batch counts as memorised, and how many steps it may take."""
+
+    @property
+    def steps(self) -> int | None: ...
+
+
+@dataclasses.dataclass(kw_only=True)
+class Run:
+    """One training run on one batch."""
+
+    reference: Reference
+    points: list[Point] = dataclasses.field(default_factory=list)
+    losses: list[float] = dataclasses.field(default_factory=list)
+    stop: Stop = "steps"
+    #: more steps were asked for
+    extended: bool = False
+    #: steps of each chunk
+    chunks: list[int] = dataclasses.field(default_factory=list)
+    #: losses at chunk ends of the control run on blinded inputs, where there is one
+    control: list[float] = dataclasses.field(default_factory=list)
+
+
+class Fit:
+    """Trains a learner and reads how well it fits."""
+
+    def __init__(self, learner: Learner, task: str | None, where: str = "") -> None:
+        self.learner = learner
+        self.task = task
+        #: how a message about the case begins
+        self.where = where
+        self.rows = len(learner.inputs[0])
+        self.groups = tied_rows(learner.inputs, self.rows)
+        self.first = learner.last_pass() or learner.read("fit")
+        self._check_missing_values()
+        self.predictions = Predictions(learner, self.first, self.groups, task)
+        self.reference = self._reference()
+        self.predictions.compare_with(self.reference)
+        self._last_loss = math.nan
+
+    def _check_missing_values(self) -> None:
+        """Missing values that come through to the first loss are a mistake in the batch; masked ones are none."""
+        missing = missing_values(self.learner.inputs, self.learner.targets)
+        if missing is not None and not (self.first.loss is not None and math.isfinite(self.first.loss)):
+            raise CaseError(f"{self.where} {missing}".strip())
+
+    def _reference(self) -> Reference:
+        heads, ties = self.first.heads, self.predictions.cells
+        if heads and all(head.plain for head in heads) and not self.learner.samples:
+            return summed([closed_form(head, self.groups, tied) for head, tied in zip(heads, ties, strict=True)])
+        found = optimised(self.learner, self.first, self.groups)
+        if self.learner.samples and found is not None and found.constant is not None:
+            # latent samples have a price in the loss, which free outputs would not pay
+            return dataclasses.replace(found, best=None, how=f"{found.how}; the model samples")
+        if found is None or self.learner.samples:
+            how = BLINDED if self.learner.loss_needs_targets() else SCORE_ALONE
+            return Reference(constant=None, best=None, how=how)
+        return found
+
+    def point(self, step: int, reading: Reading) -> Point:
+        """A reading as plain values; where the loss cannot be read apart, that of the last step stands for it."""
+        loss = self._last_loss if reading.loss is None else reading.loss
+        return Point(step=step, loss=loss, agreements=self.predictions.agreements(reading))
+
+    def read(self, step: int, mode: Mode) -> Point:
+        """A new reading; of a model that samples, the mean of several."""
+        draws = [self.learner.read(mode) for _ in range(_DRAWS if self.learner.samples else 1)]
+        return self.point(step, draws[0] if len(draws) == 1 else _mean(draws))
+
+    def run(
+        self,
+        steps: int,
+        fits: Callable[[Point, Reference], bool],
+        proceed: Callable[[int, float], bool],
+        longer: Callable[[Run], int] = lambda run: 0,
+    ) -> Run:
+        """Train for at most `steps` steps.
+
+        `fits` is asked at chunk ends and must say yes twice running, the second time of a reading made after the last
+        update; `proceed(step, loss)` may end the run (budget); `longer` is asked once, at the end, for how many more
+        steps the run may have.
+        """
+        run = Run(reference=self.reference)
+        control = self.learner.blinded() if self.reference.how == BLINDED else None
+        if self.first.loss is not None:
+            run.points.append(self.point(0, self.first))
+        confirmed = False
+        while len(run.losses) < steps:
+            apart = _APART if self.learner.last_pass() is None else _APART_FREE
+            size = chunk_size(steps, len(run.losses), apart, apart if confirmed else steps_to_go(run))
+            self._chunk(run, size, control)
+            run.stop = self._broken(run) or "steps"
+            if run.stop != "steps":
+                break
+            run.reference = self._unless_beaten(run.reference, run.points[-1].loss)
+            now = fits(run.points[-1], run.reference)
+            if (now and confirmed) or len(run.losses) == steps:
+                now = fits(self._read_anew(run), run.reference)
+            if now and confirmed:
+                run.stop = "fits"
+                break
+            if len(run.losses) == steps and not run.extended:
+                run.extended = True
+                steps += longer(run)
+            if not proceed(run.points[-1].step, run.points[-1].loss):
+                run.stop = "budget"
+                self._read_anew(run)
+                break
+            confirmed = now
+        return run
+
+    def _chunk(self, run: Run, size: int, control: Learner | None) -> None:
+        """Make the steps of one chunk, also on the control, and read where they led."""
+        run.losses += self.learner.train(size)
+        run.chunks.append(size)
+        self._last_loss = run.losses[-1]
+        if control is not None:
+            run.control += control.train(size)[-1:]
+            blind = blinded_reference(run.control, run.losses)
+            run.reference = dataclasses.replace(blind, best=None) if self.learner.samples else blind
+        passed = self.learner.last_pass()
+        step = len(run.losses)
+        run.points.append(self.read(step, "fit") if passed is None else self.point(step, passed))
+
+    def _read_anew(self, run: Run) -> Point:
+        """The end of a run is judged by a reading of its own, after the last update."""
+        if self.learner.last_pass() is not None:
+            run.points[-1] = self.read(len(run.losses), "fit")
+        return run.points[-1]
+
+    def _broken(self, run: Run) -> Stop | None:
+        """Rules that end a run early: nothing that meets them can still fit."""
+        numbers = (run.points[-1].loss, *run.losses[-run.chunks[-1] :])
+        if not all(math.isfinite(each) for each in numbers):
+            return "non_finite"
+        return "no_update" if len(run.chunks) == 1 and self._nothing_moved() else None
+
+    def _unless_beaten(self, reference: Reference, loss: float) -> Reference:
+        """A model below the best outputs that a search found shows a better start for it, or that there is no floor."""
+        if reference.best is None or reference.constant is None or not reference.best_outputs:
+            return reference
+        if not _beats(loss, reference):
+            return reference
+        again = optimised(self.learner, self.learner.read("fit"), self.groups)
+        if again is not None and (again.constant is None or not _beats(loss, again)):
+            return again
+        return dataclasses.replace(
+            reference, best=None, how=f"{reference.how}; the model went below the best that was found"
+        )
+
+    def _nothing_moved(self) -> bool:
+        facts = self.learner.parameters()
+        return not self.learner.has_schedule and facts.tensors > 0 and len(facts.unchanged) == facts.tensors
+
+
+def memorise(fit: Fit, limits: RunLimits, proceed: Callable[[int, float], bool] = lambda step, loss: True) -> Run:
+    """Train until the batch is memorised by these limits, or their steps are made.
+
+    Where nobody says how many, a run that is projected to fit may go on; a schedule ends where its owner said.
+    """
+
+    def longer(run: Run) -> int:
+        if limits.steps is not None or fit.learner.has_schedule:
+            return 0
+        end = Progress(run.points, run.reference, limits).fits_by()
+        return MOST_STEPS - STEPS if end is not None and end <= MOST_STEPS else 0
+
+    def fitting(point: Point, reference: Reference) -> bool:
+        return fits(point.loss, point.agreements, reference, limits)
+
+    return fit.run(limits.steps or STEPS, fitting, proceed, longer)
+
+
+def _beats(loss: float, reference: Reference) -> bool:
+    if reference.best is None or reference.constant is None:
+        return False
+    between = reference.constant - reference.best
+    return between > 0 and loss < reference.best - _BEATEN * between
+
+
+def _mean(draws: Sequence[Reading]) -> Reading:
+    """The average answer; a draw in which a loss or a head is missing leaves it out of all."""
+    losses = [each.loss for each in draws if each.loss is not None]
+    heads = [
+        dataclasses.replace(same[0], outputs=sum(each.outputs for each in same) / len(same))
+        for same in zip(*(each.heads for each in draws), strict=False)
+    ]
+    outputs = [sum(same) / len(same) for same in zip(*(each.outputs for each in draws), strict=False)]
+    loss = sum(losses) / len(losses) if len(losses) == len(draws) else None
+    return Reading(loss=loss, outputs=tuple(outputs), heads=tuple(heads))
+
+
+def chunk_size(steps: int, done: int, apart: int, to_go: int | None = None) -> int:
+    """Steps until the next reading: a few steps in all would leave too few readings to tell a trend by.
+
+    `to_go`: after so many steps the loss is expected to be where it should, so a reading is due there, but no sooner
+    than `apart` after the last.
+    """
+    size = _FIRST if done < _FIRST else _CHUNK - done % _CHUNK
+    if to_go is not None:
+        size = max(apart, min(size, to_go))
+    longest = max(1, min(_CHUNK, steps // _FEWEST_READINGS))
+    return min(size, longest, steps - done)
+
+
+def steps_to_go(run: Run) -> int | None:
+    """How many steps the loss ratio needs at its last rate; None: it does not fall, or there is no ratio.
+
+    A network leaves the constant's loss slowly, then faster, and ends at an even rate: along a logistic curve, on
+    which the logit of the ratio falls evenly. That asks somewhat early, which costs a reading; the logarithm alone
+    would ask late, which costs steps.
+    """
+    if len(run.points) < 2 or run.reference.best is None:
+        return None
+    before, now = (loss_ratio(each.loss, run.reference) for each in run.points[-2:])
+    done, last = run.points[-1].step, run.points[-2].step
+    if 0 < now <= _AIM:  # the loss is there, so the predictions are about to be
+        return done // 10
+    if not 0 < now < min(before, 1.0):
+        return None
+    if before >= 1:  # no rate yet
+        return done
+    fallen = _logit(before) - _logit(now)
+    needed = (_logit(now) - _logit(_AIM)) * (done - last)
+    return math.ceil(needed / fallen) if fallen * _FAR > needed else None
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def blinded_reference(control: Sequence[float], losses: Sequence[float]) -> Reference:
+    """References from the control run: the least loss it came to; what memorising could reach is taken to be 0."""
+    finite = [each for each in control if math.isfinite(each)]
+    constant = min(finite) if finite else None
+    negative = any(each < 0 for each in (*finite, *losses))
+    how = "least loss of the same factory trained on blinded inputs"
+    return Reference(constant=constant, best=None if negative else 0.0, how=how)

@@ -1,0 +1,159 @@
+"""How good are predictions on a whole split: accuracy or explained variance, added up chunk by chunk.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pytest_overfit.measures.predictions.agreement import padding
+from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.adapters.base import Head
+    from pytest_overfit.adapters.training import Chunk
+
+    Array = NDArray[Any]
+
+Metric = Literal["accuracy", "R2", "score", ""]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Loss and score of one split. The score is larger for better, 1.0 is perfect."""
+
+    #: mean over rows of the data term of the user's loss; None: it cannot be read apart from a step
+    loss: float | None
+    #: None: not measured
+    score: float | None
+    #: "accuracy" (tokens, pixels and labels each count), "R2", "score" (the case's own); "" where not measured
+    metric: Metric
+    #: what the best constant answer scores on this split; None for a score of the case's own
+    chance: float | None
+    rows: int
+
+
+class _Tally(Protocol):
+    metric: Metric
+
+    def add(self, head: Head) -> None: ...
+
+    def score(self) -> float | None: ...
+
+    def chance(self) -> float | None: ...
+
+
+class _Right:
+    """Share of right answers."""
+
+    metric: Metric = "accuracy"
+
+    def __init__(self) -> None:
+        self._right = self._counted = 0
+        self._labels: dict[int, int] = {}
+
+    def add(self, head: Head) -> None:
+        import numpy as np
+
+        predicted, label = _classes(head) if head.kind == "classes" else _yes_or_no(head)
+        counted = np.ones(label.shape, bool) if head.mask is None else head.mask.reshape(label.shape)
+        if head.kind == "classes" and label.ndim > 1:
+            counted = counted & ~padding(label)
+        self._right += int((predicted == label)[counted].sum())
+        self._counted += int(counted.sum())
+        for value, count in zip(*np.unique(label[counted], return_counts=True), strict=True):
+            self._labels[int(value)] = self._labels.get(int(value), 0) + int(count)
+
+    def score(self) -> float | None:
+        return self._right / self._counted if self._counted else None
+
+    def chance(self) -> float | None:
+        return max(self._labels.values(), default=0) / self._counted if self._counted else None
+
+
+def _classes(head: Head) -> tuple[Array, Array]:
+    soft = head.targets.ndim == head.outputs.ndim
+    label = head.targets.argmax(axis=head.class_axis) if soft else head.targets
+    return head.outputs.argmax(axis=head.class_axis), label
+
+
+def _yes_or_no(head: Head) -> tuple[Array, Array]:
+    threshold = 0.0 if head.domain == "unbounded" else 0.5
+    return head.outputs.reshape(head.targets.shape) > threshold, head.targets > 0.5
+
+
+class _Explained:
+    """Share of the targets' variance that is explained: 1 - (squared error) / (variance), the mean over columns.
+
+    Sums are taken about the first chunk's mean, so that targets far from zero lose no digits.
+    """
+
+    metric: Metric = "R2"
+
+    def __init__(self) -> None:
+        self._sums: Array | None = None
+        self._centre: Any = 0.0
+
+    def add(self, head: Head) -> None:
+        import numpy as np
+
+        target = head.targets.reshape(len(head.targets), -1).astype(np.float64)
+        output = head.outputs.reshape(target.shape).astype(np.float64)
+        known = ~np.isnan(target)
+        if head.mask is not None:
+            known &= head.mask.reshape(target.shape)
+        if self._sums is None:
+            self._centre = np.where(known, target, 0.0).sum(axis=0) / np.maximum(1, known.sum(axis=0))
+        moved = np.where(known, target - self._centre, 0.0)
+        error = np.where(known, output - target, 0.0)
+        sums = np.stack([known.sum(axis=0), moved.sum(axis=0), (moved**2).sum(axis=0), (error**2).sum(axis=0)])
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def score(self) -> float | None:
+        import numpy as np
+
+        if self._sums is None:
+            return None
+        count, total, squares, error = self._sums
+        variance = squares - total**2 / np.maximum(1, count)
+        vary = variance > 1e-12 * max(1e-300, float(squares.max()))
+        return float((1.0 - error[vary] / variance[vary]).mean()) if vary.any() else None
+
+    def chance(self) -> float | None:
+        return 0.0
+
+
+def scores_of(chunks: Iterable[Chunk], task: str | None) -> Scores:
+    """The scores of one split, from its parts. Several heads count alike; their metric is the first one's."""
+    tallies: list[_Tally] = []
+    rows, loss, own = 0, 0.0, 0.0
+    loss_known = own_known = True
+    for chunk in chunks:
+        rows += chunk.rows
+        loss_known, own_known = loss_known and chunk.reading.loss is not None, own_known and chunk.score is not None
+        loss += chunk.rows * (chunk.reading.loss or 0.0)
+        own += chunk.rows * (chunk.score or 0.0)
+        heads = chunk.reading.heads or inferred_heads(chunk.reading.outputs, chunk.targets, task)
+        if not tallies:
+            tallies = [_Explained() if each.kind == "values" else _Right() for each in heads]
+        for tally, head in zip(tallies, heads, strict=False):
+            tally.add(head)
+    mean = loss / rows if loss_known and rows else None
+    if own_known and rows:
+        return Scores(loss=mean, score=own / rows, metric="score", chance=None, rows=rows)
+    return _measured(tallies, mean, rows)
+
+
+def _measured(tallies: Sequence[_Tally], loss: float | None, rows: int) -> Scores:
+    found = [(each, value) for each in tallies if (value := each.score()) is not None]
+    if not found:
+        return Scores(loss=loss, score=None, metric="", chance=None, rows=rows)
+    chances = [chance for each, _ in found if (chance := each.chance()) is not None]
+    score = sum(value for _, value in found) / len(found)
+    chance = sum(chances) / len(chances)
+    return Scores(loss=loss, score=score, metric=found[0][0].metric, chance=chance, rows=rows)

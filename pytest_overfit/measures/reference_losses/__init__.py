@@ -1,0 +1,4 @@
+"""The two losses a batch is judged between: of the best constant output and of the best free outputs.
+
+PYTEST_DONT_REWRITE
+"""

@@ -1,0 +1,4 @@
+"""Answers over seeds that hold although observations come in one by one.
+
+PYTEST_DONT_REWRITE
+"""

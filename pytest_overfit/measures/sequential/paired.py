@@ -1,0 +1,190 @@
+"""Which of two ways to train scores better, judged while pairs of trainings come in one by one?
+
+One pair is one seed: both arms start from the same weights, see the same order of the data, and the difference is the
+score of the first arm minus the score of the second. `paired` may be asked after every pair. It answers as soon as
+the answer is known, and looks no further: a t test after each seed would be wrong one time in five.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_overfit.measures.sequential.boundaries import boundaries
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+Outcome = Literal["helps", "harms", "no measurable effect", "undecided", "inconclusive"]
+
+#: the first look: what three seeds in ten do not show is unseen by 10 of them in 2.8 % of all runs, by 8 in 5.8 %
+FIRST_LOOK = 10
+
+#: seeds between looks: a look after each seed saves at most half a seed, and answers up to 4 runs in 100 less
+LOOK_EVERY = 3
+
+#: seeds at most where nobody says how many; 16 left one comparison in ten open (benchmarks/RESULTS.md)
+MOST = 40
+
+#: how much of the sample's skewness widens the interval: enough to keep wrong answers below 5 % for lognormal
+#: differences (skewness 6). What it costs: benchmarks/RESULTS.md, "Paired comparison"
+SKEW = 2.5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Comparison:
+    """What the differences so far say about the mean difference.
+
+    `outcome`: "helps", "harms", "no measurable effect"; "undecided" (train more seeds), or "inconclusive" (undecided
+    after the last seed that was allowed). `mean` is the mean of the first `seeds` differences, `low` and `high` the
+    confidence interval of the true mean, in the units of the score; they are infinite before the first look. The
+    interval may be read at any look, whatever made one stop there. `next_look`: the number of differences at which
+    it is worth asking again, None where nothing more is to come.
+    """
+
+    outcome: Outcome
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    next_look: int | None
+
+    @property
+    def decided(self) -> bool:
+        """Is there an answer?"""
+        return self.outcome in ("helps", "harms", "no measurable effect")
+
+
+def paired(differences: Sequence[float], margin: float, alpha: float = 0.05, most: int = MOST) -> Comparison:
+    """Judge the differences that are in so far; more of them may follow, up to `most`.
+
+    `differences`: higher is better; `margin`: the least difference that matters, stated before the first training, and
+    for an accuracy on n samples at least the 1 / n that it moves by. Raises ValueError for numbers that cannot be
+    judged. The first call of a process takes some 0.4 s, for the boundaries; each later one 0.1 ms.
+
+    Every answer is a statement of one interval. It lies inside (-margin, margin): "no measurable effect", whether 0
+    is inside or not. Else it lies above 0: "helps", or below: "harms". Inside the margins is two one-sided tests
+    (Schuirmann 1987), each at alpha / 2; never a test that failed to show something. "helps" is better than 0 and not
+    better than the margin: so for every true mean there is a true answer that enough seeds will reach, also for one
+    at the margin itself. Between 0 and the margin both answers are true. "helps" then says besides that an effect
+    that matters has not been ruled out.
+
+    The interval is a repeated confidence interval (Jennison and Turnbull 1989, J. R. Stat. Soc. B 51, 305): mean plus
+    or minus c s / sqrt(k), with c from an alpha-spending function and computed for Student's t (`boundaries`). For
+    normal differences it holds the true mean at all looks together with probability 1 - alpha, so all wrong answers
+    together are at most alpha, wherever one stops. Two things make it wider, for differences that are not normal:
+
+    * one tail longer than the other: that side moves out by SKEW g c^2 s / k, g the sample's skewness. It has the
+      form of Johnson's correction (1978, JASA 73, 536), where SKEW is 1/3 and the interval may get narrower too; so few
+      differences show only a part of their skewness, so it has to be several times as much;
+    * it is never narrower than log(1 / alpha) / k times the margin. A difference of that much, absent from k seeds, may
+      still happen in so large a share of all trainings (the rule of three). Differences that are all the same
+      therefore have an interval too, and it gets narrower with their number.
+
+    Simulated wrong answers at alpha 0.05 and at most 40 seeds: 3.5 % or less, heavy tails, skewness and accuracies of
+    few samples included (benchmarks/RESULTS.md, "Paired comparison"). No other alpha was simulated.
+
+    What it assumes: differences of seeds that were drawn independently. What it cannot see: a rare large difference
+    that none of the seeds showed. One that happens in a share p of all trainings is absent from k seeds with
+    probability (1 - p)^k.
+    """
+    import numpy as np
+
+    _check(differences, margin, alpha, most)
+    stages = looks(most)
+    done = [each for each in stages if each <= len(differences)]
+    following = stages[len(done)] if len(done) < len(stages) else None
+    if not done:
+        mean = math.fsum(differences) / len(differences)
+        return Comparison("undecided", mean, -math.inf, math.inf, len(differences), following)
+    values = np.asarray(differences[: done[-1]], float)
+    narrowest = unseen(margin, len(values), alpha)
+    low, high = (float(each) for each in interval(values, boundaries(stages, alpha)[len(done) - 1], narrowest))
+    outcome = answer(low, high, margin) or ("undecided" if following else "inconclusive")
+    ended = outcome != "undecided"
+    return Comparison(outcome, float(values.mean()), low, high, done[-1], None if ended else following)
+
+
+def needed(comparison: Comparison, margin: float) -> int | None:
+    """About how many seeds in all would decide this comparison; None before its first look.
+
+    For messages: it takes the mean and the spread as they are now for the true ones, so it is as uncertain as they
+    are. The half-width falls with the root of the number of seeds, and has to fall below the larger of |mean| (then 0
+    is outside) and margin - |mean| (then the margins are).
+    """
+    width = max(comparison.high - comparison.mean, comparison.mean - comparison.low)
+    if comparison.decided:
+        return comparison.seeds
+    if math.isinf(width):
+        return None
+    enough = max(abs(comparison.mean), margin - abs(comparison.mean))
+    return max(comparison.seeds + 1, math.ceil(comparison.seeds * (width / enough) ** 2))
+
+
+def looks(most: int) -> tuple[int, ...]:
+    """The numbers of differences at which there may be an answer: the first look, every third from there, the last."""
+    return tuple(dict.fromkeys([*range(FIRST_LOOK, most - LOOK_EVERY + 2, LOOK_EVERY), most]))
+
+
+def lot(done: int, most: int) -> int:
+    """How many further differences there are up to the next look: nothing can end a comparison before it."""
+    return next(each for each in looks(most) if each > done) - done
+
+
+def unseen(step: float, seeds: int, alpha: float) -> float:
+    """The mean that differences of one `step` may have at most, if none of so many seeds showed one."""
+    return -math.log(alpha) * step / seeds
+
+
+def interval(differences: Array, boundary: float, narrowest: float, skew: float = SKEW) -> tuple[Array, Array]:
+    """The ends of the interval: `paired` says how it is made.
+
+    `differences`: [..., k], one comparison a row; `boundary`: c; `narrowest`: the least half-width, above 0.
+    """
+    import numpy as np
+
+    k = differences.shape[-1]
+    mean = differences.mean(-1)
+    if math.isinf(boundary):
+        return np.full_like(mean, -math.inf), np.full_like(mean, math.inf)
+    off = differences - mean[..., None]
+    unit = np.maximum(np.abs(off).max(-1), narrowest)  # keeps the third powers finite
+    off = off / unit[..., None]
+    error = np.maximum(np.sqrt((off**2).sum(-1) / (k - 1) / k), narrowest / unit / boundary)
+    skewness = (off**3).mean(-1) / (error * math.sqrt(k - 1)) ** 3
+    further = skew * skewness * boundary**2 * error / math.sqrt(k)
+    low, high = -boundary * error + np.minimum(further, 0), boundary * error + np.maximum(further, 0)
+    return mean + unit * low, mean + unit * high
+
+
+def answer(low: float, high: float, margin: float) -> Outcome | None:
+    """What an interval says; None where it says nothing."""
+    if -margin < low and high < margin:
+        return "no measurable effect"
+    if low > 0:
+        return "helps"
+    return "harms" if high < 0 else None
+
+
+def _check(differences: Sequence[float], margin: float, alpha: float, most: int) -> None:
+    for name, value, good, wanted in (
+        ("margin", margin, 0 < margin < math.inf, "the least difference that matters, a finite number above 0"),
+        ("alpha", alpha, 0 < alpha < 1, "the share of wrong answers allowed, between 0 and 1; 0.05 is usual"),
+        ("most", most, most >= FIRST_LOOK, f"a number of seeds, at least {FIRST_LOOK}: fewer cannot give an answer"),
+    ):
+        if not good:
+            raise ValueError(f"{name}={value!r}, but wanted is {wanted}")
+    if not 2 <= len(differences) <= most:
+        raise ValueError(f"{len(differences)} differences, but wanted are 2 to {most} (most={most}), one a paired seed")
+    for seed, value in enumerate(differences):
+        if not math.isfinite(value):
+            raise ValueError(
+                f"difference {seed} is {value}, but wanted are finite numbers: leave the comparison undecided "
+                "where a training gave no score"
+            )

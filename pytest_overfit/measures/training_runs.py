@@ -1,0 +1,171 @@
+"""Training runs of one model on one split, from several seeds: what each arm of a comparison comes to.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.measures.predictions.scores import Scores, scores_of
+from pytest_overfit.measures.sequential.paired import Comparison, paired
+
+if TYPE_CHECKING:
+    from pytest_overfit.adapters.training import Company, Trainer
+    from pytest_overfit.data.splits import Split
+
+
+#: epochs where neither the call nor `fit_kwargs` says how many
+EPOCHS = 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ArmRun:
+    """One training run, read at its end in evaluation mode on both splits."""
+
+    seed: int
+    #: mean training loss of each epoch, as the user's loop would print it
+    losses: tuple[float, ...]
+    #: score on the validation split after each epoch, where it was read
+    curve: tuple[float, ...]
+    train: Scores
+    val: Scores
+
+    @property
+    def gap(self) -> float:
+        """Score on the training rows minus score on the validation rows."""
+        return (math.nan if self.train.score is None else self.train.score) - self.score
+
+    @property
+    def score(self) -> float:
+        """Score on the validation rows; NaN where none was measured."""
+        return math.nan if self.val.score is None else self.val.score
+
+
+def run_arm(trainer: Trainer, seed: int, epochs: int, train: Split, val: Split, task: str | None) -> ArmRun:
+    """Train for so many epochs and read both splits."""
+    run = _Run(trainer, seed, train, val, task)
+    return run.ended(trainer.train(epochs, run.after_epoch))
+
+
+class _Run:
+    """A training run that is being made."""
+
+    def __init__(self, trainer: Trainer, seed: int, train: Split, val: Split, task: str | None) -> None:
+        self._trainer, self._seed, self._train, self._val, self._task = trainer, seed, train, val, task
+        self._curve: list[float] = []
+
+    def after_epoch(self) -> None:
+        score = self._read(self._val).score
+        self._curve.append(math.nan if score is None else score)
+
+    def ended(self, losses: Sequence[float]) -> ArmRun:
+        after = self._read(self._val)  # early stopping may have gone back to earlier weights
+        train = self._read(self._train)
+        return ArmRun(seed=self._seed, losses=tuple(losses), curve=tuple(self._curve), train=train, val=after)
+
+    def _read(self, split: Split) -> Scores:
+        return scores_of(self._trainer.read(split), self._task)
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """A fresh trainer and what it is to be trained on and judged by."""
+
+    trainer: Trainer
+    seed: int
+    train: Split
+    val: Split
+
+
+def run_arms(company: Company, starts: Sequence[Start], epochs: int, task: str | None) -> list[ArmRun] | None:
+    """`run_arm` of each at once; None: it could not be done, and the trainers are worn out."""
+    runs = [_Run(each.trainer, each.seed, each.train, each.val, task) for each in starts]
+    losses = company.train([each.trainer for each in starts], epochs, lambda member: runs[member].after_epoch())
+    return None if losses is None else [run.ended(each) for run, each in zip(runs, losses, strict=True)]
+
+
+def resolution_of(run: ArmRun) -> float:
+    """The least step of the validation score: one row, where rows are counted; 0.0 for a continuous score."""
+    return 1 / run.val.rows if run.val.metric == "accuracy" else 0.0
+
+
+def least_difference(run: ArmRun, margin: float) -> float:
+    """The least difference that counts: the margin, or one row of the validation split where that is more.
+
+    Of 45 rows one is 0.022 of the accuracy. No model is better or worse by half a row, and dozens of pairs would be
+    needed to show it of a mean.
+    """
+    return max(margin, resolution_of(run))
+
+
+def compare(own: Sequence[ArmRun], plain: Sequence[ArmRun], margin: float, alpha: float, most: int) -> Comparison:
+    """Score of the first arm minus that of the second, over the pairs.
+
+    Harm that is shown but is, as far as the pairs tell, smaller than the least difference that counts is no answer yet:
+    further pairs may show that it lies within the margin. To call a model harmed fails its test.
+    """
+    differences = [mine.score - other.score for mine, other in zip(own, plain, strict=True)]
+    if len(differences) < 2:
+        return Comparison("undecided", differences[0], -math.inf, math.inf, 1, None)
+    least = least_difference(own[0], margin)
+    found = paired(differences, least, alpha, most)
+    small = found.outcome == "harms" and found.mean > -least
+    return dataclasses.replace(found, outcome="undecided") if small else found
+
+
+def seed_of_run(seed: int, number: int) -> int:
+    """The seed of the run with this number: runs differ in weights, order of the data and masks."""
+    return zlib.crc32(f"{seed}/{number}".encode())
+
+
+def plain_form(run: ArmRun) -> dict[str, Any]:
+    """A run as plain values."""
+    return dataclasses.asdict(run)
+
+
+def run_of(form: Any) -> ArmRun:
+    """A run out of its plain form."""
+    train, val = Scores(**form["train"]), Scores(**form["val"])
+    return ArmRun(seed=form["seed"], losses=tuple(form["losses"]), curve=tuple(form["curve"]), train=train, val=val)
+
+
+def curves(arms: Mapping[str, Sequence[ArmRun]], title: str) -> dict[str, Any]:
+    """A picture for reports: mean validation score after each epoch, with a band from the lowest run to the highest."""
+    metric = next((each.val.metric for runs in arms.values() for each in runs if each.val.metric), "score")
+    return {
+        "kind": "curves",
+        "series": [{"name": name, **_band(runs)} for name, runs in arms.items()],
+        "title": title,
+        "x_label": "epoch",
+        "y_label": f"validation {metric}",
+        "caption": f"mean over {max(map(len, arms.values()))} seeds; the band goes from the lowest run to the highest",
+    }
+
+
+def _band(runs: Sequence[ArmRun]) -> dict[str, list[float]]:
+    """After each epoch that all of the runs made."""
+    rows = list(zip(*(each.curve for each in runs), strict=False))
+    return {
+        "x": [float(number) for number in range(1, len(rows) + 1)],
+        "y": [sum(row) / len(row) for row in rows],
+        "low": [min(row) for row in rows],
+        "high": [max(row) for row in rows],
+    }
+
+
+def broken(runs: Sequence[ArmRun], who: str) -> str:
+    """Why the runs of an arm cannot be compared with anything, in words; "" where they can."""
+    for each in runs:
+        lost = next((number for number, loss in enumerate(each.losses, 1) if not math.isfinite(loss)), None)
+        if lost is not None:
+            return f"the training loss of the {who} is {each.losses[lost - 1]} in epoch {lost}"
+        if each.val.score is None:
+            return "no score was measured on the predictions: give task= or score="
+        if not math.isfinite(each.score):
+            return f"the {each.val.metric} of the {who} is {each.score}"
+    return ""

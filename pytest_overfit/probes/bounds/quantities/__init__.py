@@ -1,0 +1,4 @@
+"""The quantities that can be bounded, on one list.
+
+PYTEST_DONT_REWRITE
+"""

@@ -1,0 +1,133 @@
+"""Are a classifier's probabilities as often right as they say?
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.measures.predictions.agreement import padding
+from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
+from pytest_overfit.measures.reference_losses.output_domains import simplex_axis
+from pytest_overfit.probes.bounds.subject import Found
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.adapters.base import Head
+    from pytest_overfit.adapters.training import Chunk
+
+    Array = NDArray[Any]
+
+#: equal-width bins of the probability of the predicted class, as in Naeini et al. (2015) and Guo et al. (2017)
+BINS = 15
+
+_NO_CLASSES = "the model predicts values, not classes, so it has no probabilities to be right with"
+_NO_PROBABILITIES = "the outputs cannot be read as probabilities: the loss is no cross-entropy"
+
+
+def calibration_found(chunks: Iterable[Chunk], task: str | None) -> Found:
+    """Expected calibration error of a split, read chunk by chunk; of several heads of classes the mean."""
+    import numpy as np
+
+    sums: list[Array] = []
+    for chunk in chunks:
+        heads = _heads(chunk, task)
+        if heads and all(each.kind == "values" for each in heads):
+            return Found(why=_NO_CLASSES)
+        heads = [each for each in heads if each.kind != "values"]
+        answered = [_confidence(each) for each in heads]
+        if not answered or any(each is None for each in answered):
+            return Found(why=_NO_PROBABILITIES)
+        found = [_binned(*each) for each in answered if each is not None]
+        sums = found if not sums else [a + b for a, b in zip(sums, found, strict=True)]
+    errors = [expected_calibration_error(each) for each in sums]
+    return Found(value=float(np.mean(errors))) if errors else Found(why=_NO_PROBABILITIES)
+
+
+def expected_calibration_error(sums: Array) -> float:
+    """Sum over bins of (share of the answers) x |share of right ones - mean confidence|.
+
+    `sums`: (bins, 3), each row the count, how many were right, and the sum of their confidences.
+    """
+    import numpy as np
+
+    return float(np.abs(sums[:, 1] - sums[:, 2]).sum() / max(1.0, float(sums[:, 0].sum())))
+
+
+def _binned(confidence: Array, right: Array) -> Array:
+    """Sums by bin; bin m of 1..15 holds confidences in ((m - 1) / 15, m / 15]."""
+    import numpy as np
+
+    known = np.nan_to_num(confidence, nan=1.0)  # its sum below still is not a number
+    number = np.clip(np.ceil(known * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    parts = (np.ones(confidence.shape), right.astype(np.float64), confidence)
+    return np.stack([np.bincount(number, weights=each, minlength=BINS) for each in parts], axis=1)
+
+
+def _heads(chunk: Chunk, task: str | None) -> Sequence[Head]:
+    """The heads that the loss showed, else guessed ones, of outputs that are no plain labels."""
+    if chunk.reading.heads:
+        return chunk.reading.heads
+    if any(each.dtype.kind != "f" for each in chunk.reading.outputs):
+        return ()
+    return inferred_heads(chunk.reading.outputs, chunk.targets, task)
+
+
+def _confidence(head: Head) -> tuple[Array, Array] | None:
+    """Of each counted answer the probability of the predicted class, and whether it is right; None: there are none."""
+    import numpy as np
+
+    if head.kind == "binary":
+        chances = _of_one(head)
+        if chances is None:
+            return None
+        chances = chances.reshape(head.targets.shape)
+        confidence, right = np.maximum(chances, 1.0 - chances), (chances > 0.5) == (head.targets > 0.5)
+    else:
+        shares = _of_classes(head)
+        if shares is None:
+            return None
+        soft = head.targets.ndim == head.outputs.ndim
+        label = head.targets.argmax(axis=head.class_axis) if soft else head.targets
+        confidence, right = shares.max(axis=head.class_axis), shares.argmax(axis=head.class_axis) == label
+    counted = np.ones(right.shape, bool) if head.mask is None else head.mask.reshape(right.shape)
+    if head.kind == "classes" and label.ndim > 1:
+        counted = counted & ~padding(label)
+    return confidence[counted], right[counted]
+
+
+def _of_one(head: Head) -> Array | None:
+    """Probability of a one."""
+    import numpy as np
+
+    outputs = head.outputs.astype(np.float64)
+    if head.domain == "probabilities":
+        return np.clip(outputs, 0.0, 1.0)
+    if not _is_cross_entropy(head):
+        return None
+    chances: Array = 0.5 * (1.0 + np.tanh(0.5 * outputs))  # the logistic function without overflow
+    return chances
+
+
+def _of_classes(head: Head) -> Array | None:
+    """Probability of each class, along the axis of the classes."""
+    import numpy as np
+
+    outputs = head.outputs.astype(np.float64)
+    if head.domain == "log_probabilities":
+        shares: Array = np.exp(outputs)
+        return shares
+    if head.domain == "probabilities" or (not head.loss_name and simplex_axis(outputs) is not None):
+        return np.asarray(outputs / outputs.sum(axis=head.class_axis, keepdims=True))
+    if not _is_cross_entropy(head):
+        return None
+    powers = np.exp(outputs - outputs.max(axis=head.class_axis, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=head.class_axis, keepdims=True))
+
+
+def _is_cross_entropy(head: Head) -> bool:
+    """The loss makes probabilities of the outputs itself; a hinge or a margin does not."""
+    return "cross" in head.loss_name or head.loss_name == "multilabel_soft_margin_loss"

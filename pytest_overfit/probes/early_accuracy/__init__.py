@@ -1,0 +1,193 @@
+"""Probe `early_accuracy`: are the scores of the first epochs believable, and if not, why?
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.verdict import Judgement
+from pytest_overfit.probes.base import Bench
+from pytest_overfit.probes.early_accuracy import controls, symptoms
+from pytest_overfit.probes.early_accuracy.epochs import Run, Splits, answers_differ, open_splits, run_epochs
+from pytest_overfit.probes.early_accuracy.estimates import Answers
+from pytest_overfit.probes.early_accuracy.judgement import judge_early
+from pytest_overfit.probes.early_accuracy.label_in_input import best_column, label_columns
+from pytest_overfit.probes.early_accuracy.simple_models import Table, constant_only, holds_inside, measure_baselines
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EarlyAccuracyLimits:
+    """Limits of `early_accuracy`."""
+
+    #: epochs trained. 2: the loss of a loop is a mean over its epoch, so it takes two to see it fall without trusting a
+    #: reading before training; every fault of the planted programs shows by then
+    epochs: int = 2
+    #: chance of a comparison being called clear when it is luck. A verdict makes about ten of them: 1 % a verdict
+    alpha: float = 0.001
+    #: trainings on permuted labels that must all beat chance. One alone does so by luck up to half of the time, where
+    #: rows lie in two heaps and only the sign is drawn: 2^-10 is 0.1 %
+    repeats: int = 10
+    #: share of judged rows with a copy in train; so few move a score by a point at most
+    max_copies: float = 0.01
+    #: share of the way from chance to perfect that train has come when it is said to memorise
+    min_memorised: float = 0.5
+    #: rows below which a score says next to nothing: at 20 rows the interval of one half is 0.30 to 0.70
+    min_rows: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "repeats", "min_rows"):
+            if getattr(self, name) < 1:
+                raise CaseError(f"{name}={getattr(self, name)}, but 1 or more is wanted")
+        for name in ("alpha", "min_memorised"):
+            if not 0 < getattr(self, name) < 1:
+                raise CaseError(f"{name}={getattr(self, name):g}, but a number between 0 and 1 is wanted")
+        if self.max_copies >= 1:
+            raise CaseError(f"max_copies={self.max_copies:g}, but a share of 0 or more and below 1 is wanted")
+
+
+class EarlyAccuracy:
+    """Trains the first epochs and asks whether the scores on train and validation are believable.
+
+    *Measured*: accuracy or R2 on train and on `val` (else `test`) before training and after each epoch, in evaluation
+    mode; what a constant, a linear model and the nearest neighbour reach; copies between the splits; columns of the
+    input that spell out the target. Further trainings of the same length are made only where the scores ask for them:
+    on permuted labels, with other learning rates, on standardised inputs.
+
+    *Passing* means: no control shows a fault. A high score alone is none. *Failed*: copies or a label in the input
+    (a leak), a score above chance from permuted labels (a fault of the pipeline), memorising, classes that train has
+    none of, labels apart from their inputs in one split, or nothing learnt. *Inconclusive*: fewer than `min_rows` rows
+    to judge by, or labels that depend on the inputs neither for this model nor for a simple one.
+
+    *Cannot see*: a leak of what is known too late (the best single column is named, whether it may be known is for
+    people), smoothed or leave-one-out target encoding, and what only later epochs show. *Cost*: `epochs` epochs, the
+    same again on permuted labels where validation beats chance, a matrix decomposition of at most 2,000 rows.
+    """
+
+    name = "early_accuracy"
+    limits = EarlyAccuracyLimits
+
+    def measure(self, bench: Bench, limits: EarlyAccuracyLimits) -> dict[str, Any]:
+        """Train the case and the controls that its scores ask for; plain values."""
+        splits = open_splits(bench.case)
+        trainer = bench.make_trainer(bench.seed, False)
+        run = run_epochs(trainer, splits, limits.epochs, bench.case.task,
+                         lambda epoch, loss: bench.progress(epoch, limits.epochs, loss))  # fmt: skip
+        measured = _of_run(run, splits, trainer, bench)
+        after = measured["after"]["train"]
+        alike = after is not None and not after["varies"]
+        measured["evaluation_lags"] = alike and answers_differ(trainer, splits.train)
+        measured["own"] = _own_score(run, trainer, splits, bench.case.task)
+        train, val = run.train_answers, run.val_answers
+        if train is None or val is None:
+            measured["copies"] = controls.copies(splits, None, near=False)
+            return measured
+        tables = splits.tables(train, val)
+        measured.update(_of_data(tables, train, val))
+        for each in measured["label_columns"]:
+            each["without"] = controls.without_columns(trainer, splits, each["columns"], bench.case.task)
+        measured.update(_controls(measured, bench, splits, limits, tables))
+        measured["copies"] = controls.copies(splits, val, symptoms.signal(measured["after"]["val"], limits.alpha))
+        best = measured["best_column"]
+        if best is not None and symptoms.signal(measured["after"]["val"], limits.alpha):
+            best["without"] = controls.without_columns(trainer, splits, [best["column"]], bench.case.task)
+        return measured
+
+    def judge(self, measured: Mapping[str, Any], limits: Resolved[EarlyAccuracyLimits]) -> Judgement:
+        """Decide from the measured values alone."""
+        return judge_early(measured, limits)
+
+
+def _of_run(run: Run, splits: Splits, trainer: Any, bench: Bench) -> dict[str, Any]:
+    train, val = run.train[-1], run.val[-1]
+    rows = {"train": splits.train.rows, "val": splits.val.rows}
+    return {
+        "framework": trainer.framework,
+        "losses": run.losses,
+        "steps": len(run.losses) * math.ceil(splits.train.rows / max(1, splits.train.size)),
+        "split": splits.name,
+        "rows": rows,
+        "metric": val.metric,
+        "chance": {"train": train.chance or 0.0, "val": val.chance or 0.0},
+        "curves": {
+            "train": [each.score for each in run.train],
+            "val": [each.score for each in run.val],
+            "train_loss": [each.loss for each in run.train],
+            "val_loss": [each.loss for each in run.val],
+        },
+        "before": run.before,
+        "after": run.ends(),
+        "has_schedule": bench.case.scheduler is not None or bench.case.step is not None,
+        "remarks": list(trainer.remarks),
+        "in_part": not splits.whole,
+    }
+
+
+def _own_score(run: Run, trainer: Any, splits: Splits, task: str | None) -> dict[str, Any] | None:
+    """What the user's own score does when the model, or the targets, are others; None: there is no such score."""
+    if run.val[-1].metric != "score":
+        return None
+    others = controls.score_with_other_targets(trainer, splits, task)
+    return {"before": run.val[0].score, "after": run.val[-1].score, "other_targets": others}
+
+
+def _of_data(tables: tuple[Table, Table] | None, train: Answers, val: Answers) -> dict[str, Any]:
+    """What the data alone tell: simple models, columns that are the target, classes of one split only."""
+    if tables is None:
+        found: dict[str, Any] = {"baselines": constant_only(train, val), "label_columns": [], "best_column": None}
+    else:
+        found = {"baselines": measure_baselines(*tables), "label_columns": label_columns(*tables),
+                 "best_column": best_column(*tables)}  # fmt: skip
+    return {**found, "unseen": _unseen(train, val), "columns": tables[0].features.shape[1] if tables else None}
+
+
+def _unseen(train: Answers, val: Answers) -> list[dict[str, Any]]:
+    import numpy as np
+
+    if train.kind != "classes" or train.target.shape[1] != 1:
+        return []
+    counts = [
+        {str(name): int(count) for name, count in zip(*np.unique(each.target, return_counts=True), strict=True)}
+        for each in (train, val)
+    ]
+    return symptoms.unseen_by_luck(*counts)
+
+
+def _controls(
+    measured: dict[str, Any],
+    bench: Bench,
+    splits: Splits,
+    limits: EarlyAccuracyLimits,
+    tables: tuple[Table, Table] | None,
+) -> dict[str, Any]:
+    """Trainings with one thing changed, those that the scores ask for."""
+    alpha = limits.alpha
+    at = controls.Bench(
+        lambda seed, train: bench.make_trainer(seed, False, train), splits, bench.seed, limits.epochs, bench.case.task
+    )
+    found: dict[str, Any] = {"permuted": [], "rates": [], "scale": controls.scale_of(splits), "standardised": None,
+                             "inside": {}, "not_run": []}  # fmt: skip
+    knows = symptoms.signal(measured["after"]["val"], alpha)
+    if knows or symptoms.memorised(measured, alpha, limits.min_memorised):
+        runs = controls.permuted_labels(at, limits.repeats, alpha)
+        found["not_run"] += [f"permuted labels: {runs}"] if isinstance(runs, str) else []
+        found["permuted"] = [] if isinstance(runs, str) else runs
+    if not knows and tables is not None:
+        found["inside"] = holds_inside(tables[0])
+    learnable = symptoms.baselines_signal(measured["baselines"], alpha)
+    if learnable is not False and (symptoms.stuck(measured, alpha) or symptoms.blank(measured, alpha)):
+        far = symptoms.far_from_unit(found["scale"])
+        found["standardised"] = controls.standardised(at) if far else None
+        standing = symptoms.standing(measured, alpha)
+        factors = (*controls.LOWER, *controls.HIGHER) if standing else controls.LOWER
+        found["rates"] = controls.other_rates(at, factors, measured["after"], alpha)
+    return found
+
+
+PROBE = EarlyAccuracy()

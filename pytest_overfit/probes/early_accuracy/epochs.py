@@ -1,0 +1,132 @@
+"""The first epochs of a training run, read on both splits before and after each.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.core.errors import CaseError, NotApplicable
+from pytest_overfit.data.splits import Split, Whole, open_split
+from pytest_overfit.measures.predictions.scores import Scores, scores_of
+from pytest_overfit.probes.early_accuracy.estimates import Answers, answers_of, estimate
+from pytest_overfit.probes.early_accuracy.in_memory import features_of, gathered
+from pytest_overfit.probes.early_accuracy.simple_models import Table
+
+if TYPE_CHECKING:
+    from pytest_overfit.adapters.training import Trainer
+    from pytest_overfit.core.case import Case
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """What is trained on and what it is judged by, in memory."""
+
+    train: Whole
+    val: Whole
+    #: "val" or "test"
+    name: str
+    #: train is the whole of the case's own, as it stands
+    whole: bool
+
+    def tables(self, train: Answers, val: Answers) -> tuple[Table, Table] | None:
+        """Inputs as tables beside the targets; None: inputs are no table, or rows have many targets."""
+        x_train, x_val = features_of(self.train.batch), features_of(self.val.batch)
+        if x_train is None or x_val is None or x_train.shape[1:] != x_val.shape[1:] or not x_train.shape[1]:
+            return None
+        if not (train.flat and val.flat) or train.target.shape[1:] != val.target.shape[1:]:
+            return None
+        return (Table(x_train, train), Table(x_val, val)) if train.counted.all() and val.counted.all() else None
+
+
+def open_splits(case: Case) -> Splits:
+    """The train split and the one to be judged by, val before test.
+
+    Raises `NotApplicable` where one of them is missing, `CaseError` where batches cannot be joined to one table.
+    """
+    name = "val" if case.val is not None else "test"
+    missing = [each for each in ("train", name) if getattr(case, each) is None]
+    if missing:
+        wanted = "train=" if missing == ["train"] else "val= or test="
+        raise NotApplicable(f"it has no {wanted.removesuffix('=')} data to compare scores on; give {wanted}")
+    found: list[Whole] = []
+    splits = [open_split(case, each) for each in ("train", name)]
+    for split, each in zip(splits, ("train", name), strict=True):
+        whole = gathered(split)
+        if whole is None:
+            raise CaseError(
+                f"Case {case.name!r}: the batches of {each}= cannot be joined, because they differ in shape; give "
+                f"{each}= padded to one length, as arrays or a loader"
+            )
+        found.append(whole)
+    return Splits(found[0], found[1], name, found[0] is splits[0])
+
+
+@dataclasses.dataclass
+class Run:
+    """One training, read on train and val. Index 0 of a curve is before the first update."""
+
+    train: list[Scores]
+    val: list[Scores]
+    losses: list[float]
+    #: answers at the end
+    train_answers: Answers | None = None
+    val_answers: Answers | None = None
+    #: estimates before the first update
+    before: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def ends(self) -> dict[str, Any]:
+        """Estimates of both splits at the end, and the losses, as plain values."""
+        train, val = self.train_answers, self.val_answers
+        return {
+            "train": None if train is None else estimate(train),
+            "val": None if val is None else estimate(val),
+            "losses": list(self.losses),
+            "start_loss": self.train[0].loss,
+            "end_loss": self.train[-1].loss,
+        }
+
+
+def answers_differ(trainer: Trainer, split: Split) -> bool:
+    """Rows get answers that differ where batch normalisation uses the batch's own statistics, and nothing drops out."""
+    found = answers_of(iter([next(trainer.read(split, "fit"))]), None)
+    return found is not None and bool(estimate(found)["varies"])
+
+
+def run_epochs(
+    trainer: Trainer,
+    splits: Splits,
+    epochs: int,
+    task: str | None,
+    progress: Callable[[int, float], None] = lambda epoch, loss: None,
+    every: bool = True,
+) -> Run:
+    """Train some epochs; `every`: read after each, else before and at the end only."""
+    run = Run([], [], [])
+
+    def read(split: Split) -> tuple[Scores, Answers | None]:
+        chunks = list(trainer.read(split))
+        return scores_of(iter(chunks), task), answers_of(iter(chunks), task)
+
+    def read_both() -> None:
+        (train, run.train_answers), (val, run.val_answers) = read(splits.train), read(splits.val)
+        run.train.append(train)
+        run.val.append(val)
+
+    read_both()
+    if run.train_answers is not None and run.val_answers is not None:
+        run.before = {"train": estimate(run.train_answers), "val": estimate(run.val_answers)}
+    for epoch in range(epochs):
+        losses = trainer.train(1)
+        run.losses += losses
+        last = epoch + 1 == epochs or not losses or not math.isfinite(losses[-1])
+        if every or last:
+            read_both()
+        progress(epoch + 1, losses[-1] if losses else math.nan)
+        if last:
+            break
+    return run

@@ -1,0 +1,241 @@
+"""A model's answers on a split, row by row: how good they are, how surely, and whether they go with the targets.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable, Sequence
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_overfit.measures.predictions.agreement import padding
+from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.adapters.base import Head
+    from pytest_overfit.adapters.training import Chunk
+
+    Array = NDArray[Any]
+
+Kind = Literal["classes", "binary", "values"]
+
+#: permutations of an exact test: the least p is 1 / 1000
+_PERMUTATIONS = 999
+#: rows that a permutation test looks at
+_TESTED = 2_000
+#: comparisons of one test
+_WORK = 40_000_000
+#: level of the interval that is printed with a score
+_LEVEL = 0.95
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Predictions beside targets of the first head."""
+
+    kind: Kind
+    #: (rows, k): class, 0 or 1, or a value
+    predicted: Array
+    #: (rows, k)
+    target: Array
+    #: (rows, k): which targets count
+    counted: Array
+    #: (rows, classes) or (rows, k): what the prediction was made of; None: not kept, because a row has many targets
+    raw: Array | None
+
+    @property
+    def rows(self) -> int:
+        return len(self.target)
+
+    @property
+    def flat(self) -> bool:
+        """One target a row, or a few columns of a table: what simple models can be fitted to."""
+        return self.kind != "classes" or self.target.shape[1] == 1
+
+    def of(self, rows: Sequence[int] | Array) -> Answers:
+        """The answers of some rows."""
+        predicted, target, counted = self.predicted[rows], self.target[rows], self.counted[rows]
+        return Answers(kind=self.kind, predicted=predicted, target=target, counted=counted,
+                       raw=None if self.raw is None else self.raw[rows])  # fmt: skip
+
+    def instead(self, predicted: Array, raw: Array | None = None) -> Answers:
+        """Other predictions of the same targets."""
+        return dataclasses.replace(self, predicted=predicted, raw=raw)
+
+
+def answers_of(chunks: Iterable[Chunk], task: str | None) -> Answers | None:
+    """The answers on a whole split; None: they cannot be read."""
+    import numpy as np
+
+    parts: list[Answers] = []
+    for chunk in chunks:
+        heads = chunk.reading.heads or inferred_heads(chunk.reading.outputs, chunk.targets, task)
+        if not heads or len(heads[0].targets) != chunk.rows:
+            return None
+        parts.append(_of_head(heads[0]))
+    if not parts or len({(each.kind, each.target.shape[1:]) for each in parts}) > 1:
+        return None
+    outputs = [each.raw for each in parts if each.raw is not None]
+    raw = np.concatenate(outputs) if len(outputs) == len(parts) else None
+    predicted, target, counted = (
+        np.concatenate([getattr(each, name) for each in parts]) for name in ("predicted", "target", "counted")
+    )
+    return Answers(kind=parts[0].kind, predicted=predicted, target=target, counted=counted, raw=raw)
+
+
+def _of_head(head: Head) -> Answers:
+    import numpy as np
+
+    rows, targets, outputs = len(head.targets), head.targets, head.outputs
+    raw: Array | None
+    if head.kind == "classes":
+        soft = targets.ndim == outputs.ndim
+        label = targets.argmax(axis=head.class_axis) if soft else targets
+        raw = outputs if outputs.ndim == 2 else None
+        predicted = outputs.argmax(axis=head.class_axis)
+        counted = ~padding(label) if label.ndim > 1 else np.ones(label.shape, bool)
+    else:
+        predicted = outputs.reshape(targets.shape).astype(np.float64)
+        raw, label, counted = predicted.reshape(rows, -1), targets.astype(np.float64), ~np.isnan(targets.astype(float))
+        if head.kind == "binary":
+            threshold = 0.0 if head.domain == "unbounded" else 0.5
+            predicted, label = predicted > threshold, label > 0.5
+    if head.mask is not None:
+        counted = counted & head.mask.reshape(label.shape)
+    predicted, label, counted = (each.reshape(rows, -1) for each in (predicted, label, counted))
+    return Answers(kind=head.kind, predicted=predicted, target=label, counted=counted, raw=raw)
+
+
+def estimate(answers: Answers) -> dict[str, Any]:
+    """Score with its standard error and interval, and the chance that answers and targets go together by luck.
+
+    Accuracy: Wilson's interval of the rows (1927), a row with several targets counted once by its share of right
+    ones. R2: normal, from the squared errors of the rows. Keys: score,
+    centre and error (for comparisons), low, high, rows, varies, related, signal.
+    """
+    score, centre, error, low, high = _accuracy(answers) if answers.kind != "values" else _explained(answers)
+    return {
+        "score": score,
+        "centre": centre,
+        "error": error,
+        "low": low,
+        "high": high,
+        "rows": answers.rows,
+        "varies": _varies(answers),
+        "related": _by_luck(answers, raw=False),
+        "signal": _by_luck(answers, raw=True),
+    }
+
+
+def _varies(answers: Answers) -> bool:
+    """The outputs are not the same for every row, beyond rounding."""
+    import numpy as np
+
+    said = np.asarray(answers.predicted if answers.raw is None else answers.raw, float)
+    if not np.isfinite(said).all():
+        return True
+    return bool(np.ptp(said, axis=0).max(initial=0.0) > 1e-6 * np.abs(said).max(initial=1e-300))
+
+
+def _accuracy(answers: Answers) -> tuple[float, float, float, float, float]:
+    counted = answers.counted.sum(axis=1)
+    right = ((answers.predicted == answers.target) & answers.counted).sum(axis=1)
+    rows = max(1, int((counted > 0).sum()))
+    share = float(right.sum() / max(1, counted.sum()))
+    low, high = wilson(share, rows)
+    centre, error = shrunk(share, rows)
+    return share, centre, error, low, high
+
+
+def shrunk(share: float, rows: int) -> tuple[float, float]:
+    """A share with two rows more on each side, and its error: Agresti and Coull (1998). Never exactly 0 or 1."""
+    centre = (share * rows + 2) / (rows + 4)
+    return centre, math.sqrt(centre * (1 - centre) / (rows + 4))
+
+
+def wilson(share: float, rows: int, level: float = _LEVEL) -> tuple[float, float]:
+    """Wilson's score interval of a share."""
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    centre = (share + z * z / (2 * rows)) / (1 + z * z / rows)
+    half = z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _explained(answers: Answers) -> tuple[float, float, float, float, float]:
+    import numpy as np
+
+    target = np.where(answers.counted, answers.target, 0.0)
+    count = np.maximum(1, answers.counted.sum(axis=0))
+    variance = (np.where(answers.counted, target - target.sum(axis=0) / count, 0.0) ** 2).sum(axis=0) / count
+    vary = variance > 0
+    if not vary.any():
+        return math.nan, math.nan, math.nan, math.nan, math.nan
+    squares = np.where(answers.counted, answers.predicted - target, 0.0)[:, vary] ** 2 / variance[vary]
+    a_row = squares.mean(axis=1)
+    score = 1.0 - float(a_row.mean())
+    error = float(a_row.std() / math.sqrt(len(a_row)))
+    half = NormalDist().inv_cdf(0.5 + _LEVEL / 2) * error
+    return score, score, error, score - half, min(score + half, 1.0)
+
+
+def _by_luck(answers: Answers, raw: bool) -> float:
+    """The p of a one-sided permutation test: rows of the targets are permuted against the answers.
+
+    `raw`: the outputs themselves, which tell more than the predictions made of them (a rare class is never predicted
+    by a model that has begun to know it). Exact; looks at `_TESTED` rows at most, fewer where a row has many targets.
+    """
+    import numpy as np
+
+    most = min(_TESTED, int(math.sqrt(_WORK / max(1, answers.target.shape[1]))))
+    chosen = answers.of(np.random.default_rng(0).permutation(answers.rows)[:most]) if answers.rows > most else answers
+    fit = _fit(chosen, raw)
+    if fit is None or len(fit) < 2:
+        return 1.0
+    seen = float(np.trace(fit, dtype=np.float64))
+    drawn = fit[np.arange(len(fit)), _orders(len(fit))].sum(axis=1, dtype=np.float64)
+    by_luck = int((drawn >= seen - 1e-9 * max(1.0, abs(seen))).sum())
+    return (1 + by_luck) / (1 + _PERMUTATIONS)
+
+
+def _fit(answers: Answers, raw: bool) -> Array | None:
+    """How well the answer of each row fits the target of each row: (rows, rows); None: there is no telling."""
+    import numpy as np
+
+    target, counted = answers.target, answers.counted
+    said = answers.raw if raw and answers.raw is not None else answers.predicted
+    if not np.isfinite(said).all():
+        return None
+    if answers.kind == "classes" and raw and answers.raw is not None:
+        label = target[:, 0].astype(int)
+        return said[:, label] if label.min() >= 0 and label.max() < said.shape[1] else None
+    if answers.kind == "values" or raw:
+        centred: Array = np.where(counted, target - target.mean(axis=0), 0.0)
+        return np.asarray(said.astype(np.float64) @ centred.T)
+    fit = np.zeros((len(target), len(target)))
+    for column in range(target.shape[1]):
+        fit += (said[:, column, None] == target[None, :, column]) & counted[None, :, column]
+    return fit
+
+
+@functools.lru_cache(maxsize=8)
+def _orders(rows: int) -> Array:
+    """The permutations of a test on so many rows, the same for every test."""
+    import numpy as np
+
+    each = np.tile(np.arange(rows, dtype=np.int32), (_PERMUTATIONS, 1))
+    return np.random.default_rng(0).permuted(each, axis=1)
+
+
+def clearly_above(one: Any, other: Any, alpha: float) -> bool:
+    """Is one estimate above another beyond their errors? A one-sided z test of two scores taken as independent."""
+    difference = one["centre"] - other["centre"]
+    spread = math.hypot(one["error"], other["error"])
+    if not math.isfinite(difference):
+        return math.isfinite(one["centre"]) and not math.isfinite(other["centre"])
+    return bool(difference > NormalDist().inv_cdf(1 - alpha) * spread)

@@ -1,0 +1,259 @@
+"""From the scores of the first epochs and their controls to a verdict, on plain values alone.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement, Outcome
+from pytest_overfit.probes.early_accuracy import leaks, symptoms
+from pytest_overfit.probes.early_accuracy.estimates import clearly_above
+from pytest_overfit.probes.early_accuracy.words import interval, told
+
+Measured = Mapping[str, Any]
+
+#: updates after which running statistics have come 95 % of their way at a momentum of 0.01, which few go below
+_SETTLED = 300
+
+
+def judge_early(measured: Measured, limits: Resolved[Any]) -> Judgement:
+    """Judge one measurement; the first finding that failed, else the first that is in doubt, is the summary."""
+    judge = _Judge(measured, limits)
+    findings = tuple(judge.findings())
+    outcomes: tuple[Outcome, ...] = ("failed", "inconclusive")
+    for outcome in outcomes:
+        found = [each for each in findings if each.outcome == outcome]
+        if found:
+            return Judgement(outcome=outcome, summary=found[0].message, findings=findings)
+    if "baselines" not in measured:
+        why = "predictions cannot be paired with targets row by row, so no score can be judged"
+        return Judgement(outcome="not_applicable", summary=why, findings=findings)
+    return Judgement(outcome="passed", summary=judge.believable(), findings=findings)
+
+
+class _Judge:
+    def __init__(self, measured: Measured, limits: Resolved[Any]) -> None:
+        self.measured, self.limits, self.values = measured, limits, limits.values
+        self.alpha = float(limits.values.alpha)
+        self.epochs = told(len(measured["losses"]), "epoch")
+        self.split = measured["split"]
+
+    def findings(self) -> Iterator[Finding]:
+        yield from leaks.of_copies(self.measured, self.limits)
+        yield from leaks.of_own_score(self.measured)
+        if "baselines" not in self.measured:
+            return
+        for find in (leaks.of_columns, leaks.of_pipeline, leaks.of_classes):
+            yield from find(self.measured, self.limits)
+        yield from self._scores()
+        yield from self._at_chance()
+        yield from self._stuck()
+        yield from self._few_rows()
+        yield from self._beside()
+
+    # -------------------------------------------------------------------------------------------------------- scores
+
+    def _scores(self) -> Iterator[Finding]:
+        after, metric = self.measured["after"], self.measured["metric"]
+        for split in ("train", "val"):
+            name = self.split if split == "val" else split
+            told_score = f"{name} {metric} {interval(after[split])} after {self.epochs}"
+            yield _note(f"{split}_score", after[split]["score"], told_score)
+        most = symptoms.bound(self.measured, self.alpha)
+        for name, each in self.measured["baselines"].items():
+            yield _note(f"{name}_score", each["score"], f"{_NAMES[name]} reaches {interval(each)}")
+        if most is not None:
+            above = symptoms.too_good(self.measured, self.alpha)
+            message = f"the best simple model and luck explain {self.split} scores up to {most:.3f}"
+            yield Finding(name="believable", value=after["val"]["score"], limit=most, relation="<=", source="measured",
+                          outcome="note" if above else "passed", message=message)  # fmt: skip
+
+    def believable(self) -> str:
+        """Why the scores can be believed, in one line."""
+        after, metric = self.measured["after"]["val"], self.measured["metric"]
+        said = f"{self.split} {metric} {_score(after)} after {self.epochs}"
+        best, constant = symptoms.best_baseline(self.measured["baselines"]), self.measured["baselines"].get("constant")
+        if not symptoms.signal(after, self.alpha):
+            return f"{said} is chance still, and the loss falls: not learnt yet; a later answer needs epochs="
+        if constant is not None and not clearly_above(after, constant, self.alpha):
+            return f"{said} says little yet: a constant answer reaches {_score(constant)}"
+        if best is None:
+            return f"{said} is believable: no control shows a fault"
+        if symptoms.too_good(self.measured, self.alpha):
+            return f"{said} is above {_NAMES[best[0]]} ({_score(best[1])}), and no control shows a fault"
+        return f"{said} is believable: {_NAMES[best[0]]} reaches {_score(best[1])}"
+
+    # ----------------------------------------------------------------------------------------------------- at chance
+
+    def _at_chance(self) -> Iterator[Finding]:
+        if symptoms.signal(self.measured["after"]["val"], self.alpha):
+            return
+        outside = symptoms.baselines_signal(self.measured["baselines"], self.alpha)
+        inside = symptoms.baselines_signal(self.measured["inside"], self.alpha)
+        if inside and outside is False and self._worse_outside():
+            yield self._misaligned()
+        elif symptoms.memorised(self.measured, self.alpha, self.values.min_memorised):
+            yield self._memorising()
+        elif outside is False:
+            who = f"this model after {self.epochs}, a linear model and the nearest neighbour"
+            message = f"labels do not depend on inputs as far as {who} can tell: all are at chance on {self.split}"
+            yield Finding(name="signal", value=None, outcome="inconclusive",
+                          message=f"{message}; look for labels shuffled against inputs, or give epochs=")  # fmt: skip
+        elif self.measured["after"]["train"]["varies"] and not symptoms.stuck(self.measured, self.alpha):
+            message = f"{self.split} is at chance after {self.epochs} while the loss falls: not learnt yet"
+            yield Finding(name="signal", value=None, outcome="warning", message=message)
+
+    def _worse_outside(self) -> bool:
+        inside, outside = (symptoms.best_baseline(self.measured[each]) for each in ("inside", "baselines"))
+        return inside is not None and outside is not None and clearly_above(inside[1], outside[1], self.alpha)
+
+    def _misaligned(self) -> Finding:
+        inside, outside = (symptoms.best_baseline(self.measured[each]) for each in ("inside", "baselines"))
+        numbers = (
+            f"{_score(inside[1])} on rows of train kept apart, {_score(outside[1])} on" if inside and outside else ""
+        )
+        message = f"what holds in train does not hold in {self.split}: a simple model reaches {numbers} {self.split}"
+        return _failed("misaligned_labels", outside[1]["score"] if outside else None,
+                       f"{message}; are its labels those of its rows?")  # fmt: skip
+
+    def _memorising(self) -> Finding:
+        after, runs = self.measured["after"], self.measured["permuted"]
+        said = f"train {_score(after['train'])}, {self.split} {_score(after['val'])}, which is chance"
+        if not symptoms.fits_random_labels(self.measured, self.alpha):
+            why = f" (permuted labels: {_score(runs[0]['train'])})" if runs else ""
+            message = f"{said}, and random labels are not fitted as fast{why}: train and {self.split} differ"
+            return Finding(name="memorising", value=after["train"]["score"], outcome="inconclusive", message=message)
+        message = f"memorising: {said}, and permuted labels are fitted as fast ({_score(runs[0]['train'])} on train)"
+        return _failed("memorising", after["train"]["score"], message)
+
+    # --------------------------------------------------------------------------------------------------------- stuck
+
+    def _stuck(self) -> Iterator[Finding]:
+        stuck = symptoms.stuck(self.measured, self.alpha)
+        learnable = symptoms.baselines_signal(self.measured["baselines"], self.alpha)
+        if learnable is False or not (stuck or symptoms.blank(self.measured, self.alpha)):
+            return  # where nothing could be learnt, that is said above
+        causes = [*self._by_scale(), *self._by_rate()]
+        if causes:
+            yield from causes
+        elif learnable and self.measured["evaluation_lags"]:
+            yield self._lagging()
+        elif learnable and not self.measured["after"]["train"]["varies"]:
+            message = f"input ignored: after {self.epochs} every row gets the same answer, while a simple model learns"
+            yield _failed("input_ignored", self.measured["after"]["val"]["score"], f"{message}{self._tried()}")
+        elif stuck:
+            yield self._nothing_learnt(learnable)
+
+    def _lagging(self) -> Finding:
+        """Only running statistics lie between one answer for all rows and an answer for each."""
+        steps = self.measured["steps"]
+        message = (
+            f"in evaluation every row gets the same answer after {self.epochs} ({told(steps, 'update')}), on the "
+            "batch's own statistics rows differ: running statistics have not settled"
+        )
+        outcome: FindingOutcome = "warning" if steps < _SETTLED else "inconclusive"
+        return Finding(name="evaluation_lags", value=steps, outcome=outcome, message=f"{message}; give more epochs=")
+
+    def _nothing_learnt(self, learnable: bool | None) -> Finding:
+        after = self.measured["after"]
+        fell = f"train loss {_number(after['start_loss'])} to {_number(after['end_loss'])}"
+        said = f"nothing is learnt in {self.epochs}: {fell}, {self.split} {_score(after['val'])}"
+        outcome: FindingOutcome = "inconclusive"
+        if self.measured["has_schedule"] and not symptoms.diverging(self.measured):
+            outcome, said = "warning", f"{said}; a schedule or the loop's own rate may still rise"
+        elif symptoms.printed_falls(after):
+            outcome, said = (
+                "warning",
+                f"{said}; the loop's own loss falls: evaluation may lag, or it is slow{self._tried()}",
+            )
+        else:
+            beside = ", while a simple model learns" if learnable else ""
+            said = f"{said}{beside}{self._tried() or '; no cause could be tried'}; give more epochs="
+        return Finding(name="nothing_learnt", value=after["val"]["score"], outcome=outcome, message=said)
+
+    def _tried(self) -> str:
+        """The interventions that did not help, in words."""
+        rates = [f"{each['factor']:g}" for each in self.measured["rates"]]
+        tried = [f"{' or '.join(rates)} times the learning rate"] if rates else []
+        tried += ["standardised inputs"] if self.measured["standardised"] else []
+        return f"; {' and '.join(tried)} did not help" if tried else ""
+
+    def _by_scale(self) -> Iterator[Finding]:
+        now, scale = self.measured["standardised"], self.measured["scale"]
+        if now is not None and symptoms.cured(self.measured["after"], now, self.alpha):
+            spread = max(scale["std"], scale["largest_spread"])
+            far = f"standard deviation {spread:.3g}, largest {scale['largest']:.3g}"
+            message = f"unnormalised input ({far}): {self._cure(now)} on standardised inputs"
+            yield _failed("unnormalised_input", spread, message)
+
+    def _by_rate(self) -> Iterator[Finding]:
+        for each in self.measured["rates"]:
+            if symptoms.cured(self.measured["after"], each, self.alpha):
+                way = "high" if each["factor"] < 1 else "low"
+                message = f"learning rate too {way}: {self._cure(each)} at {each['factor']:g} times the rate"
+                rising = way == "low" and self.measured["has_schedule"]
+                message = f"{message}; its schedule may still raise it" if rising else message
+                yield Finding(name="learning_rate", value=each["factor"], outcome="warning" if rising else "failed",
+                              message=message)  # fmt: skip
+                return
+
+    def _cure(self, now: Measured) -> str:
+        before = self.measured["after"]
+        return f"train {_score(before['train'])} in {self.epochs}, but {_score(now['train'])}"
+
+    # -------------------------------------------------------------------------------------------------------- beside
+
+    def _few_rows(self) -> Iterator[Finding]:
+        rows, least = self.measured["rows"]["val"], self.values.min_rows
+        if rows < least:
+            message = f"{self.split} has {rows} rows: {interval(self.measured['after']['val'])} says next to nothing"
+            yield Finding(name="rows", value=rows, limit=least, relation=">=", source=self.limits.source("min_rows"),
+                          outcome="inconclusive", message=message)  # fmt: skip
+
+    def _beside(self) -> Iterator[Finding]:
+        after = self.measured["after"]
+        if symptoms.val_above_train(self.measured, self.alpha):
+            message = f"{self.split} is above train, both in evaluation mode: its rows are easier, or known"
+            yield Finding(name="val_above_train", value=after["val"]["score"], outcome="warning", message=message)
+        yield from self._printed_above()
+        if symptoms.signal(after["val"], self.alpha):
+            yield from leaks.of_best_column(self.measured, self.alpha)
+        yield from leaks.of_knowledge(self.measured, self.alpha)
+        for each in [*self.measured["not_run"], *self.measured["remarks"]]:
+            yield _note("remark", None, each)
+
+    def _printed_above(self) -> Iterator[Finding]:
+        """The loop prints a higher loss than evaluation reads, which makes validation look better than train."""
+        after, val_loss = self.measured["after"], self.measured["curves"]["val_loss"][-1]
+        printed = after["losses"][-1] if after["losses"] else None
+        known = printed is not None and val_loss is not None and after["end_loss"] is not None
+        if known and after["end_loss"] <= val_loss < printed:
+            there = f"above {self.split}'s {val_loss:.4g}; in evaluation mode it is {after['end_loss']:.4g}"
+            why = "dropout, and the mean over an epoch of learning, explain the difference"
+            message = f"the loop prints a train loss of {printed:.4g}, {there}: {why}"
+            yield _note("printed_loss", printed, message)
+
+
+_NAMES = {"constant": "a constant answer", "linear": "a linear model", "nearest": "the nearest neighbour"}
+
+
+def _score(estimate: Measured) -> str:
+    return f"{estimate['score']:.2f}"
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}" if math.isfinite(value) else str(value)
+
+
+def _note(name: str, value: float | None, message: str) -> Finding:
+    return Finding(name=name, value=value, outcome="note", message=message)
+
+
+def _failed(name: str, value: float | None, message: str) -> Finding:
+    outcome: FindingOutcome = "failed"
+    return Finding(name=name, value=value, outcome=outcome, message=message)

@@ -1,0 +1,193 @@
+"""What the controls for leaks and pipeline faults show, on plain values alone.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.verdict import Finding, FindingOutcome
+from pytest_overfit.probes.early_accuracy import symptoms
+from pytest_overfit.probes.early_accuracy.estimates import clearly_above
+from pytest_overfit.probes.early_accuracy.words import interval, listed
+
+Measured = Mapping[str, Any]
+
+
+def of_copies(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
+    """Rows that train holds too: a leak beyond `max_copies` and beyond what the data repeat by themselves."""
+    found, split, alpha = measured["copies"], measured["split"], limits.values.alpha
+    rows, exact = found["rows"], found["exact"]["rows"]
+    near = found["near"]["rows"] - exact
+    beyond = {
+        "exact": exact > 0 and _binomial_tail(exact, rows, _repetition(measured)) <= alpha,
+        "near": near > 0 and _poisson_tail(near, found["near_expected"]) <= alpha,
+    }
+    for kind, count, word in (("exact", exact, "copy"), ("near", near, "near-copy")):
+        if not count:
+            continue
+        share = count / rows
+        many = share > limits.values.max_copies
+        leak = many and (beyond[kind] or _inflated(found[kind], alpha))
+        message = f"{count} of {rows} rows of {split} have a {word} in train{_scores(found[kind])}"
+        outcome: FindingOutcome = "failed" if leak else "warning"
+        if (
+            many
+            and not leak
+            and kind == "exact"
+            and rows - count < limits.values.min_rows
+            and _unexplained(found, alpha)
+        ):
+            outcome, message = "inconclusive", f"{message}: too few rows are new to say how good it is on new ones"
+        yield Finding(name=f"{kind}_copies", value=share, limit=limits.values.max_copies, relation="<=",
+                      source=limits.source("max_copies"), outcome=outcome,
+                      message=f"leak: {message}" if leak else message)  # fmt: skip
+
+
+def _scores(each: Measured) -> str:
+    if each["with"] is None:
+        return ""
+    alone = "there are no others" if each["without"] is None else f"{interval(each['without'])} on the others"
+    return f"; the score is {interval(each['with'])} on them, {alone}"
+
+
+def _inflated(each: Measured, alpha: float) -> bool:
+    """The score is clearly higher on rows that train holds than on the others."""
+    if each["with"] is None or each["without"] is None:
+        return False
+    return clearly_above(each["with"], each["without"], alpha)
+
+
+def _repetition(measured: Measured) -> float:
+    """How often rows repeat among those of train; one more than seen, because none seen is not none.
+
+    Rows with a measurement in them do not repeat by themselves: where those of train do, they were copied.
+    """
+    rows, found = measured["rows"]["train"], measured["copies"]
+    return float(((0.0 if found["identified"] else found["within"]) * rows + 1) / (rows + 1))
+
+
+def _unexplained(found: Measured, alpha: float) -> bool:
+    """More copies than columns with so few values would give by themselves."""
+    return _binomial_tail(found["exact"]["rows"], found["rows"], found["by_columns"]) <= alpha
+
+
+def _binomial_tail(rows: int, of: int, share: float) -> float:
+    """The chance of so many copies or more, if rows repeat as often as those of train do among themselves."""
+    if not 0 < share < 1:
+        return float(share >= 1)
+    logs = (
+        math.lgamma(of + 1) - math.lgamma(k + 1) - math.lgamma(of - k + 1)
+        + k * math.log(share) + (of - k) * math.log1p(-share)
+        for k in range(rows, of + 1)
+    )  # fmt: skip
+    return sum(map(math.exp, logs))
+
+
+def _poisson_tail(rows: int, expected: float) -> float:
+    """The chance of so many or more where `expected` are."""
+    if expected <= 0:
+        return 0.0
+    return max(0.0, 1.0 - sum(math.exp(k * math.log(expected) - expected - math.lgamma(k + 1)) for k in range(rows)))
+
+
+_SPELT = {
+    "code": "spells out the label: one value a class",
+    "one_hot": "spell out the label: one column a class",
+    "copy": "is the target in other units",
+    "encoded": "holds the target's mean over all rows with its value, validation rows included",
+}
+
+
+def of_columns(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
+    """The label inside the input."""
+    del limits
+    for each in measured["label_columns"]:
+        where = f"{listed(each['columns'])} of the input"
+        after = measured["after"]["val"]
+        lost = f"; with it permuted the score goes from {after['score']:.2f} to {each['without']['score']:.2f}"
+        message = f"leak: {where} {_SPELT[each['kind']]}{lost if each['without'] else ''}"
+        yield Finding(name="label_in_input", value=each["columns"][0], outcome="failed", message=message)
+
+
+def of_pipeline(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
+    """A model that was trained on permuted labels must know nothing of the true ones."""
+    runs, most = measured["permuted"], limits.values.repeats
+    if not runs:
+        return
+    scores = [each["val"]["score"] for each in runs]
+    last = runs[-1]["val"]
+    fault = len(runs) >= most and symptoms.random_labels_beat_chance(runs, limits.values.alpha)
+    told = f"trained on permuted labels, {measured['split']} is at {interval(last)}"
+    message = (
+        f"pipeline fault: trained on permuted labels {len(runs)} times, {measured['split']} beat chance each time "
+        f"({min(scores):.2f} to {max(scores):.2f}); by luck at most {2.0**-most:.2g}"
+        if fault
+        else told
+    )
+    yield Finding(name="permuted_labels", value=last["score"], outcome="failed" if fault else "passed", message=message)
+
+
+def of_knowledge(measured: Measured, alpha: float) -> Iterator[Finding]:
+    """What the weights knew before any training."""
+    before, split = measured["before"]["val"], measured["split"]
+    constant = measured["baselines"].get("constant", before)
+    if symptoms.known_before(measured, alpha) and clearly_above(before, constant, alpha):
+        train = interval(measured["before"]["train"])
+        message = f"leak: before any training {split} was at {interval(before)}, train at {train}: it was learnt from"
+        yield Finding(name="known_before", value=before["score"], outcome="failed", message=message)
+    elif symptoms.related(before, alpha) and clearly_above(before, constant, alpha):
+        message = f"{split} was at {interval(before)} before any training: weights from elsewhere"
+        yield Finding(name="known_before", value=before["score"], outcome="warning", message=message)
+
+
+def of_own_score(measured: Measured) -> Iterator[Finding]:
+    """A score of the user's that is the same before and after training, and for other targets, scores neither."""
+    own = measured["own"]
+    if own is None or not own["other_targets"]:
+        return
+    values = [own["before"], own["after"], *own["other_targets"]]
+    blind = all(each == own["after"] for each in values)
+    if not blind and any(each != own["after"] for each in own["other_targets"]):
+        return
+    if blind:
+        message = (
+            f"pipeline fault: score= gives {own['after']:.4g} before and after training, and for targets of other rows"
+        )
+    else:
+        message = "score= gives the same for targets of other rows: it does not look at the targets"
+    yield Finding(name="own_score", value=own["after"], outcome="failed" if blind else "warning", message=message)
+
+
+def of_classes(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
+    """Classes that train has none of."""
+    rows = measured["rows"]["val"]
+    classes = max(1, len(measured["unseen"]))
+    for each in measured["unseen"]:
+        unlikely = each["p"] * classes <= limits.values.alpha
+        message = (
+            f"{each['rows']} of {rows} rows of {measured['split']} are of class {each['class']}, which train has none "
+            f"of; a random cut would do that with p = {each['p']:.2g}"
+        )
+        yield Finding(name="unseen_class", value=each["rows"], limit=0, relation="<=", source="theory",
+                      outcome="failed" if unlikely else "warning", message=message)  # fmt: skip
+
+
+def of_best_column(measured: Measured, alpha: float) -> Iterator[Finding]:
+    """One column that predicts as well as the model: a fact, because a good feature and a noisy label look alike."""
+    best, after = measured["best_column"], measured["after"]["val"]
+    if best is None or measured["label_columns"]:
+        return
+    alone, without = best["estimate"], best.get("without")
+    rest = measured["baselines"].get("constant", alone)
+    carries = not clearly_above(after, alone, alpha) and clearly_above(alone, rest, alpha)
+    if carries and without is not None and clearly_above(after, without, alpha):
+        message = (
+            f"column {best['column']} of the input alone reaches {interval(alone)}, and with it permuted the model "
+            f"falls from {after['score']:.2f} to {without['score']:.2f}: is it known when the model is used?"
+        )
+        yield Finding(name="best_column", value=alone["score"], outcome="warning", message=message)

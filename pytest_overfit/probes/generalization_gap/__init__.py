@@ -1,0 +1,125 @@
+"""Does what is learnt carry over: validation score and gap, against bounds and against chance?
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_overfit.core.errors import CaseError, NotApplicable
+from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.verdict import Judgement
+from pytest_overfit.data.splits import Split, open_split
+from pytest_overfit.measures.training_runs import EPOCHS, ArmRun, curves, plain_form, run_arm, seed_of_run
+from pytest_overfit.probes.base import Bench
+from pytest_overfit.probes.generalization_gap.controls import blank_inputs, permuted_targets
+from pytest_overfit.probes.generalization_gap.judgement import Bounds, judge_gap
+
+#: permutations of the labels that are trained on. One says little: what was learnt from it gives whole clusters of
+#: validation rows one label, so its score is as uncertain as that of a handful of rows
+PERMUTATIONS = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GeneralizationGapLimits:
+    """Limits of `generalization_gap`. Bounds are on the mean over seeds."""
+
+    #: train score minus validation score at most; None: not bounded, because what is usual depends on data and size
+    max_gap: float | None = None
+    #: validation score at least; None: chance and `above_chance` alone
+    min_score: float | None = None
+    #: how far the validation score must lie above the best constant answer's: a model that learnt nothing is within
+    #: the error of some hundred rows, 0.05, of it
+    above_chance: float = 0.05
+    #: runs at most; fewer where every bound is known to hold or not
+    seeds: int = 8
+    #: epochs of each run; None: `fit_kwargs["epochs"]`, else 20
+    epochs: int | None = None
+    #: share of wrong answers that is accepted
+    alpha: float = 0.05
+    #: also train on permuted labels and on blank inputs, which must both end at chance
+    controls: bool = False
+
+    def __post_init__(self) -> None:
+        if self.seeds < 3:
+            raise CaseError(f"seeds={self.seeds}, but the spread between runs needs 3 or more to be told")
+        if self.epochs is not None and self.epochs < 1:
+            raise CaseError(f"epochs={self.epochs}, but at least 1 epoch is wanted")
+        if not 0 < self.alpha < 0.5:
+            raise CaseError(f"alpha={self.alpha:g}, but a rate of wrong answers above 0 and below 0.5 is wanted")
+        if self.min_score is not None and self.min_score > 1:
+            raise CaseError(f"min_score={self.min_score:g}, but a score is at most 1")
+
+
+class GeneralizationGap:
+    """Trains the model from several seeds and holds validation score and gap against bounds.
+
+    *Measured*: score of the trained model in evaluation mode on both splits (accuracy, R2, or the case's own); the gap,
+    train minus validation; means over seeds with an interval that holds although seeds are added one by one.
+    *Passing* means: the whole interval lies within each bound, and the validation score at least `above_chance` above
+    the best constant answer's. *Failing*: the whole interval lies outside one. Else *inconclusive*.
+
+    With `controls=True` more models are trained: on four permutations of the training labels, and on inputs that are
+    all zero. A validation score above chance then did not come from the labels, or not from the inputs. And the model
+    must be better than by luck those on permuted labels are.
+
+    *Cannot see*: whether the validation rows are unseen (probe `split_duplicates`), and what another cut of the rows
+    would give: the interval covers initial weights, order and masks. *Cost*: one training run a seed, five more for the
+    controls.
+    """
+
+    name = "generalization_gap"
+    limits = GeneralizationGapLimits
+
+    def measure(self, bench: Bench, limits: GeneralizationGapLimits) -> dict[str, Any]:
+        """Train and return plain values."""
+        case = bench.case
+        if case.val is None and case.test is None:
+            raise NotApplicable("it has no val= data to generalise to")
+        name = "val" if case.val is not None else "test"
+        train, val = open_split(case, "train"), open_split(case, name)
+        epochs = limits.epochs or int(case.fit_kwargs.get("epochs") or EPOCHS)
+        bounds, framework = Bounds(limits), ""
+        runs: list[ArmRun] = []
+        remarks: tuple[str, ...] = ()
+        for number in range(limits.seeds):
+            seed = seed_of_run(bench.seed, number)
+            trainer = bench.make_trainer(seed)
+            remarks, framework = trainer.remarks, trainer.framework
+            runs.append(run_arm(trainer, seed, epochs, train, val, case.task))
+            bench.progress(number + 1, limits.seeds, runs[-1].val.loss)
+            if not math.isfinite(runs[-1].score) or bounds.decided(runs):
+                break
+        found = self._controls(bench, epochs, train, val) if limits.controls else {}
+        return {
+            "framework": framework,
+            "steps": 0,
+            "losses": [],
+            "split": name,
+            "epochs": epochs,
+            "runs": [plain_form(each) for each in runs],
+            "controls": {control: [plain_form(each) for each in made] for control, made in found.items()},
+            "pictures": [curves({case.name: runs}, case.name)],
+            "remarks": list(remarks),
+        }
+
+    def _controls(self, bench: Bench, epochs: int, train: Split, val: Split) -> dict[str, list[ArmRun]]:
+        def trained(seed: int, spoilt: Split, judged: Split) -> ArmRun:
+            return run_arm(bench.make_trainer(seed, train=spoilt), seed, epochs, spoilt, judged, bench.case.task)
+
+        seeds = [seed_of_run(bench.seed, -number) for number in range(1, PERMUTATIONS + 1)]
+        return {
+            "permuted labels": [trained(each, permuted_targets(train, each), val) for each in seeds],
+            "blank inputs": [trained(seeds[0], blank_inputs(train), blank_inputs(val))],
+        }
+
+    def judge(self, measured: Mapping[str, Any], limits: Resolved[GeneralizationGapLimits]) -> Judgement:
+        """Decide from the measured values alone."""
+        return judge_gap(measured, limits)
+
+
+PROBE = GeneralizationGap()

@@ -1,0 +1,202 @@
+"""From training runs of one model to a verdict on its score and its gap, on plain values alone.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.measures.sequential.mean import SeedMean, looks, mean_over_seeds
+from pytest_overfit.measures.training_runs import ArmRun, broken, resolution_of, run_of
+
+#: with fewer validation rows one row is more than 5 % of the score
+_FEW_ROWS = 20
+
+#: how rarely a control without any fault may look like one: one side of the t interval of its runs
+_CONTROL_ALPHA = 1e-3
+
+
+class _Limits(Protocol):
+    @property
+    def max_gap(self) -> float | None: ...
+    @property
+    def min_score(self) -> float | None: ...
+    @property
+    def above_chance(self) -> float: ...
+    @property
+    def seeds(self) -> int: ...
+    @property
+    def alpha(self) -> float: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """One quantity of every run beside one limit."""
+
+    name: str
+    limit: str
+    values: tuple[float, ...]
+    bound: float
+    relation: Literal["<=", ">="]
+    found: SeedMean
+
+    @property
+    def outcome(self) -> Literal["passed", "failed", "inconclusive"]:
+        """The whole interval must lie on one side."""
+        low, high = self.found.low - self.bound, self.found.high - self.bound
+        if self.relation == "<=":
+            low, high = -high, -low
+        return "passed" if low >= 0 else "failed" if high < 0 else "inconclusive"
+
+
+class Bounds:
+    """The bounds that are asked for, on runs made so far."""
+
+    def __init__(self, limits: _Limits) -> None:
+        self.limits = limits
+
+    def on(self, runs: Sequence[ArmRun]) -> list[Bound]:
+        """Every bound beside what was measured."""
+        limits, step = self.limits, resolution_of(runs[0])
+        chance = runs[0].val.chance
+        wanted: list[tuple[str, str, tuple[float, ...], float, Literal["<=", ">="]]] = []
+        scores = tuple(each.score for each in runs)
+        if chance is not None:
+            wanted.append(("above_chance", "above_chance", scores, chance + limits.above_chance, ">="))
+        if limits.min_score is not None:
+            wanted.append(("validation_score", "min_score", scores, limits.min_score, ">="))
+        if limits.max_gap is not None:
+            wanted.append(("gap", "max_gap", tuple(each.gap for each in runs), limits.max_gap, "<="))
+        return [
+            Bound(name, limit, values, bound, relation, mean_over_seeds(values, limits.alpha, limits.seeds, step))
+            for name, limit, values, bound, relation in wanted
+        ]
+
+    def decided(self, runs: Sequence[ArmRun]) -> bool:
+        """No further run is wanted."""
+        asked = len(runs) in looks(self.limits.seeds)
+        return asked and all(each.outcome != "inconclusive" for each in self.on(runs))
+
+
+def judge_gap(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
+    """Judge the runs; see `GeneralizationGap` for what passing means."""
+    return _Judge(measured, limits).judgement()
+
+
+class _Judge:
+    def __init__(self, measured: Mapping[str, Any], limits: Resolved[Any]) -> None:
+        self.measured, self.limits = measured, limits
+        self.runs = [run_of(each) for each in measured["runs"]]
+        self.metric, self.split = self.runs[0].val.metric or "score", measured["split"]
+
+    def judgement(self) -> Judgement:
+        why = broken(self.runs, "model")
+        if why:
+            finding = Finding(name="validation_score", value=None, outcome="inconclusive", message=why)
+            return Judgement(outcome="inconclusive", summary=why, findings=(finding,))
+        findings = (*self._bounds(), *self._controls(), *self._beside())
+        outcomes: tuple[Literal["failed", "inconclusive"], ...] = ("failed", "inconclusive")
+        for outcome in outcomes:
+            found = [each for each in findings if each.outcome == outcome]
+            if found:
+                return Judgement(outcome=outcome, summary=found[0].message, findings=findings)
+        return Judgement(outcome="passed", summary=self._summary(), findings=findings)
+
+    def _summary(self) -> str:
+        gap = sum(each.gap for each in self.runs) / len(self.runs)
+        score = sum(each.score for each in self.runs) / len(self.runs)
+        return f"{self.split} {self.metric} {score:.3f}, {gap:.3f} below train, over {len(self.runs)} seeds"
+
+    def _bounds(self) -> Iterator[Finding]:
+        for each in Bounds(self.limits.values).on(self.runs):
+            yield Finding(
+                name=each.name,
+                value=each.found.mean,
+                limit=each.bound,
+                relation=each.relation,
+                source=self.limits.source(each.limit),
+                outcome=each.outcome,
+                message=self._words(each),
+            )
+
+    def _words(self, bound: Bound) -> str:
+        found = bound.found
+        around = f" [{found.low:.3f}, {found.high:.3f}]" if found.low > -math.inf else " (no interval yet)"
+        what = f"gap of {self.metric}" if bound.name == "gap" else f"{self.split} {self.metric}"
+        told = f"{what} {found.mean:.3f}{around} over {len(self.runs)} seeds"
+        if bound.name == "above_chance":
+            chance = bound.bound - self.limits.values.above_chance
+            told = f"{told}; the best constant answer has {chance:.3f}"
+        if bound.outcome == "inconclusive":
+            told = f"{told}: too near to {bound.bound:.3f} to tell, more seeds= would"
+        return told
+
+    def _controls(self) -> Iterator[Finding]:
+        for name, forms in self.measured["controls"].items():
+            runs = [run_of(each) for each in forms]
+            why, chance = broken(runs, f"model trained on {name}"), runs[0].val.chance
+            if why or chance is None:
+                told = why or f"control {name}: chance is not known for a score of the case's own"
+                yield Finding(name=f"control[{name}]", value=None, message=told)
+                continue
+            scores = [each.score for each in runs]
+            yield self._control(name, scores, chance)
+            if len(scores) > 1:
+                yield self._above_control(name, scores)
+
+    def _control(self, name: str, scores: Sequence[float], chance: float) -> Finding:
+        most = chance + self.limits.values.above_chance
+        value = sum(scores) / len(scores)
+        # of several runs the mean must be above what is allowed beyond the spread between them
+        least = mean_over_seeds(scores, 2 * _CONTROL_ALPHA, len(scores)).low if len(scores) > 1 else value
+        good = least <= most
+        told = f"trained on {name}, {self.split} {self.metric} is {value:.3f}, chance {chance:.3f}"
+        return Finding(
+            name=f"control[{name}]",
+            value=value,
+            limit=most,
+            relation="<=",
+            source="theory",
+            outcome="passed" if good else "failed",
+            message=told if good else f"{told}: {_MEANING[name]}",
+        )
+
+    def _above_control(self, name: str, scores: Sequence[float]) -> Finding:
+        """What is learnt from labels of other rows gives whole clusters one label, and some of them the right one."""
+        found = mean_over_seeds(scores, 2 * self.limits.values.alpha, len(scores))
+        # the bound for one run more, not for their mean
+        most = found.mean + (found.high - found.mean) * math.sqrt(len(scores) + 1)
+        value = sum(each.score for each in self.runs) / len(self.runs)
+        luck = f"trained on {name} it is {found.mean:.3f}, by luck up to {most:.3f}"
+        told = f"{self.split} {self.metric} {value:.3f}; {luck}"
+        return Finding(
+            name=f"above_control[{name}]",
+            value=value,
+            limit=most,
+            relation=">=",
+            source="theory",
+            outcome="passed" if value > most else "inconclusive",
+            message=told if value > most else f"{told}: no better, as far as this tells",
+        )
+
+    def _beside(self) -> Iterator[Finding]:
+        rows = self.runs[0].val.rows
+        if rows < _FEW_ROWS:
+            told = f"{self.split} has {rows} rows: one row is {1 / rows:.0%} of the {self.metric}"
+            yield Finding(name="validation_rows", value=rows, outcome="warning", message=told)
+        told = f"{self.measured['epochs']} epochs a run; the interval covers initial weights, order and masks"
+        yield Finding(name="remark", value=None, message=told)
+        for each in self.measured["remarks"]:
+            yield Finding(name="remark", value=None, message=each)
+
+
+_MEANING = {
+    "permuted labels": "the score does not come from the labels; does it look at the model's predictions at all?",
+    "blank inputs": "the score does not come from the inputs; are the labels in another part of the batch?",
+}

@@ -1,0 +1,212 @@
+"""Can this model, with its own loss and optimizer, memorise one batch?
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_overfit.adapters.inspector import inspector_for
+from pytest_overfit.core.errors import CaseError, did_you_mean
+from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.verdict import Judgement
+from pytest_overfit.measures.memorising.criteria import fits
+from pytest_overfit.measures.memorising.evaluation import (
+    both_at_once,
+    eval_forwards_agree,
+    rows_stand_alone,
+    unsuitable,
+)
+from pytest_overfit.measures.memorising.memorise import STEPS, Fit, Run, memorise
+from pytest_overfit.measures.memorising.progress import Point
+from pytest_overfit.measures.reference_losses.ties import tied_rows
+from pytest_overfit.probes.base import Bench
+from pytest_overfit.probes.overfit_batch.judgement import judge_fit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_overfit.adapters.base import Learner, Mode
+
+    Array = NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OverfitBatchLimits:
+    """Limits of `overfit_batch`."""
+
+    #: optimizer steps at most. BatchNorm nets need 3 to 30, small MLPs and CNNs 30 to 200, language models 300.
+    #: None: 500, and up to 1,000 for a run that is projected to fit by then (per-pixel targets often need 550 to 650)
+    steps: int | None = None
+    #: (loss - best_loss) / (constant_loss - best_loss). Over 160 faulty and 192 healthy programs, 0.05 together with
+    #: the agreement below failed no healthy one; for squared error it is 1 - R2
+    max_loss_ratio: float = 0.05
+    #: share of rows (every column of a multilabel target) predicted right, of what contradictory labels leave
+    min_accuracy: float = 1.0
+    #: the same where a row holds many targets (tokens, pixels): language models keep a few wrong for long
+    min_token_accuracy: float = 0.95
+    #: share of rows of a regression that must be nearer to their target than the constant is
+    min_near_rows: float = 0.9
+    #: seconds; None: no limit, so that a slow machine cannot change a verdict
+    budget: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise CaseError(f"steps={self.steps}, but at least 1 step is wanted")
+        if not 0 < self.max_loss_ratio < 1:
+            raise CaseError(
+                f"max_loss_ratio={self.max_loss_ratio:g}, but a number between 0 and 1 is wanted: at 1 a model that "
+                "ignores its input would pass"
+            )
+        for name in ("min_accuracy", "min_token_accuracy", "min_near_rows"):
+            value = getattr(self, name)
+            if not 0 < value <= 1:
+                raise CaseError(f"{name}={value:g}, but a share above 0 and up to 1 is wanted")
+
+
+class OverfitBatch:
+    """Trains on one batch with the user's own loss and optimizer until it is memorised, or `steps` are made.
+
+    *Measured*: the data term of the loss, with dropout and augmentation off and batch normalisation on batch
+    statistics, between `constant_loss` (best output that ignores the input) and `best_loss` (best free outputs), and
+    the agreement of predictions with targets. *Passing* means: at most `max_loss_ratio` of the way up from the best
+    loss to the constant's, at two readings running, and predictions agree; eval mode fits as well, or would with
+    settled running statistics; two eval-mode forward passes agree; rows do not influence each other by their order.
+
+    Rows that belong together by design (the nodes of one graph) are declared with
+    `options={"overfit_batch": {"rows_interact": True}}`.
+
+    *Cannot see*: what one batch does not show, such as labels shuffled against inputs, too little data, a leak
+    between splits, or rows mixed symmetrically. *Cost*: the training steps; a forward pass at each reading (every 25
+    steps, and where the loss is expected to fit), none where training draws nothing random; and about ten in the end.
+    """
+
+    name = "overfit_batch"
+    limits = OverfitBatchLimits
+
+    def measure(self, bench: Bench, limits: OverfitBatchLimits) -> dict[str, Any]:
+        """Train one learner and return plain values; see `_measured` for the keys."""
+        together = _rows_interact(bench)
+        learner = bench.make_learner()
+        rows = len(learner.inputs[0])
+        why_not = unsuitable(learner.inputs, learner.targets, tied_rows(learner.inputs, rows))
+        if why_not is not None:
+            return {"framework": learner.framework, "steps": 0, "losses": [], "unsuitable": why_not}
+        fit = Fit(learner, bench.case.task, f"Case {bench.case.name!r}:")
+        start, steps = bench.clock(), limits.steps or STEPS
+
+        def proceed(step: int, loss: float) -> bool:
+            bench.progress(step, steps, loss)
+            return limits.budget is None or bench.clock() - start < limits.budget
+
+        def fitted(point: Point) -> bool:
+            return fits(point.loss, point.agreements, run.reference, limits)
+
+        run = memorise(fit, limits, proceed)
+        return {**_measured(fit, run), **_evaluation(fit, run, fitted, together)}
+
+    def judge(self, measured: Mapping[str, Any], limits: Resolved[OverfitBatchLimits]) -> Judgement:
+        """Decide from the measured values alone."""
+        return judge_fit(measured, limits)
+
+
+def _rows_interact(bench: Bench) -> bool:
+    """The case's option: rows belong together by design, as the nodes of one graph do."""
+    given = bench.case.options.get("overfit_batch", {})
+    for name, value in given.items():
+        where = f"Case {bench.case.name!r}: options['overfit_batch']"
+        if name != "rows_interact":
+            raise CaseError(f"{where}: unknown option {name!r}{did_you_mean(name, ['rows_interact'])}")
+        if not isinstance(value, bool):
+            raise CaseError(f"{where}['rows_interact']={value!r}, but True or False is wanted")
+    return bool(given.get("rows_interact", False))
+
+
+def _measured(fit: Fit, run: Run) -> dict[str, Any]:
+    """Everything the judgement needs of the training itself, as plain values."""
+    learner = fit.learner
+    return {
+        "framework": learner.framework,
+        "steps": len(run.losses),
+        "losses": run.losses,
+        "rows": fit.rows,
+        "stop": run.stop,
+        "reference": {"constant": run.reference.constant, "best": run.reference.best, "how": run.reference.how},
+        "minimum": _minimum(fit),
+        "shapes": {
+            "outputs": [list(each.shape) for each in fit.first.outputs],
+            "targets": [list(each.shape) for each in learner.targets],
+        },
+        "points": [dataclasses.asdict(each) for each in run.points],
+        "control": run.control,
+        "parameters": dataclasses.asdict(learner.parameters()),
+        "has_schedule": learner.has_schedule,
+        "samples": learner.samples,
+        "remarks": list(learner.remarks),
+    }
+
+
+def _minimum(fit: Fit) -> dict[str, Any] | None:
+    """The least value the recognised loss can have when it is used as documented."""
+    heads = fit.first.heads
+    if len(heads) == 1 and heads[0].plain and heads[0].minimum is not None:
+        return {"value": heads[0].minimum, "loss": heads[0].loss_name, "domain": heads[0].domain}
+    return None
+
+
+def _evaluation(fit: Fit, run: Run, fitted: Callable[[Point], bool], together: bool) -> dict[str, Any]:
+    """The trained model in each mode, and whether it is steady; where that is wrong, more is measured to say why."""
+    learner = fit.learner
+    differ = learner.differing_module
+    modes: dict[str, Any] = {}
+
+    def fits_at(mode: Mode, point: Point) -> bool:
+        modes[mode] = {"loss": point.loss, "agreements": [dataclasses.asdict(each) for each in point.agreements]}
+        return fitted(point)
+
+    evaluated = learner.read("eval")
+    well = fits_at("fit", run.points[-1])
+    trained = fits_at("train", fit.read(0, "train") if learner.last_pass() is None else run.points[-1])
+    also_evaluated = fits_at("eval", fit.read(0, "eval") if learner.samples else fit.point(0, evaluated))
+    if evaluated.loss is None:
+        modes["eval"]["loss"] = None
+    found: dict[str, Any] = {"modes": modes, "statistics": []}
+    if well and not also_evaluated and evaluated.loss is not None:
+        found["statistics"] = [dataclasses.asdict(each) for each in learner.statistics()]
+        if not fits_at("reestimated", fit.read(0, "reestimated")):
+            modes["eval_parts_at"] = differ("fit", "reestimated") or differ("fit", "eval")
+    elif trained and not well:
+        modes["train_parts_at"] = differ("fit", "train")
+    return {**found, **_steadiness(fit, evaluated.outputs, together)}
+
+
+def _steadiness(fit: Fit, evaluated: Sequence[Array], together: bool) -> dict[str, Any]:
+    """Does evaluation answer the same input twice the same, and does each row stand alone? None: cannot be asked."""
+    learner = fit.learner
+    if not together and both_at_once(learner, fit.rows, evaluated):
+        return {"eval_forwards_agree": True, "restless": None, "rows_stand_alone": True}
+    steady = eval_forwards_agree(learner, fit.rows)
+    return {
+        "eval_forwards_agree": steady,
+        "restless": learner.differing_module("eval", "eval") if steady is False else None,
+        "rows_stand_alone": None if together or steady is False else _alone(learner, fit.rows),
+    }
+
+
+def _alone(learner: Learner, rows: int) -> bool | None:
+    """Does each row stand alone? Where rounding may look like the contrary, float64 tells."""
+
+    def in_both_precisions() -> tuple[Sequence[Array], Sequence[Array]] | None:
+        inspector = inspector_for(learner)
+        try:
+            return None if inspector is None else inspector.in_both_precisions(learner)
+        except Exception:  # a model that cannot be copied or computed so is judged without
+            return None
+
+    return rows_stand_alone(learner, rows, in_both_precisions)
+
+
+PROBE = OverfitBatch()

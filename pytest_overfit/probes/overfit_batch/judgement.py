@@ -1,0 +1,278 @@
+"""From the measurements of a single-batch run to a verdict, on plain values alone.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.measures.memorising.criteria import (
+    LIMIT_OF,
+    UNKNOWN_FLOOR,
+    agrees,
+    allowed,
+    can_tell,
+    fits,
+    loss_ratio,
+    margin,
+)
+from pytest_overfit.measures.memorising.progress import Progress, point_of
+from pytest_overfit.measures.memorising.trend import TRICKLE, Trend
+from pytest_overfit.measures.predictions.agreement import Agreement
+from pytest_overfit.measures.reference_losses.reference import PROPORTIONAL, SCORE_ALONE, Reference
+from pytest_overfit.probes.overfit_batch import facts as fit_facts
+from pytest_overfit.probes.overfit_batch.judgement_of_modes import Evaluation
+from pytest_overfit.probes.overfit_batch.words import needs, score_words
+
+#: a ratio beyond this says nothing more
+_FAR = 10.0
+
+
+def judge_fit(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
+    """Judge one run; see `OverfitBatch` for what passing means."""
+    if measured.get("unsuitable"):
+        return _inconclusive(measured["unsuitable"], ())
+    return _Judge(measured, limits).judgement()
+
+
+def _inconclusive(why: str, findings: Sequence[Finding]) -> Judgement:
+    batch = Finding(name="batch", value=None, outcome="inconclusive", message=why)
+    return Judgement(outcome="inconclusive", summary=f"cannot tell: {why}", findings=(batch, *findings))
+
+
+def _telling(refuted: Sequence[Finding]) -> Finding:
+    """The finding that explains the first one, where there is such: it makes the summary."""
+    explains = {"loss_ratio": "train_mode_loss", "loss": "train_mode_loss", "eval_mode_loss": "eval_forwards_agree"}
+    wanted = explains.get(refuted[0].name)
+    return next((each for each in refuted if each.name == wanted), refuted[0])
+
+
+class _Judge:
+    """One measured run beside its limits."""
+
+    def __init__(self, measured: Mapping[str, Any], limits: Resolved[Any]) -> None:
+        self.measured, self.limits, self.values = measured, limits, limits.values
+        reference = measured["reference"]
+        self.reference = Reference(constant=reference["constant"], best=reference["best"], how=reference["how"])
+        self.points = [point_of(each) for each in measured["points"]]
+        self.last = self.points[-1]
+        self.scores = self.last.agreements
+        self.ratio = loss_ratio(self.last.loss, self.reference)
+        self.progress = Progress(self.points, self.reference, self.values)
+
+    def judgement(self) -> Judgement:
+        evaluation = Evaluation(self.measured, self.reference, self.values).findings()
+        findings = (*self._loss_findings(), *self._agreement_findings(), *evaluation)
+        trains_only = any(each.name == "train_mode_loss" and each.outcome == "failed" for each in findings)
+        facts = fit_facts.facts(self.measured, self.ratio, trains_only)
+        references = fit_facts.references(self.measured)
+        everything = (*findings, *references, *facts)
+        refuted = [each for each in findings if each.outcome == "failed"]
+        if refuted:
+            return Judgement(outcome="failed", summary=_telling(refuted).message, findings=everything)
+        open_ = [each for each in findings if each.outcome == "inconclusive"]
+        if open_:
+            return Judgement(outcome="inconclusive", summary=open_[0].message, findings=everything)
+        return Judgement(outcome="passed", summary=self._passed_summary(), findings=everything)
+
+    def _passed_summary(self) -> str:
+        beside = [each for each in self.scores if each.measure != "near_rows"]
+        shown = [f"{each.name.replace('_', ' ')} {each.value:.3g}" for each in beside or self.scores]
+        score = ", ".join(shown) or "agreement: not measured"
+        loss = f"loss ratio {self.ratio:.2g}" if math.isfinite(self.ratio) else f"loss {self.last.loss:.4g}"
+        if self.reference.best is None and self.reference.constant is not None:
+            loss += f" (a constant output has {self.reference.constant:.4g})"
+        verb = "reconstructs" if self.measured.get("samples") else "memorised"
+        return f"{verb} {self.measured['rows']} rows in {self.measured['steps']} steps: {loss}, {score}"
+
+    # ------------------------------------------------------------------- loss
+
+    def _loss_findings(self) -> list[Finding]:
+        below = self._below_minimum()
+        if below is not None:
+            return [below]
+        if self.measured["stop"] == "no_update":
+            steps = self.measured["steps"]
+            return [self._loss_finding("failed", f"no parameter changed in {steps} steps: nothing is trained")]
+        if self.measured["stop"] == "non_finite":
+            return [self._non_finite()]
+        if not can_tell(self.reference) and not (self.reference.how == SCORE_ALONE and self.scores):
+            return [self._cannot_tell()]
+        if fits(self.last.loss, self.scores, self.reference, self.values):
+            return [self._fitted()]
+        return [self._unfitted()]
+
+    def _fitted(self) -> Finding:
+        """One reading can be a dip of a loss that swings: the run must have ended because two running were good."""
+        if self.measured["stop"] == "fits":
+            return self._loss_finding("passed", "the loss is where memorising has it")
+        steps = self.measured["steps"]
+        message = f"fits at the last reading only, at step {steps}; give it a few more steps= to confirm"
+        return self._loss_finding("inconclusive", message)
+
+    def _loss_finding(self, outcome: Any, message: str) -> Finding:
+        if self.reference.best is None:
+            return Finding(
+                name="loss",
+                value=self.last.loss,
+                limit=self.reference.constant,
+                relation="<=",
+                outcome=outcome,
+                source="constant_loss less a margin",
+                message=message,
+            )
+        return Finding(
+            name="loss_ratio",
+            value=self.ratio,
+            limit=self.values.max_loss_ratio,
+            relation="<=",
+            outcome=outcome,
+            source=self.limits.source("max_loss_ratio"),
+            message=message,
+        )
+
+    def _below_minimum(self) -> Finding | None:
+        minimum = self.measured.get("minimum")
+        if not minimum:
+            return None
+        lowest = min((each.loss for each in self.points if math.isfinite(each.loss)), default=math.inf)
+        constant = self.reference.constant or 0.0
+        if lowest >= minimum["value"] - 1e-4 * max(1.0, abs(constant)):
+            return None
+        wants = {"log_probabilities": "log-probabilities", "probabilities": "probabilities"}.get(
+            minimum["domain"], "scores"
+        )
+        message = (
+            f"loss {lowest:.4g} lies below {minimum['value']:g}, the least {minimum['loss']} can be: it wants {wants}, "
+            "and targets inside its domain"
+        )
+        return Finding(
+            name="least_loss",
+            value=lowest,
+            limit=minimum["value"],
+            relation=">=",
+            source="theory",
+            outcome="failed",
+            message=message,
+        )
+
+    def _non_finite(self) -> Finding:
+        losses = self.measured["losses"]
+        step = next((number for number, each in enumerate(losses, 1) if not math.isfinite(each)), len(losses))
+        value = losses[step - 1] if losses else math.nan
+        shown = value if not math.isfinite(value) else self.last.loss
+        return Finding(
+            name="first_non_finite_step",
+            value=step,
+            outcome="failed",
+            message=f"the loss is {shown} from step {step} on",
+        )
+
+    def _cannot_tell(self) -> Finding:
+        if self.reference.how == SCORE_ALONE:
+            why = (
+                "no part of the batch is a target that the loss looks at, so a model that ignores its inputs would "
+                "have another task, and no score was measured; give score=, loss= on the model's outputs, or name the "
+                "target 'labels'"
+            )
+        elif self.reference.how == PROPORTIONAL:
+            why = (
+                "the loss falls without limit, in proportion to the outputs: is its sign right? If it is meant so (a "
+                "critic's loss), give score="
+            )
+        elif self.reference.constant is None:
+            why = "even an output that ignores the input makes this loss fall without limit; give score="
+        else:
+            why = f"the best constant output reaches loss {self.reference.constant:.4g}, as low as any free outputs do"
+            why += self._shapes()
+        wrong = [each for each in self.scores if not agrees(each, self.values)]
+        if wrong:
+            message = f"the loss does not ask for the targets: {score_words(wrong[0])}, and {why}"
+            return Finding(name="constant_loss", value=self.reference.constant, outcome="failed", message=message)
+        message = f"cannot tell: {why}"
+        return Finding(name="constant_loss", value=self.reference.constant, outcome="inconclusive", message=message)
+
+    def _shapes(self) -> str:
+        """Outputs and targets of one size and two shapes are the usual reason: they broadcast inside the loss."""
+        outputs, targets = self.measured["shapes"]["outputs"], self.measured["shapes"]["targets"]
+        if len(outputs) == len(targets) == 1 and outputs != targets and math.prod(outputs[0]) == math.prod(targets[0]):
+            return f" (do outputs {tuple(outputs[0])} and targets {tuple(targets[0])} broadcast?)"
+        return ""
+
+    def _unfitted(self) -> Finding:
+        """The loss or the predictions are not there: is it still on its way?"""
+        steps = self.measured["steps"]
+        slow = self.progress.trends()
+        where = self._where()
+        if self.measured["stop"] == "budget":
+            return self._loss_finding("inconclusive", f"the budget was spent at step {steps} ({where})")
+        if self._floor_is_unknown() and self.scores and all(agrees(each, self.values) for each in self.scores):
+            message = f"every prediction agrees, with {where} (a blinded run's), floor unknown"
+            return self._loss_finding("passed", message)
+        if slow and all(each.still_falling for each in slow):
+            return self._loss_finding("inconclusive", f"still falling at step {steps} ({where}); {needs(slow, steps)}")
+        if self._floor_is_unknown():
+            return self._unknown_floor(where)
+        return self._loss_finding("failed", f"{where} after {steps} steps, {self._standing(slow)}")
+
+    def _where(self) -> str:
+        wrong = [each for each in self.scores if not agrees(each, self.values)]
+        if math.isfinite(self.ratio) and self.ratio > self.values.max_loss_ratio:
+            return (
+                f"loss at {self.ratio:.2f} of the constant's" if self.ratio < _FAR else "loss far above the constant's"
+            )
+        if wrong:
+            return score_words(wrong[0])
+        loss, least = self.last.loss, margin(self.scores, self.reference)
+        if self.reference.best is None and math.isfinite(least) and self.reference.constant is not None:
+            wanted = self.reference.constant - least
+            return (
+                f"loss {loss:.4g}, where a constant output has {self.reference.constant:.4g} and {wanted:.4g} is wanted"
+            )
+        return f"loss at {loss:.4g}"
+
+    def _standing(self, slow: Sequence[Trend]) -> str:
+        first, last = self.points[0].loss, self.last.loss
+        if math.isfinite(first) and last > first:
+            return "risen"
+        return (
+            "hardly falling"
+            if slow and all(each.significant and each.fall > TRICKLE / 10 for each in slow)
+            else "standing still"
+        )
+
+    def _floor_is_unknown(self) -> bool:
+        return bool(self.measured["control"]) and self.ratio <= UNKNOWN_FLOOR
+
+    def _unknown_floor(self, where: str) -> Finding:
+        """A blinded control tells the constant's loss but not how low memorising can go."""
+        return self._loss_finding(
+            "inconclusive" if not self.scores else "failed",
+            f"{where}, standing still; predictions were {'wrong' if self.scores else 'not measured: give score='}",
+        )
+
+    # -------------------------------------------------------------- agreement
+
+    def _agreement_findings(self) -> list[Finding]:
+        if not self.scores:
+            return [Finding(name="agreement", value=None, message="not measured")]
+        return [self._agreement_finding(each) for each in self.scores]
+
+    def _agreement_finding(self, score: Agreement) -> Finding:
+        good = agrees(score, self.values)
+        # an unmet agreement of a run that is still falling is no refutation yet; the loss finding has decided that
+        pending = not good and self._loss_findings()[0].outcome == "inconclusive"
+        return Finding(
+            name=score.name,
+            value=score.value,
+            limit=allowed(score, self.values),
+            relation="<=" if score.measure == "worst_column" else ">=",
+            source=self.limits.source(LIMIT_OF[score.measure]),
+            outcome="passed" if good else "inconclusive" if pending else "failed",
+            message="predictions agree" if good else f"wrong predictions: {score_words(score)}",
+        )

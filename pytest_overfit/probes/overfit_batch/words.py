@@ -1,0 +1,40 @@
+"""How scores and projections of a single-batch run are said.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_overfit.measures.memorising.trend import WINDOW, Trend
+from pytest_overfit.measures.predictions.agreement import Agreement
+
+
+def agreements_of(form: Mapping[str, Any]) -> list[Agreement]:
+    """Agreements out of their plain form."""
+    return [Agreement(**each) for each in form.get("agreements", ())]
+
+
+def score_words(score: Agreement) -> str:
+    detail = f" ({score.detail})" if score.detail else ""
+    if score.measure == "worst_column":
+        return f"1 - R2 is {score.value:.2f}{detail}"
+    return f"{score.name.replace('_', ' ')} {score.value:.2f}{detail}"
+
+
+def needs(slow: Sequence[Trend], steps: int) -> str:
+    """The steps that the projection says, or how slow it is where there is none."""
+    found = [each.reaches_goal_at for each in slow if each.reaches_goal_at is not None]
+    if len(found) == len(slow):
+        return f"it needs about steps={_round_up(max(found))}"
+    slowest = min(each.fall for each in slow)
+    return f"by {slowest:.1%} in the last {round(WINDOW * steps)} steps" if slowest < 1 else "its score still improves"
+
+
+def _round_up(steps: int) -> int:
+    """Two figures are all that a projection is good for."""
+    unit = int(10 ** max(0, len(str(steps)) - 2))
+    return math.ceil(steps / unit) * unit

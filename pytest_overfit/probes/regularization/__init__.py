@@ -1,0 +1,194 @@
+"""Do the regularisers help the validation score, measured against the same model without them?
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_overfit.core.errors import CaseError, NotApplicable
+from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.verdict import Judgement
+from pytest_overfit.data.splits import Split, open_split
+from pytest_overfit.measures.sequential.paired import FIRST_LOOK, MOST, lot
+from pytest_overfit.measures.training_runs import (
+    EPOCHS,
+    ArmRun,
+    Start,
+    compare,
+    curves,
+    plain_form,
+    run_arm,
+    run_arms,
+    seed_of_run,
+)
+from pytest_overfit.probes.base import Bench
+from pytest_overfit.probes.regularization.judgement import judge_arms
+from pytest_overfit.probes.regularization.new_split import resplit
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RegularizationLimits:
+    """Limits of `regularization`."""
+
+    #: least difference of the validation score that matters; 0.01 is one point of accuracy or of explained variance
+    margin: float = 0.01
+    #: paired runs at most, 10 or more; no more than are wanted for the answer are made
+    seeds: int = MOST
+    #: epochs of each run; None: `fit_kwargs["epochs"]`, else 20
+    epochs: int | None = None
+    #: share of wrong answers that is accepted
+    alpha: float = 0.05
+    #: cut train and validation anew for each seed, so that the interval covers the choice of the split
+    resplit: bool = False
+    #: seconds; None: no limit, so that a slow machine cannot change a verdict
+    budget: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.margin < 1:
+            raise CaseError(f"margin={self.margin:g}, but a difference of scores above 0 and below 1 is wanted")
+        if self.seeds < FIRST_LOOK:
+            raise CaseError(f"seeds={self.seeds}, but fewer than {FIRST_LOOK} pairs cannot give an answer")
+        if self.epochs is not None and self.epochs < 1:
+            raise CaseError(f"epochs={self.epochs}, but at least 1 epoch is wanted")
+        if not 0 < self.alpha < 0.5:
+            raise CaseError(f"alpha={self.alpha:g}, but a rate of wrong answers above 0 and below 0.5 is wanted")
+
+
+class Regularization:
+    """Trains the model with and without its regularisers on the same split, in pairs, until the answer is known.
+
+    *Measured*: for each seed, the validation score of both arms, trained from the same initial weights (where shapes
+    agree) on the same data in the same order; the difference, regularised minus unregularised, over the seeds, with a
+    confidence interval that holds although seeds are added one by one (see
+    `pytest_overfit.measures.sequential.paired`). Loss and gap are reported as well.
+
+    *Passing* means: the regularisers help, or make no measurable effect (the difference is shown to lie within
+    `margin`). *Failing*: they harm (the difference is shown to be below 0, and is at least `margin` as far as the pairs
+    tell), or they are inert (both arms do the same to the bit).
+
+    The unregularised arm is derived from the model: dropout of any kind to 0, weight decay and penalties to 0,
+    augmentation layers off, early stopping removed; batch normalisation stays. `Case.unregularized` overrides it, with
+    a factory or with the fields of the case that differ.
+
+    *Cannot see*: other budgets than the one trained for: a regulariser that harms after 20 epochs may help after 200.
+    The interval covers initial weights, order and masks; the choice of the split only with `resplit=True`.
+    *Cost*: two training runs a seed.
+    """
+
+    name = "regularization"
+    limits = RegularizationLimits
+
+    def measure(self, bench: Bench, limits: RegularizationLimits) -> dict[str, Any]:
+        """Train pairs and return plain values."""
+        case = bench.case
+        if case.val is None and case.test is None:
+            raise NotApplicable("it has no val= data, and regularisers are judged by the validation score")
+        if limits.resplit and isinstance(case.unregularized, Mapping) and "train" in case.unregularized:
+            raise CaseError(
+                f"Case {case.name!r}: resplit=True cuts one set of rows anew, but unregularized= has a train= of its "
+                "own; leave resplit out"
+            )
+        name = "val" if case.val is not None else "test"
+        train, val = open_split(case.without_regularizers() or case, "train"), open_split(case, name)
+        pairs = _Pairs(bench, limits, train, val)
+        outcome = pairs.run()
+        return {
+            "framework": pairs.framework,
+            "steps": 0,
+            "losses": [],
+            "split": name,
+            "epochs": pairs.epochs,
+            "removed": list(pairs.removed),
+            "declared": case.unregularized is not None,
+            "same_start": pairs.same_start,
+            "remarks": list(pairs.remarks),
+            "stop": outcome,
+            "resplit": limits.resplit,
+            "regularized": [plain_form(each) for each in pairs.own],
+            "unregularized": [plain_form(each) for each in pairs.plain],
+            "pictures": [curves({"regularised": pairs.own, "unregularised": pairs.plain}, case.name)],
+        }
+
+    def judge(self, measured: Mapping[str, Any], limits: Resolved[RegularizationLimits]) -> Judgement:
+        """Decide from the measured values alone."""
+        return judge_arms(measured, limits)
+
+
+class _Pairs:
+    """Runs pairs until the comparison is decided."""
+
+    def __init__(self, bench: Bench, limits: RegularizationLimits, train: Split, val: Split) -> None:
+        self.bench, self.limits, self.train, self.val = bench, limits, train, val
+        self.epochs = limits.epochs or int(bench.case.fit_kwargs.get("epochs") or EPOCHS)
+        self.own: list[ArmRun] = []
+        self.plain: list[ArmRun] = []
+        self.removed: tuple[str, ...] = ()
+        self.remarks: tuple[str, ...] = ()
+        self.same_start = True
+        self.framework = ""
+        #: several pairs may be tried at once
+        self.at_once = True
+
+    def run(self) -> str:
+        """Why it ended: "decided", "seeds", "budget" or "nan"."""
+        start = self.bench.clock()
+        while len(self.own) < self.limits.seeds:
+            for own, plain in self._next():
+                self.own.append(own)
+                self.plain.append(plain)
+                if ended := self._ended(start):
+                    return ended
+        return "seeds"
+
+    def _ended(self, start: float) -> str:
+        own, plain, limits = self.own, self.plain, self.limits
+        if not (math.isfinite(own[-1].score) and math.isfinite(plain[-1].score)):
+            return "nan"
+        self.bench.progress(len(own), limits.seeds, own[-1].val.loss)
+        if compare(own, plain, limits.margin, limits.alpha, limits.seeds).decided:
+            return "decided"
+        return "budget" if limits.budget is not None and self.bench.clock() - start >= limits.budget else ""
+
+    def _next(self) -> list[tuple[ArmRun, ArmRun]]:
+        """The next pair, or all pairs up to the next look, where they can train at once."""
+        number = len(self.own)
+        first = self._made(number)
+        count = 1 if self.limits.budget is not None else lot(number, self.limits.seeds)
+        company, task = self.bench.company, self.bench.case.task
+        if self.at_once and all(company.may_join(each.trainer, count, self.epochs) for each in first):
+            pairs = [first, *(self._made(each) for each in range(number + 1, number + count))]
+            own = run_arms(company, [each for each, _ in pairs], self.epochs, task)
+            plain = None if own is None else run_arms(company, [each for _, each in pairs], self.epochs, task)
+            if own is not None and plain is not None:
+                return list(zip(own, plain, strict=True))
+            self.at_once, first = False, self._made(number)
+        runs = [run_arm(each.trainer, each.seed, self.epochs, each.train, each.val, task) for each in first]
+        return [(runs[0], runs[1])]
+
+    def _made(self, number: int) -> tuple[Start, Start]:
+        """A new trainer for each arm of the pair with this number."""
+        case, train, val, cut = self.bench.case, self.train, self.val, None
+        seed = seed_of_run(self.bench.seed, number)
+        if self.limits.resplit:
+            train, val = resplit(self.train, self.val, seed, f"Case {case.name!r}:")
+            cut = train
+        own = self.bench.make_trainer(seed, plain=False, train=cut)
+        plain = self.bench.make_trainer(seed, plain=True, train=cut)
+        self.framework, self.removed = own.framework, plain.removed
+        self.remarks = tuple(dict.fromkeys((*own.remarks, *plain.remarks)))
+        if not self.removed and case.unregularized is None:
+            raise NotApplicable(
+                f"no regulariser found in the model or its optimizer ({own.framework}: dropout, weight decay, "
+                "penalties, augmentation layers, early stopping were looked for); one that stands elsewhere, as a "
+                "penalty inside the loss, is compared with unregularized="
+            )
+        self.same_start = plain.start_from(own.state()) and self.same_start
+        return Start(own, seed, train, val), Start(plain, seed, train, val)
+
+
+PROBE = Regularization()

@@ -1,0 +1,173 @@
+"""From the runs of two arms to a verdict on what lies between them, on plain values alone.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.measures.sequential.paired import Comparison, needed
+from pytest_overfit.measures.training_runs import ArmRun, broken, compare, least_difference, run_of
+
+#: with fewer validation rows one row is more than 5 % of the score
+_FEW_ROWS = 20
+
+#: difference of two readings of one number in float32
+_ROUNDING = 1e-5
+
+
+def judge_arms(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
+    """Judge one comparison; see `Regularization` for what passing means."""
+    return _Judge(measured, limits).judgement()
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+class _Judge:
+    def __init__(self, measured: Mapping[str, Any], limits: Resolved[Any]) -> None:
+        self.measured, self.limits = measured, limits
+        self.own = [run_of(each) for each in measured["regularized"]]
+        self.plain = [run_of(each) for each in measured["unregularized"]]
+        self.pairs = list(zip(self.own, self.plain, strict=True))
+        self.metric = self.own[0].val.metric or "score"
+        #: the least difference that counts
+        self.least = least_difference(self.own[0], limits.values.margin)
+
+    def judgement(self) -> Judgement:
+        main = self._main()
+        findings = (main, *self._beside())
+        return Judgement(outcome=main.outcome, summary=main.message, findings=findings)  # type: ignore[arg-type]
+
+    # ------------------------------------------------------------ the one that decides
+
+    def _main(self) -> Finding:
+        broken = self._broken()
+        if broken:
+            return Finding(name="score_difference", value=None, outcome="inconclusive", message=broken)
+        if all(_same(mine, other) for mine, other in self.pairs):
+            return self._nothing_differs()
+        return self._compared(self._comparison())
+
+    def _nothing_differs(self) -> Finding:
+        removed = self.measured["removed"]
+        if removed and all(each.startswith("early stopping") for each in removed):
+            told = (
+                f"no measurable effect: {', '.join(removed)} stopped none of the {self.measured['epochs']}-epoch runs"
+            )
+            return Finding(name="score_difference", value=0.0, outcome="passed", source="theory", message=told)
+        what = ", ".join(removed) or "what unregularized= leaves out"
+        told = f"inert: with and without {what}, both arms do the same to the bit in {_pairs(len(self.pairs))}"
+        return Finding(name="score_difference", value=0.0, outcome="failed", source="theory", message=told)
+
+    def _comparison(self) -> Comparison:
+        values = self.limits.values
+        return compare(self.own, self.plain, values.margin, values.alpha, values.seeds)
+
+    def _compared(self, found: Comparison) -> Finding:
+        outcome = {"helps": "passed", "no measurable effect": "passed", "harms": "failed"}.get(
+            found.outcome, "inconclusive"
+        )
+        words = found.outcome if outcome != "inconclusive" else self._undecided(found)
+        return Finding(
+            name="score_difference",
+            value=found.mean,
+            limit=-self.least,
+            relation=">=",
+            source=self.limits.source("margin"),
+            outcome=outcome,  # type: ignore[arg-type]
+            message=f"{words}: {self._numbers(found)}",
+        )
+
+    def _numbers(self, found: Comparison) -> str:
+        with_, without = _mean([each.score for each in self.own]), _mean([each.score for each in self.plain])
+        interval = f"[{found.low:+.3f}, {found.high:+.3f}]" if found.low > -math.inf else "(no interval yet)"
+        return (
+            f"{self.measured['split']} {self.metric} {with_:.3f} with, {without:.3f} without, difference "
+            f"{found.mean:+.3f} {interval} over {_pairs(len(self.pairs))}{self._one_row()}"
+        )
+
+    def _one_row(self) -> str:
+        """Said where a row is more than the margin."""
+        return "" if self.least == self.limits.values.margin else f"; less than one row ({self.least:.3f}) is no effect"
+
+    def _undecided(self, found: Comparison) -> str:
+        if self.measured["stop"] == "budget":
+            return "undecided when the budget was spent"
+        if found.high < 0:
+            what = "one row" if self._one_row() else "the margin"
+            return f"undecided: worse, but by less than {what} ({self.least:.3g}) as far as these pairs tell"
+        more = needed(found, self.least)
+        return "undecided" if more is None else f"undecided, about seeds={more} would tell"
+
+    def _broken(self) -> str:
+        return broken(self.own, "regularised arm") or broken(self.plain, "unregularised arm")
+
+    # ------------------------------------------------------------------- beside it
+
+    def _beside(self) -> Iterator[Finding]:
+        yield from self._removed()
+        if not self._broken():
+            yield from self._gap()
+            yield from self._loss()
+        rows = self.own[0].val.rows
+        if rows < _FEW_ROWS:
+            told = f"{self.measured['split']} has {rows} rows: one row is {1 / rows:.0%} of the {self.metric}"
+            yield Finding(name="validation_rows", value=rows, outcome="warning", message=told)
+        if not self.measured["same_start"]:
+            yield _note("the arms' shapes differ, so they start from different weights")
+        yield from (_note(each) for each in self.measured["remarks"])
+
+    def _removed(self) -> Iterator[Finding]:
+        if self.measured["removed"]:
+            yield _note(f"taken out for the unregularised arm: {', '.join(self.measured['removed'])}", "removed")
+        covers = "initial weights, order, masks and the cut" if self.measured["resplit"] else "initial weights, order"
+        more = "" if self.measured["resplit"] else " and masks, not the choice of the split"
+        yield _note(f"{self.measured['epochs']} epochs a run; the interval covers {covers}{more}", "budget")
+
+    def _gap(self) -> Iterator[Finding]:
+        mine, other = _mean([each.gap for each in self.own]), _mean([each.gap for each in self.plain])
+        yield _note(f"train minus {self.measured['split']} {self.metric}: {mine:.3f} with, {other:.3f} without", "gap")
+
+    def _loss(self) -> Iterator[Finding]:
+        losses = [(a.val.loss, b.val.loss) for a, b in self.pairs if a.val.loss is not None and b.val.loss is not None]
+        if not losses:
+            return
+        with_, without = (_mean([each[place] for each in losses]) for place in (0, 1))
+        told = f"{self.measured['split']} loss: {with_:.4g} with, {without:.4g} without"
+        score = _mean([a.score - b.score for a, b in self.pairs])
+        apart = (with_ > without and score > self.least) or (with_ < without and score < -self.least)
+        if apart:
+            told = f"{told}: loss and {self.metric} disagree; the {self.metric} decides"
+        yield Finding(name="loss", value=with_ - without, outcome="warning" if apart else "note", message=told)
+
+
+def _same(mine: ArmRun, other: ArmRun) -> bool:
+    """Training did the same to the bit, and what was read is the same.
+
+    Readings may differ by rounding: an adapter may compile them when there were many, which depends on the clock.
+    """
+    read = [(one.loss, one.score, *each.curve) for each, one in ((mine, mine.val), (other, other.val))]
+    read_on_train = [(each.train.loss, each.train.score) for each in (mine, other)]
+    return mine.losses == other.losses and _alike(*read) and _alike(*read_on_train)
+
+
+def _alike(first: Sequence[float | None], second: Sequence[float | None]) -> bool:
+    return len(first) == len(second) and all(
+        one is other if one is None or other is None else math.isclose(one, other, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+        for one, other in zip(first, second, strict=True)
+    )
+
+
+def _pairs(count: int) -> str:
+    return f"{count} pair{'s' * (count != 1)}"
+
+
+def _note(message: str, name: str = "remark") -> Finding:
+    return Finding(name=name, value=None, outcome="note", message=message)

@@ -1,0 +1,162 @@
+"""Is the evaluation data unseen: does no sample of a split stand in another one?
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pytest_overfit.adapters.dispatch import seed_everything
+from pytest_overfit.core.errors import CaseError, NotApplicable, ProgramError, did_you_mean
+from pytest_overfit.core.foreign import describe
+from pytest_overfit.core.limits import Resolved, names_of
+from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.duplicates.find import SPLITS
+from pytest_overfit.duplicates.judgement import SplitDuplicatesLimits, judge_duplicates
+from pytest_overfit.duplicates.request import Request
+from pytest_overfit.duplicates.search import measure_duplicates
+from pytest_overfit.probes.base import Bench
+from pytest_overfit.probes.split_duplicates.score_without_copies import cost_of_copies
+
+#: pairs listed in a verdict, of each kind and two splits; all are counted, and all places are in `clean`
+LISTED = 1_000
+
+#: facts that a case may give in `options["split_duplicates"]`; the probe itself gives the others
+OPTIONS = [
+    *(each.name for each in dataclasses.fields(Request) if each.name not in ("given", "seed", "progress")),
+    "score",
+]
+
+
+class SplitDuplicates:
+    """Compares the case's splits (`train`, `val`, `test`) sample by sample.
+
+    *Measured*: rows of one split that have an equal in another (compared number by number; -0.0 is 0.0, NaN is NaN),
+    copies with another label, near-copies by a p-value that the training data calibrate, overlapping windows of a
+    series, and, where the case names them, groups in two splits and rows out of time order.
+    Where copies are found, and the case's model can be trained, also the score on the split with and without them.
+    *Passing* means: none of these beyond its limit, in splits that could be read whole and twice the same.
+
+    Facts are given as `options={"split_duplicates": {"group": "patient"}}`, by the names of `find_duplicates`'
+    arguments. `Duplicates(verdict.data)` is a view of what was found: pairs (the first 1,000 of a kind), rates,
+    `clean("test")`.
+
+    *Cannot see*: copies that were cropped or rotated, paraphrases (give `features=`), near-copies in data of fewer than
+    about three dimensions: then near-copies are "not testable", a note inside `passed`. Copies that the data repeat by
+    nature are named so, and still fail. *Cost*: in memory about three reads of the data, else one pass over each split
+    and the near search, a few seconds for 60,000 by 10,000 images; where copies are found, a training run of at most
+    4,000 updates, which `options={"split_duplicates": {"score": False}}` leaves out.
+    """
+
+    name = "split_duplicates"
+    limits = SplitDuplicatesLimits
+
+    def measure(self, bench: Bench, limits: SplitDuplicatesLimits) -> dict[str, Any]:  # noqa: ARG002 - nothing is cut short
+        """Read the splits and return plain values."""
+        case = bench.case
+        where = f"Case {case.name!r}:"
+        options = dict(_options(where, case.options.get(self.name, {})))
+        scored = options.pop("score", True)
+        given = {name: getattr(case, name) for name in SPLITS if getattr(case, name) is not None}
+        if len(given) < 2:
+            has = f"{next(iter(given))}= alone" if given else "batch= alone"
+            raise NotApplicable(f"the case has {has}, and copies are looked for between two of train, val and test")
+        seed_everything(bench.seed)  # once: data that are drawn at random must not be drawn twice the same
+        try:
+            measured = measure_duplicates(Request(given=given, seed=bench.seed, progress=bench.progress, **options))
+        except CaseError as error:
+            hint = "" if isinstance(error, ProgramError) else _placed(str(error), "; ")
+            error.args = (f"{where} {error}{hint}",)
+            raise
+        del measured["info"]["seconds"]  # a verdict has its own, and its data are the same each time
+        measured["score"] = _score(bench, measured) if scored else None
+        return {**measured, **{name: _first(measured[name]) for name in ("pairs", "conflicts")}}
+
+    def judge(self, measured: Mapping[str, Any], limits: Resolved[SplitDuplicatesLimits]) -> Judgement:
+        """Decide from the measured values alone."""
+        found = judge_duplicates(measured, limits)
+        return dataclasses.replace(found, findings=(*found.findings, *_ways_on(measured, found)))
+
+
+def _score(bench: Bench, measured: Mapping[str, Any]) -> Any:
+    """The score with and without rows that have a copy, on the last split that has one of train; None: none has."""
+    leaky = {each["split_a"] for each in measured["pairs"] if each["split_b"] == "train"}
+    name = next((each for each in reversed(SPLITS) if each in leaky), None)
+    if name is None:
+        return None
+    copied = {row for rows in measured["touched"][name].values() for row in rows}
+    told = measured["info"]["splits"][name]
+    return cost_of_copies(bench.case, name, copied, told, lambda: bench.make_trainer(bench.seed))
+
+
+def _first(pairs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The most certain pairs of each kind and two splits: a verdict travels between processes and into files."""
+    seen: Counter[tuple[str, str, str]] = Counter()
+    kept = []
+    for each in pairs:
+        key = each["kind"], each["split_a"], each["split_b"]
+        seen[key] += 1
+        if seen[key] <= LISTED:
+            kept.append(each)
+    return kept
+
+
+def _options(where: str, given: Any) -> Mapping[str, Any]:
+    """The case's options for this probe, refused by name."""
+    field = f"{where} options['split_duplicates']"
+    if not isinstance(given, Mapping):
+        raise CaseError(f"{field} is {describe(given)}, but a dict is wanted, e.g. {{'group': 'patient'}}")
+    for name in given:
+        if name in names_of(SplitDuplicatesLimits):
+            raise CaseError(f"{field}: {name!r} is a limit; write limits={{{name!r}: ...}}")
+        if name not in OPTIONS:
+            raise CaseError(f"{field}: unknown option {name!r}{did_you_mean(str(name), OPTIONS)}")
+    return given
+
+
+def _placed(message: str, before: str = "") -> str:
+    """Where the options that a message speaks of are written, in a case."""
+    named = [name for name in OPTIONS if re.search(rf"\b{name}=", message)]
+    if not named:
+        return ""
+    places = ", ".join(f"{name!r}: ..." for name in named)
+    return f"{before}in a Case: options={{'split_duplicates': {{{places}}}}}"
+
+
+def _ways_on(measured: Mapping[str, Any], found: Judgement) -> Iterator[Finding]:
+    """What to do about a verdict that did not pass."""
+    ordered = [name for name, each in measured["info"]["splits"].items() if each.get("ordered", True)]
+    touched = [name for name in ordered if any(measured["touched"][name].values())]
+    yield from _score_words(measured.get("score"))
+    pair = next(iter(measured["pairs"]), None)
+    if found.outcome == "failed" and touched:
+        call = f"clean({touched[-1]!r})"
+        yield _remark(f"rows to keep: Duplicates(verdict.data).{call}, or find_duplicates(...).{call}")
+    if found.outcome == "failed" and pair is not None and pair["split_a"] in ordered:
+        place = f"{pair['split_a']}:{pair['i']}"
+        yield _remark(f"a copy that is meant: options={{'split_duplicates': {{'allow': {{{place!r}: 'the reason'}}}}}}")
+    hint = _placed(found.summary) if found.outcome == "inconclusive" else ""
+    if hint:
+        yield _remark(hint)
+
+
+def _score_words(score: Any) -> Iterator[Finding]:
+    if isinstance(score, str):
+        yield _remark(f"score with and without the copies: not measured: {score}")
+    elif score:
+        parts = f"{score['whole']:.3f}, without the {score['rows']} rows that have a copy {score['clean']:.3f}"
+        told = f"{score['split']} {score['metric']} {parts}, on these {score['copied']:.3f}"
+        told = f"{told} ({score['epochs']} epochs on train as it is, one seed)"
+        yield Finding(name="score", value=score["whole"] - score["clean"], message=told)
+
+
+def _remark(message: str) -> Finding:
+    return Finding(name="remark", value=None, message=message)
+
+
+PROBE = SplitDuplicates()
