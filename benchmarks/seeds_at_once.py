@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from pytest_overfit import Case, run_probes
 from pytest_overfit.adapters.dispatch import Together, trainer_for
-from pytest_overfit.adapters.torch import joining
+from pytest_overfit.adapters.torch.ensemble import eligible as joining
 from pytest_overfit.data.splits import open_split
 from pytest_overfit.measures.training_runs import Start, run_arm, run_arms
 

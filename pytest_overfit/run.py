@@ -19,7 +19,7 @@ from pytest_overfit.settings import Settings, current_settings
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
-    from pytest_overfit.adapters.training import Trainer
+    from pytest_overfit.adapters.trainer import Trainer
     from pytest_overfit.data.splits import Split
     from pytest_overfit.probes.base import Probe
 

@@ -30,7 +30,7 @@ from pytest_overfit import (
     theory,
 )
 from pytest_overfit.adapters.base import Head, Reading
-from pytest_overfit.adapters.training import Chunk
+from pytest_overfit.adapters.trainer import Chunk
 from pytest_overfit.core.bounds import Bound, bound_of, with_bounds
 from pytest_overfit.core.limits import resolve
 from pytest_overfit.core.verdict import Judgement

@@ -430,7 +430,7 @@ def test_augmentation_is_off_in_fit_mode() -> None:
 def test_reading_often_is_compiled_and_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     net = learner(regularised)
     uncompiled = {mode: net.read(mode) for mode in ("fit", "eval")}
-    monkeypatch.setattr("pytest_overfit.adapters.keras.reading._PATIENCE", 0.0)
+    monkeypatch.setattr("pytest_overfit.adapters.keras.reader._PATIENCE", 0.0)
     moving = [each.numpy().copy() for each in net._model.non_trainable_variables]
     for mode, before in uncompiled.items():
         now = net.read(mode)

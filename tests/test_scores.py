@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, r2_score
 
 from pytest_overfit.adapters.base import Head, Reading
-from pytest_overfit.adapters.training import Chunk
+from pytest_overfit.adapters.trainer import Chunk
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
 
 

@@ -16,11 +16,12 @@ from torch.nn import functional
 
 from pytest_overfit import Case, run_probes
 from pytest_overfit.adapters.dispatch import Together, trainer_for
-from pytest_overfit.adapters.torch import joining, together
-from pytest_overfit.adapters.torch.masks import Masks, Sites
-from pytest_overfit.adapters.torch.program import NotRecordableError, Program
-from pytest_overfit.adapters.torch.stack import Stack
-from pytest_overfit.adapters.training import Trainer
+from pytest_overfit.adapters.torch.ensemble import eligible as joining
+from pytest_overfit.adapters.torch.ensemble import train as together
+from pytest_overfit.adapters.torch.ensemble.masks import Masks, Sites
+from pytest_overfit.adapters.torch.ensemble.stack import Stack
+from pytest_overfit.adapters.torch.ensemble.trace import NotRecordableError, Program
+from pytest_overfit.adapters.trainer import Trainer
 from pytest_overfit.data.splits import open_split
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
 

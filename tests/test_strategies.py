@@ -21,7 +21,7 @@ from torch import nn
 
 from pytest_overfit import Case, CaseError
 from pytest_overfit import properties as held
-from pytest_overfit.adapters.keras.answering import Answering
+from pytest_overfit.adapters.keras.compiled_eval import Answering
 from pytest_overfit.data.tree import leaves
 from pytest_overfit.properties.as_code import as_code
 from pytest_overfit.strategies import BatchSpec, Field, batches, batches_like, cases_of, perturbations, spec_of

@@ -426,7 +426,7 @@ def test_a_long_reading_is_compiled_and_reads_the_same(kind: str, monkeypatch: p
     of = trainer(make, (x, labels))
     of.train(1)
     slow = read(of)
-    monkeypatch.setattr("pytest_overfit.adapters.keras.reading._PATIENCE", -1.0)
+    monkeypatch.setattr("pytest_overfit.adapters.keras.reader._PATIENCE", -1.0)
     of.train(1)
     fast, expected = read(of), of.model.evaluate(x, labels, verbose=0)
     assert fast.loss == pytest.approx(expected, rel=1e-5)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from pytest_overfit import Case
 from pytest_overfit.adapters.dispatch import trainer_for
-from pytest_overfit.adapters.training import Trainer
+from pytest_overfit.adapters.trainer import Trainer
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.state import epoch_seed
 from pytest_overfit.data.splits import open_split, shuffled

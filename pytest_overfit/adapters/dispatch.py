@@ -19,7 +19,7 @@ from pytest_overfit.core.usercode import user_code
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner, Regularizers
-    from pytest_overfit.adapters.training import Trainer
+    from pytest_overfit.adapters.trainer import Trainer
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.batch import Batch
     from pytest_overfit.data.splits import Split
@@ -105,18 +105,18 @@ def trainer_for(case: Case, train: Split, seed: int, plain: bool) -> Trainer:
 
 
 class Together:
-    """Implements `pytest_overfit.adapters.training.Company`: for torch; everything else trains one after the other."""
+    """Implements `pytest_overfit.adapters.trainer.Company`: for torch; everything else trains one after the other."""
 
     def may_join(self, trainer: Trainer, members: int, epochs: int) -> bool:
         if trainer.framework != "torch":
             return False
-        joining = importlib.import_module("pytest_overfit.adapters.torch.joining")
+        joining = importlib.import_module("pytest_overfit.adapters.torch.ensemble.eligible")
         return bool(joining.may_join(trainer, members, epochs))
 
     def train(
         self, trainers: Sequence[Trainer], epochs: int, after_epoch: Callable[[int], None]
     ) -> list[list[float]] | None:
-        together = importlib.import_module("pytest_overfit.adapters.torch.together")
+        together = importlib.import_module("pytest_overfit.adapters.torch.ensemble.train")
         losses: list[list[float]] | None = together.train_together(trainers, epochs, after_epoch)
         return losses
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Inspector(Protocol):
-    """A module `quantities` of an adapter, with some or all of these functions.
+    """A module `inspector` of an adapter, with some or all of these functions.
 
     None as an answer: it cannot be measured on this model.
     """
@@ -53,6 +53,6 @@ def inspector_for(learner: Learner) -> Inspector | None:
     """The inspector of the learner's framework; None: it has none."""
     name = f"pytest_overfit.adapters.{learner.framework}"
     # a framework of a plugin's, or none
-    if learner.framework not in ("torch", "keras") or importlib.util.find_spec(f"{name}.quantities") is None:
+    if learner.framework not in ("torch", "keras") or importlib.util.find_spec(f"{name}.inspector") is None:
         return None
-    return cast("Inspector", importlib.import_module(f"{name}.quantities"))
+    return cast("Inspector", importlib.import_module(f"{name}.inspector"))

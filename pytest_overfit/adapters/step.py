@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
-from pytest_overfit.adapters.training import Chunk
+from pytest_overfit.adapters.step_targets import step_needs_targets
+from pytest_overfit.adapters.trainer import Chunk
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.state import preserved
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import to_numpy
-from pytest_overfit.data.targets import step_needs_targets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -156,7 +156,7 @@ class StepLearner:
 
 
 class StepTrainer:
-    """Trains with the user's own `step`, batch by batch. Implements `pytest_overfit.adapters.training.Trainer`."""
+    """Trains with the user's own `step`, batch by batch. Implements `pytest_overfit.adapters.trainer.Trainer`."""
 
     framework = "step"
     removed: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from pytest_overfit.measures.predictions.scores import Scores, scores_of
 from pytest_overfit.measures.sequential.paired import Comparison, paired
 
 if TYPE_CHECKING:
-    from pytest_overfit.adapters.training import Company, Trainer
+    from pytest_overfit.adapters.trainer import Company, Trainer
     from pytest_overfit.data.splits import Split
 
 

@@ -9,13 +9,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_overfit.adapters.training import Alone
+from pytest_overfit.adapters.trainer import Alone
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
-    from pytest_overfit.adapters.training import Company, Trainer
+    from pytest_overfit.adapters.trainer import Company, Trainer
     from pytest_overfit.core.calibration import Calibration
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.splits import Split

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from pytest_overfit.adapters.keras.losses import Pair
-from pytest_overfit.adapters.keras.stepping import own
+from pytest_overfit.adapters.keras.stepper import own
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.data.batch import leaves

@@ -11,7 +11,7 @@ import keras
 
 from pytest_overfit.adapters.base import ParameterFacts, RunningStatistics
 from pytest_overfit.adapters.keras import layers
-from pytest_overfit.adapters.keras.reading import Reader, numbers, total_loss
+from pytest_overfit.adapters.keras.reader import Reader, numbers, total_loss
 from pytest_overfit.adapters.keras.state import held
 
 if TYPE_CHECKING:

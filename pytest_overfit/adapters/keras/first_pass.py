@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_overfit.adapters.keras import stepping
+from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.errors import user_call
-from pytest_overfit.adapters.keras.reading import Reader
+from pytest_overfit.adapters.keras.reader import Reader
 from pytest_overfit.adapters.keras.state import held
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from pytest_overfit.adapters.keras.noise import scales_noise
+from pytest_overfit.adapters.keras.latent_sampling import scales_noise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
-from pytest_overfit.adapters.keras import checks, facts, layers, stepping
+from pytest_overfit.adapters.keras import checks, facts, layers
+from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import feed_of
 from pytest_overfit.adapters.keras.first_pass import build_rest, first_outputs
 from pytest_overfit.adapters.keras.heads import head_of_array, heads_of
 from pytest_overfit.adapters.keras.losses import Pair, pairs_of
-from pytest_overfit.adapters.keras.reading import Reader, numbers
+from pytest_overfit.adapters.keras.reader import Reader, numbers
 from pytest_overfit.adapters.keras.state import held
 from pytest_overfit.core.errors import NotApplicable
 from pytest_overfit.data.batch import leaves

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from pytest_overfit.adapters.keras.layers import layers_of
-from pytest_overfit.adapters.keras.reading import numbers
+from pytest_overfit.adapters.keras.reader import numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pytest_overfit.adapters.keras.feeding import Feeding
+    from pytest_overfit.adapters.keras.fit_data import Feeding
     from pytest_overfit.adapters.keras.learner import KerasLearner
 
     Array = NDArray[Any]

@@ -13,12 +13,15 @@ from weakref import WeakKeyDictionary
 
 import keras
 
-from pytest_overfit.adapters.keras import callbacks, feeding, reuse, stepping, twin
+from pytest_overfit.adapters.keras import callbacks, reuse
+from pytest_overfit.adapters.keras import fit_data as feeding
+from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.learner import make_learner
-from pytest_overfit.adapters.keras.reading import numbers
+from pytest_overfit.adapters.keras.reader import numbers
+from pytest_overfit.adapters.keras.regularizers import twin
 from pytest_overfit.adapters.keras.state import running
-from pytest_overfit.adapters.training import Chunk
+from pytest_overfit.adapters.trainer import Chunk
 from pytest_overfit.data.splits import Split, open_split, rows_of
 
 if TYPE_CHECKING:
@@ -48,7 +51,7 @@ def make_trainer(case: Case, model: Any, train: Split, reseed: Callable[[int], i
 
 
 class KerasTrainer:
-    """Implements `pytest_overfit.adapters.training.Trainer`."""
+    """Implements `pytest_overfit.adapters.trainer.Trainer`."""
 
     framework = "keras"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from pytest_overfit.adapters.torch.fusing import fuse
+from pytest_overfit.adapters.torch.fused_update import fuse
 from pytest_overfit.adapters.torch.losses import LossCall
 from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.core.foreign import describe

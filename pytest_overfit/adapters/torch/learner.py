@@ -14,21 +14,22 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
-from pytest_overfit.adapters.torch import checks, feed, forensics
+from pytest_overfit.adapters.step_targets import step_needs_targets
+from pytest_overfit.adapters.torch import checks, feed
+from pytest_overfit.adapters.torch import facts as forensics
 from pytest_overfit.adapters.torch.forward import Forward, tensors
-from pytest_overfit.adapters.torch.free_outputs import FreeOutputs
 from pytest_overfit.adapters.torch.heads import heads_of
 from pytest_overfit.adapters.torch.labels import labels_among_inputs
+from pytest_overfit.adapters.torch.latent_sampling import LatentNoise
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls, Scrutiny
 from pytest_overfit.adapters.torch.modes import Modes, materialise
-from pytest_overfit.adapters.torch.noise import LatentNoise
 from pytest_overfit.adapters.torch.own_step import watched_step
 from pytest_overfit.adapters.torch.siamese import shared_outputs
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
+from pytest_overfit.adapters.torch.substituted_loss import FreeOutputs
 from pytest_overfit.core.errors import ProgramError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import to_numpy
-from pytest_overfit.data.targets import step_needs_targets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from pytest_overfit.adapters.torch import feed, twin
+from pytest_overfit.adapters.torch import feed
 from pytest_overfit.adapters.torch.learner import TorchLearner
-from pytest_overfit.adapters.training import Chunk
+from pytest_overfit.adapters.torch.regularizers import twin
+from pytest_overfit.adapters.trainer import Chunk
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Mode
@@ -28,7 +29,7 @@ def make_trainer(case: Case, model: nn.Module, train: Split, reseed: Callable[[i
 
 
 class TorchTrainer:
-    """Implements `pytest_overfit.adapters.training.Trainer`."""
+    """Implements `pytest_overfit.adapters.trainer.Trainer`."""
 
     framework = "torch"
 

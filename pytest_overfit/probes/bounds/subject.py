@@ -19,7 +19,7 @@ from pytest_overfit.measures.training_runs import ArmRun, run_arm
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner, Reading
     from pytest_overfit.adapters.inspector import Inspector
-    from pytest_overfit.adapters.training import Trainer
+    from pytest_overfit.adapters.trainer import Trainer
     from pytest_overfit.data.splits import Split
 
 

@@ -22,7 +22,7 @@ from pytest_overfit.probes.early_accuracy.symptoms import cured, random_labels_b
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pytest_overfit.adapters.training import Trainer
+    from pytest_overfit.adapters.trainer import Trainer
 
     Array = NDArray[Any]
 

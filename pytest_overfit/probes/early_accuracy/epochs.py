@@ -18,7 +18,7 @@ from pytest_overfit.probes.early_accuracy.in_memory import features_of, gathered
 from pytest_overfit.probes.early_accuracy.simple_models import Table
 
 if TYPE_CHECKING:
-    from pytest_overfit.adapters.training import Trainer
+    from pytest_overfit.adapters.trainer import Trainer
     from pytest_overfit.core.case import Case
 
 

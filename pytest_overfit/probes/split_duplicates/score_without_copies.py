@@ -21,7 +21,7 @@ from pytest_overfit.measures.predictions.scores import scores_of
 from pytest_overfit.measures.training_runs import EPOCHS
 
 if TYPE_CHECKING:
-    from pytest_overfit.adapters.training import Trainer
+    from pytest_overfit.adapters.trainer import Trainer
 
 #: with fewer rows on one side a score says nothing
 _FEW_ROWS = 5

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pytest_overfit.adapters.base import Head
-    from pytest_overfit.adapters.training import Chunk
+    from pytest_overfit.adapters.trainer import Chunk
 
     Array = NDArray[Any]
 

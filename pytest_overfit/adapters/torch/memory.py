@@ -13,7 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pytest_overfit.adapters.torch import fusing
+from pytest_overfit.adapters.torch import fused_update as fusing
 from pytest_overfit.adapters.torch.forward import tensors
 
 if TYPE_CHECKING:

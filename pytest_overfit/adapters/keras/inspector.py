@@ -21,7 +21,7 @@ from pytest_overfit.adapters.base import GradientsInParts
 from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import feed_of, tensors
-from pytest_overfit.adapters.keras.reading import Reader, numbers, total_loss
+from pytest_overfit.adapters.keras.reader import Reader, numbers, total_loss
 from pytest_overfit.adapters.keras.state import guard, held, seed
 from pytest_overfit.core.errors import ProgramError
 from pytest_overfit.data.batch import map_leaves

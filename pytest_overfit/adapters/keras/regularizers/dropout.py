@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from pytest_overfit.adapters.keras import layers
-from pytest_overfit.adapters.keras.reading import numbers
+from pytest_overfit.adapters.keras.reader import numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

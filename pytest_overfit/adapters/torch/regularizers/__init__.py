@@ -14,10 +14,11 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.base import Learner, Noise, Regularizers
-from pytest_overfit.adapters.torch import decay, forensics
-from pytest_overfit.adapters.torch.dropping import Call, Place, Places, Visit, Watch
+from pytest_overfit.adapters.torch import facts as forensics
 from pytest_overfit.adapters.torch.forward import tensors
 from pytest_overfit.adapters.torch.learner import TorchLearner
+from pytest_overfit.adapters.torch.regularizers import decay
+from pytest_overfit.adapters.torch.regularizers.dropout import Call, Place, Places, Visit, Watch
 from pytest_overfit.adapters.torch.state import generators, reseed
 from pytest_overfit.core.usercode import is_users_class, user_code
 

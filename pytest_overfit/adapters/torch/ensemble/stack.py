@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_overfit.adapters.torch.joining import options_of
+from pytest_overfit.adapters.torch.ensemble.eligible import options_of
 
 Tensor = torch.Tensor
 

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from pytest_overfit.data.splits import Whole
 
 if TYPE_CHECKING:
-    from pytest_overfit.adapters.torch.program import Program
+    from pytest_overfit.adapters.torch.ensemble.trace import Program
     from pytest_overfit.adapters.torch.trainer import TorchTrainer
 
 #: each entry of a parameter is updated by its own gradient and history alone

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from pytest_overfit.adapters.torch.twin import DROPPING, rates
+from pytest_overfit.adapters.torch.regularizers.twin import DROPPING, rates
 
 Kind = Literal["dropout", "noise", "augmentation"]
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from pytest_overfit.adapters.torch.twin import DROPPING
+from pytest_overfit.adapters.torch.regularizers.twin import DROPPING
 
 Tensor = torch.Tensor
 

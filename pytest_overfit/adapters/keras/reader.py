@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from pytest_overfit.adapters.keras import layers, slopes
-from pytest_overfit.adapters.keras.answering import Answering
+from pytest_overfit.adapters.keras import layers
+from pytest_overfit.adapters.keras import substituted_loss as slopes
+from pytest_overfit.adapters.keras.compiled_eval import Answering
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import tensors
 from pytest_overfit.adapters.keras.state import forget, held

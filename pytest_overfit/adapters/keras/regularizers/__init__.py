@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from pytest_overfit.adapters.base import Learner, Noise, Regularizers
-from pytest_overfit.adapters.keras import decay, layers, stepping
-from pytest_overfit.adapters.keras.dropping import EVALUATION, Place, Watch, arrays, difference, places_of
+from pytest_overfit.adapters.keras import layers
+from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.learner import KerasLearner
+from pytest_overfit.adapters.keras.regularizers import decay
+from pytest_overfit.adapters.keras.regularizers.dropout import EVALUATION, Place, Watch, arrays, difference, places_of
 from pytest_overfit.adapters.keras.state import held
 from pytest_overfit.core.usercode import is_users_class
 

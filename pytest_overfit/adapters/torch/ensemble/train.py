@@ -17,10 +17,10 @@ import torch
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from pytest_overfit.adapters.torch.joining import are_alike, pays, whole
-from pytest_overfit.adapters.torch.masks import Masks, Sites
-from pytest_overfit.adapters.torch.program import Program
-from pytest_overfit.adapters.torch.stack import Stack
+from pytest_overfit.adapters.torch.ensemble.eligible import are_alike, pays, whole
+from pytest_overfit.adapters.torch.ensemble.masks import Masks, Sites
+from pytest_overfit.adapters.torch.ensemble.stack import Stack
+from pytest_overfit.adapters.torch.ensemble.trace import Program
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
 from pytest_overfit.data.splits import permutation, rows_of
 

@@ -14,8 +14,9 @@ import keras
 import numpy as np
 
 from pytest_overfit.adapters.base import Shrinkage
-from pytest_overfit.adapters.keras import layers, stepping
-from pytest_overfit.adapters.keras.reading import numbers
+from pytest_overfit.adapters.keras import layers
+from pytest_overfit.adapters.keras import stepper as stepping
+from pytest_overfit.adapters.keras.reader import numbers
 from pytest_overfit.adapters.keras.state import held
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.base import GradientsInParts
-from pytest_overfit.adapters.torch.costs import memory_peak
 from pytest_overfit.adapters.torch.forward import Forward, tensors
+from pytest_overfit.adapters.torch.memory import memory_peak
 from pytest_overfit.adapters.torch.modes import materialise
 from pytest_overfit.adapters.torch.state import preserved_generators, reseed
 from pytest_overfit.core import state
