@@ -13,6 +13,9 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.foreign import describe
@@ -34,9 +37,7 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
-    from numpy.typing import NDArray
 
-    Array = NDArray[Any]
 
 __all__ = ["PROFILE", "BatchSpec", "Field", "batches", "batches_like", "cases_of", "perturbations", "spec_of"]
 
@@ -87,8 +88,6 @@ def batches(spec: BatchSpec) -> SearchStrategy[Pair]:
 
 @st.composite
 def _batches(draw: DrawFn, spec: BatchSpec) -> Pair:
-    import numpy as np
-
     often = [spec.last or spec.rows, spec.rows] * 2
     size = draw(st.integers(1, spec.rows + len(often)))  # one number, so that it shrinks through every size
     rows = size if size <= spec.rows else often[size - spec.rows - 1]
@@ -101,8 +100,6 @@ def _batches(draw: DrawFn, spec: BatchSpec) -> Pair:
 
 def _array(draw: DrawFn, field: Field, rows: int, lengths: Array | None) -> Array:
     """One array of the batch."""
-    import numpy as np
-
     shape: tuple[int, ...] = (rows, *field.shape)
     behind = None
     if field.lengths is not None and lengths is not None:
@@ -120,8 +117,6 @@ def _array(draw: DrawFn, field: Field, rows: int, lengths: Array | None) -> Arra
 
 
 def _numbers(draw: DrawFn, field: Field, shape: tuple[int, ...]) -> Array:
-    import numpy as np
-
     low, high = field.bounds
     dtype = np.dtype(field.dtype)
     whole = field.classes is not None or dtype.kind != "f"

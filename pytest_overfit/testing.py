@@ -10,14 +10,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
+from pytest_overfit.core.arrays import Array
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import Learner
-
-    Array = NDArray[Any]
 
 
 def memorising(step: int) -> float:
@@ -69,8 +68,6 @@ class FakeLearner:
     watched: bool = False
 
     def __post_init__(self) -> None:
-        import numpy as np
-
         random = np.random.default_rng(self.seed)
         x = random.normal(size=(self.rows, 3)) if self.given_inputs is None else self.given_inputs
         if self.given_targets is not None:
@@ -117,8 +114,6 @@ class FakeLearner:
         return Reading(loss=self._loss_at(mode), outputs=(outputs,), heads=(head,))
 
     def _outputs(self, mode: str) -> Array:
-        import numpy as np
-
         share = self.modes.get(mode, self.way)(self.step)
         if self.kind == "classes":
             certain = np.eye(int(self.targets[0].max()) + 1)[self.targets[0]]
@@ -127,8 +122,6 @@ class FakeLearner:
         return np.asarray(mean + share * (self.targets[0] - mean))
 
     def _loss(self, outputs: Array) -> tuple[float, Array]:
-        import numpy as np
-
         y = self.targets[0]
         if self.kind == "classes":
             shifted = outputs - outputs.max(axis=1, keepdims=True)
@@ -142,8 +135,6 @@ class FakeLearner:
         return sign * loss + self.floor, sign * gradient
 
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
-        import numpy as np
-
         index = (
             [(row + 1) % self.rows for row in rows] if self.mixes_rows and list(rows) != sorted(rows) else list(rows)
         )
@@ -226,8 +217,6 @@ def check_learner(learner: Learner) -> list[str]:
     Trains some 20 steps. Checks shapes and types, that reading leaves no trace, that substituted outputs give the
     loss that was read, and that a blinded learner is a new one.
     """
-    import numpy as np
-
     wrong = []
     rows = len(learner.inputs[0])
     if any(len(each) != rows for each in (*learner.inputs, *learner.targets)):
@@ -259,8 +248,6 @@ def check_learner(learner: Learner) -> list[str]:
 
 
 def _alike(first: Array, second: Array) -> bool:
-    import numpy as np
-
     return bool(np.allclose(first, second, rtol=1e-3, atol=1e-3 * float(np.std(second))))
 
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Literal, Protocol
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+from pytest_overfit.core.arrays import Array
 
 #: how the model is switched while it is read:
 #: "fit"          stochastic layers off, batch normalisation on the batch's own statistics (left unchanged)

@@ -10,12 +10,10 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from pytest_overfit.core.arrays import Array
+
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import GradientsInParts, Learner
-
-    Array = NDArray[Any]
 
 
 class Inspector(Protocol):

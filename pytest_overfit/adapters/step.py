@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.adapters.step_targets import step_needs_targets
 from pytest_overfit.adapters.trainer import Chunk
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.state import preserved
@@ -18,13 +19,9 @@ from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import to_numpy
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.batch import Batch
     from pytest_overfit.data.splits import Split
-
-    Array = NDArray[Any]
 
 
 def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any]) -> StepLearner:

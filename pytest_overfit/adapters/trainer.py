@@ -9,13 +9,11 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from pytest_overfit.core.arrays import Array
 
+if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Mode, Reading
     from pytest_overfit.data.splits import Split
-
-    Array = NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

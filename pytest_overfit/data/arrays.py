@@ -9,6 +9,8 @@ import copy
 import sys
 from typing import Any
 
+import numpy as np
+
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.layout import is_plain
@@ -20,8 +22,6 @@ _LONGEST = 60
 
 def with_shape(value: Any) -> Any:
     """Arrays that only offer `__array__` (columns of pyarrow) as numpy arrays, anywhere inside the value."""
-    import numpy as np
-
     if not is_array(value) and hasattr(value, "__array__") and not isinstance(value, type):
         return np.asarray(value)
     if type(value) is dict:
@@ -44,8 +44,6 @@ def first_rows(leaf: Any, count: int) -> Any:
 
 def settled(leaf: Any) -> Any:
     """Arrays made of what is an array in all but name: lists of numbers, of arrays of one shape, sparse matrices."""
-    import numpy as np
-
     if isinstance(leaf, Rows):
         return _stacked(leaf)
     if hasattr(leaf, "toarray"):
@@ -60,8 +58,6 @@ def settled(leaf: Any) -> Any:
 
 
 def _stacked(rows: Rows) -> Any:
-    import numpy as np
-
     if all(foreign.is_torch_tensor(each) and rank(each) == 0 for each in rows):
         return sys.modules["torch"].stack(list(rows))
     arrays = all(isinstance(each, np.ndarray) for each in rows) and len({each.shape for each in rows}) == 1
@@ -79,8 +75,6 @@ def is_text(leaf: Any) -> bool:
 
 def copied(leaf: Any) -> Any:
     """A copy that nothing a step does to it can bring back to the user's data; it lies in memory, in order."""
-    import numpy as np
-
     if isinstance(leaf, Rows):
         return map_entries(leaf, copied)
     if foreign.is_torch_tensor(leaf):
@@ -92,8 +86,6 @@ def copied(leaf: Any) -> Any:
 
 def check_leaf(leaf: Any, where: str, ragged: bool) -> None:
     """Refuse what cannot be fed to a model. `ragged`: lists of unequal rows are the user's own affair."""
-    import numpy as np
-
     if isinstance(leaf, Rows):
         if is_plain(leaf) and not is_text(leaf) and not ragged:
             raise CaseError(

@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pytest_overfit.core import foreign
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.arrays import check_leaf, copied, first_rows, is_text, settled, with_shape
@@ -35,11 +38,8 @@ from pytest_overfit.data.tree import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.core.case import Case
 
-    Array = NDArray[Any]
 
 __all__ = ["ROWS", "Batch", "Rows", "batch_of", "leaves", "map_leaves", "missing_values", "take", "to_numpy"]
 
@@ -73,8 +73,6 @@ class Batch:
         Where inputs have other lengths than the batch has rows (the edges of a graph), no row is known to equal
         another: row numbers come first, and stand for what cannot be told.
         """
-        import numpy as np
-
         inputs, targets = self._parted(labels)
         arrays = tuple(row_values(leaf) for leaf in leaves(inputs))
         if not arrays or any(array.shape[:1] != (self.rows,) for array in arrays):
@@ -261,8 +259,6 @@ def _pieces(value: Any) -> Iterator[Any]:
 
 def _texts(value: Any) -> Any:
     """Texts that are all of the inputs or targets are an array, as tables and string layers have them."""
-    import numpy as np
-
     return np.asarray(list(value)) if is_text(value) else value
 
 
@@ -277,8 +273,6 @@ def missing_values(inputs: Sequence[Array], targets: Sequence[Array]) -> str | N
 
     They are a mistake only where the model or the loss does not mask them, which its first loss tells.
     """
-    import numpy as np
-
     for side, found in (("inputs", inputs), ("targets", targets)):
         for array in found:
             if array.dtype.kind in "fc" and not np.isfinite(array).all():

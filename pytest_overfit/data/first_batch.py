@@ -10,6 +10,8 @@ import numbers
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
+
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
@@ -165,8 +167,6 @@ def collated(samples: list[Any], case: Case) -> Any:
 
 def _collated(samples: list[Any]) -> Any:
     import sys
-
-    import numpy as np
 
     first = samples[0]
     if is_array(first):

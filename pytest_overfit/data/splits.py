@@ -12,7 +12,10 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from pytest_overfit.core import foreign
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import Batch, checked
@@ -21,11 +24,8 @@ from pytest_overfit.data.parts import split
 from pytest_overfit.data.tree import is_array, length, map_leaves, parts_of, take, taker
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.core.case import Case
 
-    Array = NDArray[Any]
 
 #: rows of a forward pass where nothing is trained, and the most that small rows of numbers may come to
 CHUNK, _LARGEST = 512, 2048
@@ -126,8 +126,6 @@ class Whole:
         return (pick(rows[start : start + self.size]) for start in range(0, self.rows, self.size))
 
     def chunks(self) -> Iterator[Batch]:
-        import numpy as np
-
         size, pick = self._chunk(), picker(self.batch)
         ends = ((start, min(start + size, self.rows)) for start in range(0, self.rows, size))
         return (pick(np.arange(start, end)) for start, end in ends)
@@ -288,6 +286,4 @@ def shuffled(rows: int, size: int, order: int) -> Iterator[list[int]]:
 
 def permutation(rows: int, order: int) -> Array:
     """All row numbers in the order of a seed."""
-    import numpy as np
-
     return np.random.default_rng(order).permutation(rows)

@@ -11,15 +11,13 @@ import hashlib
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from pytest_overfit.core import foreign
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 
 class Rows(list[Any]):
@@ -155,8 +153,6 @@ def map_entries(rows: Rows, change: Callable[[Any], Any]) -> Rows:
 
 def to_numpy(leaf: Any) -> Array:
     """A leaf as a numpy array on the host; tensors of half precision and less become float32."""
-    import numpy as np
-
     if isinstance(leaf, Rows):
         return _stacked(leaf)
     if foreign.is_torch_tensor(leaf):
@@ -175,8 +171,6 @@ def to_numpy(leaf: Any) -> Array:
 
 
 def _stacked(rows: Rows) -> Array:
-    import numpy as np
-
     try:
         array = np.stack([to_numpy(each) if is_array(each) else np.asarray(each) for each in rows])
     except ValueError:
@@ -199,8 +193,6 @@ def _of_table(array: Array) -> Array:
 
 def row_values(leaf: Any) -> Array:
     """A leaf as an array that shows which rows are equal: a `Rows` of anything becomes one digest a row."""
-    import numpy as np
-
     if not isinstance(leaf, Rows):
         return to_numpy(leaf)
     if all(isinstance(each, str) for each in leaf):

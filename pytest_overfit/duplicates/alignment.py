@@ -8,8 +8,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.duplicates.exact.rows import Rows
 from pytest_overfit.duplicates.reading.fields import Facts
@@ -19,11 +22,6 @@ from pytest_overfit.duplicates.reading.tables import is_counter
 from pytest_overfit.duplicates.steadiness import Steadiness, steadiness, without_transforms
 from pytest_overfit.duplicates.values.canonical import Comparison, compared, numeric, plain_numbers
 from pytest_overfit.duplicates.values.fingerprints import Coding, as_leaf, folded
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: samples looked at to decide how the splits are compared
 PEEKED = 256
@@ -160,8 +158,6 @@ def _other_shapes(peeks: Mapping[str, Chunk], leaf: str, part: str, differences:
 
 def _values(column: Any) -> tuple[str, Array | None]:
     """What kind a column is of, and its numbers."""
-    import numpy as np
-
     if isinstance(column, np.ndarray) and numeric(column.dtype):
         return "complex numbers" if column.dtype.kind == "c" else "numbers", plain_numbers(column)
     leaves = [as_leaf(each) for each in column]
@@ -205,8 +201,6 @@ def _rows(splits: dict[str, Split], coding: Coding, differences: list[tuple[str,
 
 
 def _arrays(columns: Mapping[str, Any]) -> dict[str, Array] | None:
-    import numpy as np
-
     if not all(isinstance(each, np.ndarray) and numeric(each.dtype) for each in columns.values()):
         return None
     return {name: plain_numbers(each) for name, each in columns.items()}
@@ -214,8 +208,6 @@ def _arrays(columns: Mapping[str, Any]) -> dict[str, Array] | None:
 
 def _coded(columns: Mapping[str, Any], coding: Coding) -> dict[str, Array] | None:
     """Texts as numbers, the same for the same text: exact by construction."""
-    import numpy as np
-
     codes: dict[Any, int] = {}
     found: dict[str, Array] = {}
     for name, column in columns.items():

@@ -8,8 +8,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.duplicates.alignment import Opened
 from pytest_overfit.duplicates.exact.executor import read_apart
@@ -20,11 +23,6 @@ from pytest_overfit.duplicates.exact.one_pass import Read, read
 from pytest_overfit.duplicates.exact.rows import Rows, all_keys, choose_columns
 from pytest_overfit.duplicates.exact.verification import Verifier
 from pytest_overfit.duplicates.steadiness import watched_seen
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: `progress(count, of)`: samples read so far, of how many; None: nobody knows
 Progress = Callable[[int, "int | None"], None]
@@ -100,8 +98,6 @@ def _whole(values: Any) -> list[Any] | None:
 
 
 def _by_fingerprint(opened: Opened, executor: Any, progress: Progress) -> Copies:
-    import numpy as np
-
     splits, coding = opened.splits, opened.coding
     passing = max(splits, key=lambda name: float("inf") if splits[name].length is None else splits[name].length or 0)
     if splits.get("train") is not None and splits["train"].length is None:
@@ -139,8 +135,6 @@ def _pass(opened: Opened, name: str, table: Table, executor: Any, progress: Call
 
 def _shared_or_repeated(ids: Mapping[str, tuple[Array, Array]]) -> dict[str, tuple[Array, Array]]:
     """Only rows whose number occurs twice or more, in whichever splits."""
-    import numpy as np
-
     several = twice(np.sort(np.concatenate([each for _, each in ids.values()])))
     found = {}
     for name, (rows, each) in ids.items():
@@ -177,8 +171,6 @@ def _within(passed: Read, copies: Copies, name: str, labels: dict[int, Any]) -> 
 
     Their labels were not held, only a word for each, which tells as well as the label whether two of them differ.
     """
-    import numpy as np
-
     _, numbers = numbered(passed.held[:, :2])
     if passed.mask:
         copies.part[name] = 1 / (passed.mask + 1)

@@ -8,6 +8,9 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.verdict import to_plain
 from pytest_overfit.duplicates.alignment import Opened
@@ -16,11 +19,8 @@ from pytest_overfit.duplicates.copies import Copies
 from pytest_overfit.duplicates.near.inputs import are_images, inputs_of, why_not_comparable
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.duplicates.request import Request
 
-    Array = NDArray[Any]
 
 #: the shortest row that is taken for a window of a series without being told
 _WINDOW = 16
@@ -127,8 +127,6 @@ def _near(
     if why:
         found["near"].append({"in": a, "of": b, "testable": False, "why": why, "rows": 0, "rate": 0.0})
         return
-    import numpy as np
-
     from pytest_overfit.duplicates.near import find_near, find_near_text
 
     if isinstance(left, list):
@@ -166,8 +164,6 @@ def _same(array: Array, like: Array) -> Array:
 
 
 def _already(copies: Copies, a: str, b: str, size: int) -> Array:
-    import numpy as np
-
     mask = np.zeros(size, bool)
     mask[copies.overlaps[a, b].rows_b] = True
     return mask

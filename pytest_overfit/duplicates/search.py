@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time as clock
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_overfit.core.state import preserved_generators
 from pytest_overfit.duplicates.alignment import Opened, open_all
@@ -19,11 +19,6 @@ from pytest_overfit.duplicates.reading.random_state import kept_generators, torc
 from pytest_overfit.duplicates.request import Request, shown
 from pytest_overfit.duplicates.thumbnails import pictures_of
 from pytest_overfit.duplicates.values.lasting_names import lasting_name, lasting_names
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: samples read of what has no length, where nobody says how many
 MAX_SAMPLES = 1_000_000

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.reading.split import Split
 from pytest_overfit.duplicates.values.fingerprints import Coding
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: samples read twice: an augmentation that touches one sample in ten is missed once in a thousand times
 TWICE = 32
@@ -45,8 +43,6 @@ def steadiness(split: Split, coding: Coding) -> Steadiness:
 
 
 def _by_place(split: Split, coding: Coding) -> Steadiness:
-    import numpy as np
-
     encoder = coding.encoder(split.name)
     for place in np.unique(np.linspace(0, (split.length or 1) - 1, TWICE).astype(int)).tolist():
         marks = []

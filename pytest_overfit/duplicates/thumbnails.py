@@ -16,15 +16,13 @@ import base64
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.reading.split import Split
 from pytest_overfit.duplicates.values.fingerprints import as_leaf
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: pairs that are shown, and pixels of the longer side of a picture
 MOST, SIDE = 5, 96
@@ -90,8 +88,6 @@ def _cut(text: str) -> str:
 
 def as_plane(sample: Any) -> Array | None:
     """An image of any form as height x width x channels (1 or 3), without a copy; None for what is none."""
-    import numpy as np
-
     if not isinstance(sample, np.ndarray) or sample.dtype.kind not in "biuf" or sample.ndim not in (2, 3, 4):
         return None
     if sample.ndim == 4:  # a clip or volume: frames first, or channels, then frames
@@ -128,8 +124,6 @@ def _thinned(plane: Array) -> Array:
 
 
 def _range(*planes: Array) -> tuple[float, float]:
-    import numpy as np
-
     finite = [values for plane in planes if (values := plane[np.isfinite(plane)]).size]
     if not finite:
         return 0.0, 0.0
@@ -138,8 +132,6 @@ def _range(*planes: Array) -> tuple[float, float]:
 
 def _drawn(plane: Array, span: tuple[float, float], size: tuple[int, int]) -> Array:
     """Stretched to bytes, at the right size, holes marked."""
-    import numpy as np
-
     low, high = span
     holes = np.logical_not(np.isfinite(plane).all(2, keepdims=True))
     values = np.where(np.isfinite(plane), plane, low).astype(np.float64)
@@ -163,8 +155,6 @@ def _size(height: int, width: int) -> tuple[int, int]:
 
 def _resized(values: Array, sides: tuple[int, int]) -> Array:
     """Each pixel repeated, or averaged with its neighbours, along both axes."""
-    import numpy as np
-
     for axis, side in enumerate(sides):
         old = values.shape[axis]
         if side >= old:
@@ -178,8 +168,6 @@ def _resized(values: Array, sides: tuple[int, int]) -> Array:
 
 def png(pixels: Array) -> bytes:
     """Bytes of (height, width) or (height, width, 3) as a PNG file (ISO/IEC 15948)."""
-    import numpy as np
-
     height, width = pixels.shape[:2]
     flat = pixels.reshape(height, -1)
     rows = np.zeros((height, 1 + flat.shape[1]), np.uint8)  # each row begins with its filter: 0, none

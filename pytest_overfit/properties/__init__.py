@@ -15,7 +15,10 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pytest_overfit.adapters.dispatch import guards, learner_for, seed_everything
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, PropertyFailed
 from pytest_overfit.core.state import preserved
 from pytest_overfit.data.batch import batch_of
@@ -27,11 +30,8 @@ from pytest_overfit.run import checked_case
 from pytest_overfit.settings import current_settings
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.core.case import Case
 
-    Array = NDArray[Any]
 
 __all__ = [
     "PropertyFailed",
@@ -53,8 +53,6 @@ def finite_outputs(case: Case, batch: Any) -> None:
     Blind to gradients and to the loss. Cost: one forward pass.
     """
     __tracebackhide__ = True
-    import numpy as np
-
     with _asked(case, batch, "finite_outputs") as ask:
         for number, output in enumerate(ask.outputs(batch)[0]):
             bad = ~np.isfinite(output) if output.dtype.kind in "fc" else np.zeros(output.shape, bool)
@@ -118,8 +116,6 @@ def batch_size_does_not_matter(case: Case, batch: Any, tolerance: float | None =
     (similarities of all pairs) are left out. Cost: a forward pass a row, and one.
     """
     __tracebackhide__ = True
-    import numpy as np
-
     with _asked(case, batch, "batch_size_does_not_matter", tolerance) as ask:
         rows = rows_of(batch)
         together, *alone = ask.outputs(batch, *([row] for row in range(rows)))
@@ -207,8 +203,6 @@ def _answers(case: Case, seed: int, make_learner: Callable[..., Any]) -> Answers
 
 def _taken(array: Array, order: list[int], axis: int) -> Array:
     """Rows of the axis in this order; each row may be several entries, one after the other."""
-    import numpy as np
-
     entries = array.shape[axis] // len(order)
     index = (np.asarray(order)[:, None] * entries + np.arange(entries)).ravel()
     taken: Array = array.take(index, axis=axis)

@@ -6,14 +6,12 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.tree import Rows, is_leaf, parts_of, to_numpy
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: an array with more numbers than this is written as one value with exceptions, where there are few
 _SHORT = 40
@@ -78,8 +76,6 @@ class _Writer:
         return "{" + ", ".join(f"{key!r}: {self._expression(each)}" for key, each in parts.items()) + "}"
 
     def _array(self, name: str, array: Array) -> None:
-        import numpy as np
-
         if array.size <= _SHORT or array.dtype.kind not in "fiub":
             self.lines.append(f"{name} = {_literal(array)}")
             return

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.data.tree import leaves
@@ -43,8 +45,6 @@ class Field:
     missing: float = 0.0
 
     def __post_init__(self) -> None:
-        import numpy as np
-
         dtype = self.dtype or ("int64" if self.classes is not None and not self.one_hot else "float32")
         try:
             kind = np.dtype(dtype).kind
@@ -58,8 +58,6 @@ class Field:
         self._check_lengths()
 
     def _check_values(self, kind: str) -> None:
-        import numpy as np
-
         if self.classes is not None and (isinstance(self.classes, bool) or self.classes < 1):
             raise CaseError(f"Field(classes={self.classes!r}): at least one class is wanted; write e.g. classes=10")
         if self.one_hot and self.classes is None:

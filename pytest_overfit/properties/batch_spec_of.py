@@ -8,17 +8,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.data.batch import Batch, Rows, leaves, map_leaves, to_numpy
 from pytest_overfit.properties.batch_spec import BatchSpec, Field
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.core.case import Case
-
-    Array = NDArray[Any]
 
 
 def spec_of_batch(case: Case, batch: Batch, rows: int | None = None) -> BatchSpec:
@@ -29,8 +28,6 @@ def spec_of_batch(case: Case, batch: Batch, rows: int | None = None) -> BatchSpe
 
 
 def _field(case: Case, batch: Batch, leaf: Any, target: bool) -> Field:
-    import numpy as np
-
     array = None if isinstance(leaf, Rows) else to_numpy(leaf)
     if array is None or array.dtype.kind not in "fiub" or array.shape[0] != batch.rows or not array.size:
         given = describe(leaf) if array is None or array.dtype.kind in "fiub" else f"text or objects ({array.dtype})"
@@ -55,8 +52,6 @@ def _field(case: Case, batch: Batch, leaf: Any, target: bool) -> Field:
 
 def _missing(array: Array) -> float:
     """The share of NaN."""
-    import numpy as np
-
     return float(np.isnan(array).mean()) if array.dtype.kind == "f" else 0.0
 
 

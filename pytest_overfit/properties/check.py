@@ -6,17 +6,15 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, ProgramError, PropertyFailed
 from pytest_overfit.properties.as_code import as_code
 from pytest_overfit.properties.outputs import Answers
 from pytest_overfit.properties.perturbed import pair_of, rows_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 
 class Question:
@@ -65,8 +63,6 @@ class Question:
     def close(self, number: int, wanted: Array, found: Array, what: str) -> None:
         """Fail where the two differ by more than the tolerance times the largest output."""
         __tracebackhide__ = True
-        import numpy as np
-
         if wanted.shape != found.shape:
             self.fail(f"{what} are wanted, but output {number} has the shape {found.shape} in place of {wanted.shape}")
         if wanted.dtype.kind not in "fc":

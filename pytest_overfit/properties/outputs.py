@@ -9,18 +9,18 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.data.batch import Batch, checked
 from pytest_overfit.data.tree import length, map_leaves, take
 from pytest_overfit.properties.perturbed import pair_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import Learner, Reading
     from pytest_overfit.core.case import Case
 
-    Array = NDArray[Any]
 
 #: share of the largest output that arithmetic may change: kernels sum in other orders for other sizes of a batch
 TOLERANCE = 1e-3
@@ -144,16 +144,12 @@ def _guessed(first: Array, rows: int) -> Output:
 
 
 def _largest(outputs: tuple[Array, ...]) -> float:
-    import numpy as np
-
     sizes = [np.abs(each[np.isfinite(each)]) for each in outputs if each.dtype.kind == "f"]
     return max((float(each.max(initial=0.0)) for each in sizes), default=0.0)
 
 
 def _is_coarse(output: Array) -> bool:
     """The last 13 bits of every float32 are zero: half precision, bfloat16, or whole numbers."""
-    import numpy as np
-
     if output.dtype != np.float32:
         return bool(output.dtype == np.float16)
     return not (np.ascontiguousarray(output).view(np.uint32) & 0x1FFF).any()

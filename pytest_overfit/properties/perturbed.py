@@ -6,17 +6,15 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.data.tree import by_place, is_array, is_leaf, leaves, length, map_leaves, rebuilt, take, to_numpy
 from pytest_overfit.properties.batch_spec import BatchSpec
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: an `(x, y)` pair as the strategies draw it
 Pair = tuple[Any, Any]
@@ -45,8 +43,6 @@ def with_rows(batch: Pair, rows: Sequence[int]) -> Pair:
 
 def noisy(batch: Pair, size: float, seed: int) -> Pair:
     """Gaussian noise on floating-point inputs, `size` standard deviations of each array (of 1 where it is constant)."""
-    import numpy as np
-
     draw = np.random.default_rng(seed)
 
     def change(array: Array) -> Array:
@@ -99,8 +95,6 @@ def _side(value: Any, fields: Any, columns: int) -> Any:
 
 
 def _longer(leaf: Any, columns: int, padding: float) -> Array:
-    import numpy as np
-
     array = to_numpy(leaf)
     more = np.full((array.shape[0], columns, *array.shape[2:]), padding, array.dtype)
     return np.concatenate([array, more], axis=1)

@@ -1,4 +1,4 @@
-"""The rules of the house: who may import whom, no circles, no probe's name below the probes, what a start of pytest costs.
+"""The rules of the house: who may import whom, no circles, no probe named below the probes, the cost of a start.
 
 The table of rooms stands in `docs/development.md` in words. Imports for types alone count like any other.
 """

@@ -10,19 +10,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from pytest_overfit.adapters.keras.losses import Pair
 from pytest_overfit.adapters.keras.stepper import own
 from pytest_overfit.core import foreign
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.data.batch import leaves
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.keras.feed import Feed
-
-    Array = NDArray[Any]
 
 
 def check_compiled(model: Any, where: str) -> None:
@@ -123,8 +121,6 @@ def _check_one_hot(pair: Pair, shape: tuple[int, ...], what: str) -> None:
 
 
 def _check_sparse(pair: Pair, shape: tuple[int, ...], what: str) -> None:
-    import numpy as np
-
     targets, ignored = pair.targets, pair.loss.ignore_class
     axis = pair.loss.axis % len(shape)
     classes, cells = shape[axis], shape[:axis] + shape[axis + 1 :]

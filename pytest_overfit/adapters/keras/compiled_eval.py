@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 #: calls for one shape before it is compiled; tracing costs about as much
 _OFTEN = 20
@@ -55,8 +56,6 @@ class Answering:
 
 
 def _agree(first: Any, second: Any) -> bool:
-    import numpy as np
-
     pairs = list(zip(keras.tree.flatten(first), keras.tree.flatten(second), strict=True))
     for one, other in pairs:
         a, b = (np.asarray(keras.ops.convert_to_numpy(each)) for each in (one, other))

@@ -8,18 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from pytest_overfit.adapters.base import ParameterFacts, RunningStatistics
 from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras.reader import Reader, numbers, total_loss
 from pytest_overfit.adapters.keras.state import held
+from pytest_overfit.core.arrays import Array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 
 def parameter_facts(reader: Reader, start: Mapping[int, Array]) -> ParameterFacts:
@@ -58,8 +56,6 @@ def _without_gradient(reader: Reader) -> tuple[str, ...]:
 
 def running_statistics(reader: Reader, start: Mapping[int, Array]) -> list[RunningStatistics]:
     """How far moving statistics have come from `start`, their values at the start by the layer's id."""
-    import numpy as np
-
     found = []
     moments = reader.moments() if reader.structure is not None else {}
     for layer in reader.normalising() if moments else []:
@@ -74,8 +70,6 @@ def running_statistics(reader: Reader, start: Mapping[int, Array]) -> list[Runni
 
 
 def moving(layer: Any) -> Array:
-    import numpy as np
-
     return np.concatenate([numbers(layer.moving_mean).ravel(), numbers(layer.moving_variance).ravel()])
 
 
@@ -110,6 +104,4 @@ def _frozen(model: Any) -> int:
 
 
 def _size(variable: Any) -> int:
-    import numpy as np
-
     return int(np.prod(variable.shape))

@@ -11,16 +11,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.batch import Batch, leaves, map_leaves, to_numpy
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.core.case import Case
-
-    Array = NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +108,6 @@ def _weights(case: Case, batch: Batch) -> Any:
 
 def _of_classes(targets: Array, weights: Any) -> Array:
     """One weight a row, from its class: the column of the largest target, or the rounded target."""
-    import numpy as np
-
     labels = targets
     if labels.ndim > 1:
         labels = labels.argmax(axis=-1) if labels.shape[-1] != 1 else labels[..., 0]
@@ -122,8 +118,6 @@ def _of_classes(targets: Array, weights: Any) -> Array:
 
 
 def _of_samples(samples: Any, batch: Batch, case: Case) -> Any:
-    import numpy as np
-
     given = _tuples(map_leaves(samples, lambda leaf: _cast(to_numpy(leaf))))
     given = map_leaves(given, lambda leaf: np.asarray(leaf, keras.config.floatx()))
     lengths = {len(each) for each in leaves(given)}

@@ -11,16 +11,14 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 
 from pytest_overfit.adapters.keras.latent_sampling import scales_noise
+from pytest_overfit.core.arrays import Array
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.keras.feed import Feed
-
-    Array = NDArray[Any]
 
 
 class GraphStepper:
@@ -141,8 +139,6 @@ class SubstitutedLoss:
 
     def __call__(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         """None where the loss depends on none of the outputs."""
-        import numpy as np
-
         given = [tf.constant(each, dtype) for each, dtype in zip(outputs, self._dtypes, strict=True)]
         loss, gradients = self._function(*given)
         if all(each is None for each in gradients):

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from pytest_overfit.adapters.base import Head, Plain
 from pytest_overfit.adapters.keras.losses import LossFacts, Pair
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+from pytest_overfit.core.arrays import Array
 
 _PLAIN: dict[str, Plain] = {
     "sparse_categorical_crossentropy": "cross_entropy",
@@ -77,8 +75,6 @@ def _masked(head: Head, mask: Any) -> Head:
 
 def _asked_for(pair: Pair, shape: tuple[int, ...]) -> Array | None:
     """False where the weight is 0, as padding is left out in Keras; None: everything counts."""
-    import numpy as np
-
     if pair.weights is None or bool(np.all(pair.weights)):
         return None
     weights = np.asarray(pair.weights)
@@ -102,8 +98,6 @@ def _unit_shape(head: Head) -> tuple[int, ...]:
 
 def _fits(head: Head, loss: LossFacts) -> bool:
     """Shapes and values are those the closed forms are for."""
-    import numpy as np
-
     targets = head.targets
     if head.kind == "values" and loss.family != "binary":
         return targets.shape == head.outputs.shape
@@ -126,8 +120,6 @@ def _summed(head: Head) -> float:
 
 
 def _never_negative(head: Head, loss: LossFacts) -> bool:
-    import numpy as np
-
     if loss.name in _NEVER_NEGATIVE:
         return True
     # with soft targets the least value is their own entropy
@@ -140,8 +132,6 @@ def _domain(loss: LossFacts) -> Literal["unbounded", "probabilities"]:
 
 
 def _sparse(pair: Pair, outputs: Array) -> Head:
-    import numpy as np
-
     targets = pair.targets
     if targets.ndim == outputs.ndim and targets.shape[-1] == 1:
         targets = targets[..., 0]
@@ -153,8 +143,6 @@ def _sparse(pair: Pair, outputs: Array) -> Head:
 
 
 def _one_hot(pair: Pair, outputs: Array) -> Head:
-    import numpy as np
-
     return Head(
         kind="classes",
         outputs=outputs,
@@ -166,8 +154,6 @@ def _one_hot(pair: Pair, outputs: Array) -> Head:
 
 def _binary(pair: Pair, outputs: Array) -> Head:
     """Targets between 0 and 1, such as grey pixels, are quantities: the side of 0.5 they lie on says little."""
-    import numpy as np
-
     targets = _as_outputs(pair.targets, outputs).astype(np.float64)
     if not np.isin(targets, (0, 1)).all():
         shown = 1.0 / (1.0 + np.exp(-outputs.astype(np.float64))) if pair.loss.from_logits else outputs
@@ -177,8 +163,6 @@ def _binary(pair: Pair, outputs: Array) -> Head:
 
 def _hinge(pair: Pair, outputs: Array) -> Head:
     """Keras takes labels of 0 and 1 for -1 and 1; here it is the other way round."""
-    import numpy as np
-
     targets = (_as_outputs(pair.targets, outputs) > 0).astype(np.float64)
     return Head(kind="binary", outputs=outputs, targets=targets)
 
@@ -194,8 +178,6 @@ def _as_outputs(targets: Array, outputs: Array) -> Array:
 
 def head_of_array(outputs: Array, targets: Array) -> Head | None:
     """A head of an output and the array that the loss compares it with, where the loss itself is unknown."""
-    import numpy as np
-
     if targets.dtype.kind in "iu" and outputs.shape[:-1] == targets.shape and outputs.shape[-1] > 1:
         return Head(kind="classes", outputs=outputs, targets=targets.astype(np.int64))
     if outputs.size != targets.size:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from pytest_overfit.adapters.base import GradientsInParts
 from pytest_overfit.adapters.keras import layers
@@ -23,16 +24,13 @@ from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import feed_of, tensors
 from pytest_overfit.adapters.keras.reader import Reader, numbers, total_loss
 from pytest_overfit.adapters.keras.state import guard, held, seed
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import ProgramError
 from pytest_overfit.data.batch import map_leaves
 from pytest_overfit.data.splits import in_parts, rows_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.keras.learner import KerasLearner
-
-    Array = NDArray[Any]
 
 
 def gradient_norms(learner: KerasLearner) -> dict[str, float] | None:
@@ -53,8 +51,6 @@ def _gradients(reader: Reader) -> list[Array]:
     variables = reader.model.trainable_variables
     if keras.backend.backend() != "tensorflow" or not reader.readable or not variables:
         return []
-    import numpy as np
-
     from pytest_overfit.adapters.keras import graph
 
     with held(reader.model), layers.on_batch_statistics(reader.normalising()):
@@ -82,8 +78,6 @@ def gradients_in_parts(learner: KerasLearner, parts: int) -> GradientsInParts | 
 
 
 def _gradient(reader: Reader) -> Array:
-    import numpy as np
-
     return np.concatenate([each.reshape(-1) for each in _gradients(reader)])
 
 
@@ -139,8 +133,6 @@ def _kind(layer: Any) -> str:
 
 
 def _idle(values: Array, kind: str, channels_first: bool) -> Array:
-    import numpy as np
-
     low = -1.0 if kind == "tanh" else 0.0
     near = _NEAR_END * (1.0 - low)
     idle = values == 0 if kind == "relu" else (values < low + near) | (values > 1.0 - near)

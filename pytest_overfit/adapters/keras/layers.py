@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 #: gets the layer's own `call` and the arguments of one call, returns the outputs
 Wrapper = Callable[[Any, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
@@ -151,8 +152,6 @@ def _numbers(structure: Any) -> list[Any]:
 
 
 def _agree(first: list[Any], second: list[Any]) -> bool:
-    import numpy as np
-
     if len(first) != len(second):
         return False
     for one, other in zip(first, second, strict=True):

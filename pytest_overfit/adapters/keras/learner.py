@@ -20,16 +20,14 @@ from pytest_overfit.adapters.keras.heads import head_of_array, heads_of
 from pytest_overfit.adapters.keras.losses import Pair, pairs_of
 from pytest_overfit.adapters.keras.reader import Reader, numbers
 from pytest_overfit.adapters.keras.state import held
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import NotApplicable
 from pytest_overfit.data.batch import leaves
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.batch import Batch
 
-    Array = NDArray[Any]
 
 #: how near the loss read must come to the one a custom step reports, to be taken for the same
 _SAME = 1e-3

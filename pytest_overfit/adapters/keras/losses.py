@@ -6,14 +6,12 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import keras
+import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+from pytest_overfit.core.arrays import Array
 
 Family = Literal["sparse", "one_hot", "binary", "values", "hinge", ""]
 
@@ -92,8 +90,6 @@ def facts_of(identifier: Any) -> LossFacts:
 
 def pairs_of(model: Any, outputs: Any, targets: Any, weights: Any = None) -> list[Pair]:
     """Line outputs, targets and losses up by name or position; an empty list where they do not line up."""
-    import numpy as np
-
     if model.loss is None or targets is None:
         return []
     names = _names(model, outputs)

@@ -18,15 +18,13 @@ import tensorflow as tf
 
 from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras.state import held
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import leaves, map_leaves
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import Mode
     from pytest_overfit.adapters.keras.feed import Feed
 
-    Array = NDArray[Any]
 
 #: how deep inside the model the layers are looked for whose outputs the loss is a function of
 _DEEPEST = 4

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras import substituted_loss as slopes
@@ -19,16 +20,14 @@ from pytest_overfit.adapters.keras.compiled_eval import Answering
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import tensors
 from pytest_overfit.adapters.keras.state import forget, held
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import map_leaves, to_numpy
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import Mode
     from pytest_overfit.adapters.keras.feed import Feed
     from pytest_overfit.adapters.keras.objective import Objective
 
-    Array = NDArray[Any]
 
 #: seconds spent on uncompiled readings in one mode before that mode is compiled: tracing costs about as much
 _PATIENCE = 0.3
@@ -267,14 +266,10 @@ def _without_penalties(model: Any) -> Iterator[Callable[[], Any]]:
 
 def numbers(tensor: Any) -> Array:
     """A tensor as an array; half precision becomes single."""
-    import numpy as np
-
     array = to_numpy(keras.ops.convert_to_numpy(tensor))
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def _averaged(pairs: list[tuple[Any, Any]]) -> tuple[Array, Array]:
-    import numpy as np
-
     means, variances = zip(*[(numbers(mean), numbers(variance)) for mean, variance in pairs], strict=True)
     return np.mean(means, axis=0), np.mean(variances, axis=0)

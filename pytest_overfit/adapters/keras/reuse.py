@@ -19,14 +19,12 @@ from weakref import WeakKeyDictionary
 
 from pytest_overfit.adapters.keras.layers import layers_of
 from pytest_overfit.adapters.keras.reader import numbers
+from pytest_overfit.core.arrays import Array
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.keras.fit_data import Feeding
     from pytest_overfit.adapters.keras.learner import KerasLearner
 
-    Array = NDArray[Any]
 
 #: models whose behaviour their configuration tells; a subclass may have code, and state, of its own
 _PLAIN = ("Sequential", "Functional")

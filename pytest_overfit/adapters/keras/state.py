@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from pytest_overfit.adapters.keras.layers import layers_of
 
@@ -176,8 +177,6 @@ def _torch_generator() -> Restore:
 
 
 def _python_generators() -> Restore:
-    import numpy as np
-
     standard, legacy = random.getstate(), np.random.get_state()
 
     def restore() -> None:
@@ -271,8 +270,6 @@ def _keras_generator() -> Restore:
 
 
 def _draw_others(variables: Iterable[Any], noise: int) -> None:
-    import numpy as np
-
     for each in variables:
         if each.name == "seed_generator_state":
             each.assign(keras.ops.add(each, keras.ops.cast(noise * 7919, each.dtype)))

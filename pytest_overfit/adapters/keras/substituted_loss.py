@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
+import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+from pytest_overfit.core.arrays import Array
 
 LossOf = Callable[[Sequence[Any]], Any]
 Answer = tuple[float, list["Array"]]
@@ -60,8 +58,6 @@ def _jax(loss_of: LossOf, dtypes: Sequence[str]) -> Callable[[Sequence[Array]], 
 
 
 def _array(slope: Any, output: Array) -> Array:
-    import numpy as np
-
     if slope is None:
         return np.zeros(output.shape)
     return np.asarray(keras.ops.convert_to_numpy(slope), np.float64)

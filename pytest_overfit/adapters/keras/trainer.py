@@ -22,16 +22,14 @@ from pytest_overfit.adapters.keras.reader import numbers
 from pytest_overfit.adapters.keras.regularizers import twin
 from pytest_overfit.adapters.keras.state import running
 from pytest_overfit.adapters.trainer import Chunk
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.splits import Split, open_split, rows_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import Mode
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.batch import Batch
 
-    Array = NDArray[Any]
 
 #: arguments of `fit` that are handed on as they are
 _HANDED_ON = ("validation_steps", "validation_batch_size", "validation_freq")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.arrays import is_text, table_trouble
 from pytest_overfit.data.batch import map_leaves, to_numpy
@@ -20,12 +21,10 @@ from pytest_overfit.data.tree import Rows, leaves, map_entries, parts_of
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
 
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.batch import Batch
 
-    Array = NDArray[Any]
 
 #: integers that torch can hold but hardly compute with
 _HELD_ONLY = (torch.uint16, torch.uint32, torch.uint64)

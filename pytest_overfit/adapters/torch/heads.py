@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -74,8 +75,6 @@ def _looped(calls: Sequence[LossCall], rows: int) -> Head | None:
     found = [head for head in heads if head is not None and head.outputs.shape[0] == rows]
     if len(found) < len(calls):
         return None
-    import numpy as np
-
     first = found[0]
     axis = first.class_axis % first.outputs.ndim
     outputs = np.stack([head.outputs for head in found], axis=1)

@@ -24,15 +24,14 @@ from pytest_overfit.adapters.torch.memory import memory_peak
 from pytest_overfit.adapters.torch.modes import materialise
 from pytest_overfit.adapters.torch.state import preserved_generators, reseed
 from pytest_overfit.core import state
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import to_numpy
 from pytest_overfit.data.splits import in_parts, rows_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.torch.learner import TorchLearner
 
-    Pair = tuple[Sequence[NDArray[Any]], Sequence[NDArray[Any]]]
+    Pair = tuple[Sequence[Array], Sequence[Array]]
 
 
 __all__ = [
@@ -78,7 +77,7 @@ def gradients_in_parts(learner: TorchLearner, parts: int) -> GradientsInParts | 
         learner.look_at(batch)
 
 
-def _gradient(learner: TorchLearner) -> NDArray[Any]:
+def _gradient(learner: TorchLearner) -> Array:
     """The loss's gradient on the batch that is looked at, dropout off, as one vector."""
     trainable = [each for each in learner.model.parameters() if each.requires_grad]
     with learner._modes.reading("fit"), learner._explained("the model on a part of the batch"):
@@ -207,6 +206,6 @@ def in_both_precisions(learner: TorchLearner) -> Pair | None:
         return [to_numpy(each) for each in tensors(learner._forward.quiet())], wide
 
 
-def _evaluated(model: nn.Module, forward: Forward) -> list[NDArray[Any]]:
+def _evaluated(model: nn.Module, forward: Forward) -> list[Array]:
     model.eval()
     return [to_numpy(each) for each in tensors(forward.quiet())]

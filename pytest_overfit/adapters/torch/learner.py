@@ -27,17 +27,15 @@ from pytest_overfit.adapters.torch.own_step import watched_step
 from pytest_overfit.adapters.torch.siamese import shared_outputs
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
 from pytest_overfit.adapters.torch.substituted_loss import FreeOutputs
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import ProgramError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import to_numpy
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.batch import Batch
 
-    Array = NDArray[Any]
 
 Rebuild = Callable[[], Any]
 

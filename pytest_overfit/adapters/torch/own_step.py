@@ -6,21 +6,18 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from pytest_overfit.adapters.torch import checks
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import to_numpy
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.torch.forward import Forward
     from pytest_overfit.adapters.torch.modes import Modes
-
-    Array = NDArray[Any]
 
 
 def watched_step(forward: Forward, modes: Modes, targets: Sequence[Array]) -> tuple[float, LossCall | None]:

@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
@@ -15,12 +15,8 @@ from pytest_overfit.adapters.torch.forward import Forward
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
 from pytest_overfit.adapters.torch.modes import Modes
 from pytest_overfit.adapters.torch.state import preserved_generators
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import to_numpy
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 
 class FreeOutputs:

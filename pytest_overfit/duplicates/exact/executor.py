@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, OverfitError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.duplicates.exact.fingerprint_table import Table
@@ -20,11 +23,6 @@ from pytest_overfit.duplicates.reading.pickling import Parcel, packed
 from pytest_overfit.duplicates.reading.sources import Source
 from pytest_overfit.duplicates.reading.split import Chunk, Split
 from pytest_overfit.duplicates.values.fingerprints import Coding
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: parts of a split: enough for a few tasks a worker, few enough that what each of them carries costs little
 _SHARDS = 16
@@ -185,8 +183,6 @@ class _Merged:
         whole.strayed = part.strayed if whole.strayed is None else whole.strayed
 
     def done(self) -> Read:
-        import numpy as np
-
         whole = self.whole
         whole.held, whole.mask = self._held.whole(), self._held.mask
         whole.rows, whole.ids = np.concatenate(self._rows), np.concatenate(self._ids)

@@ -5,20 +5,16 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.exact.keys import Filter, inside
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 
 def numbered(prints: Array) -> tuple[Array, Array]:
     """The distinct fingerprints in order, and for each given one its number among them."""
-    import numpy as np
-
     order = np.lexsort((prints[:, 1], prints[:, 0]))
     ordered = prints[order]
     new = np.ones(len(ordered), bool)
@@ -32,8 +28,6 @@ class Table:
     """The distinct fingerprints of the held splits, for look-up in bulk."""
 
     def __init__(self, prints: Array) -> None:
-        import numpy as np
-
         #: `numbers`: for each fingerprint that was given
         self.prints, self.numbers = numbered(prints)
         self._first = np.ascontiguousarray(self.prints[:, 0])
@@ -44,8 +38,6 @@ class Table:
 
     def find(self, prints: Array) -> Array:
         """The number of each fingerprint, -1 for one that is not there."""
-        import numpy as np
-
         found = np.full(len(prints), -1, np.int64)
         firsts = np.ascontiguousarray(prints[:, 0])
         likely = self._filter.passing(firsts)

@@ -8,15 +8,12 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.exact.keys import Keys, distinct, inside, once, twice
 from pytest_overfit.duplicates.exact.rows import Rows, row_hashes, same_rows
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +52,6 @@ def repeats(rows: Rows, keys: Keys) -> Repeats:
 
 def _several(rows: Array, ids: Array) -> Repeats:
     """Only those whose number occurs twice or more."""
-    import numpy as np
-
     kept = inside(ids, twice(np.sort(ids)))
     return Repeats(rows[kept], ids[kept])
 
@@ -73,8 +68,6 @@ def _classes(sides: tuple[Rows, ...], rows: tuple[Array, ...]) -> Array:
     Rows are brought together by a hash over all their numbers, then each is compared with the first of its group.
     What differs from it (two rows under one hash) is compared among itself in the next round.
     """
-    import numpy as np
-
     hashes = np.concatenate([row_hashes(side, which) for side, which in zip(sides, rows, strict=True)])
     side_of = np.repeat(np.arange(len(sides)), [len(each) for each in rows])
     row_of = np.concatenate(rows)

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+import numpy as np
 
-    Array = NDArray[Any]
+from pytest_overfit.core.arrays import Array
 
 #: keys looked up at once: they stay in a core's own cache
 CHUNK = 32_768
@@ -34,14 +32,10 @@ class Keys:
     @functools.cached_property
     def ordered(self) -> Array:
         """The keys in order; sorted once, for all splits that this one is compared with and for itself."""
-        import numpy as np
-
         return np.sort(self.each)
 
     def rows_with(self, wanted: Array) -> Array:
         """Rows whose key is among `wanted`, which are different and in order."""
-        import numpy as np
-
         if not len(wanted):
             return np.empty(0, np.int64)
         passing = Filter(wanted).passing
@@ -54,8 +48,6 @@ class Filter:
     """Two bitmaps over different bits of the keys: what misses one is none of them."""
 
     def __init__(self, keys: Array) -> None:
-        import numpy as np
-
         width, count = 8 * keys.dtype.itemsize, max(1, len(keys))
         bits = max((_ROOM * count).bit_length(), min((_AMPLE * count).bit_length(), _CACHED_BITS), _LEAST_BITS)
         bits = min(bits, width)
@@ -71,16 +63,12 @@ class Filter:
 
     def passing(self, keys: Array) -> Array:
         """Places of the keys that may be among those given."""
-        import numpy as np
-
         first = np.flatnonzero(self._one[keys >> self._first])
         return first[self._two[self._other(keys[first])]]
 
 
 def inside(keys: Array, ordered: Array) -> Array:
     """Which of the keys are among the ordered ones?"""
-    import numpy as np
-
     if not len(ordered):
         return np.zeros(len(keys), bool)
     places = np.searchsorted(ordered, keys)
@@ -90,15 +78,11 @@ def inside(keys: Array, ordered: Array) -> Array:
 
 def distinct(keys: Array) -> Array:
     """The different keys in order; `numpy.unique` takes ten times as long for whole numbers in some versions."""
-    import numpy as np
-
     return once(np.sort(keys))
 
 
 def once(ordered: Array) -> Array:
     """The different ones among ordered keys."""
-    import numpy as np
-
     return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
 
 

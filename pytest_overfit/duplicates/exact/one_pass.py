@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.exact.fingerprint_table import Table
 from pytest_overfit.duplicates.exact.keys import inside
 from pytest_overfit.duplicates.reading.endless import FirstRound
 from pytest_overfit.duplicates.reading.split import Chunk, Split
 from pytest_overfit.duplicates.values.fingerprints import Coding, label_words
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: fingerprints of the streamed split that are held to see how often it repeats itself; beyond, a part of all values
 _HELD = 1 << 21
@@ -82,13 +80,9 @@ class Thinned:
         self._held = len(self._parts[0])
 
     def _left(self, held: Array) -> Array:
-        import numpy as np
-
         return held[(held[:, 1] & np.uint64(self.mask)) == 0] if self.mask else held
 
     def whole(self) -> Array:
-        import numpy as np
-
         return np.concatenate(self._parts) if self._parts else np.empty((0, 4), np.uint64)
 
 
@@ -119,8 +113,6 @@ class _Reading:
     """Gathers what one pass gives, chunk by chunk."""
 
     def __init__(self, table: Table | None, watched: Array | None) -> None:
-        import numpy as np
-
         self.found, self._table, self._watched = Read(), table, watched
         self.found.seen = None if watched is None else np.zeros(len(watched), bool)
         self._held = Thinned()
@@ -129,8 +121,6 @@ class _Reading:
         self._ids: list[Array] = [np.empty(0, np.int64)]
 
     def add(self, chunk: Chunk, marks: Array) -> None:
-        import numpy as np
-
         found = self.found
         if self._watched is not None and len(marks):
             found.seen |= inside(self._watched[:, 0], np.sort(marks[:, 0]))
@@ -151,8 +141,6 @@ class _Reading:
         found.count += len(marks)
 
     def done(self) -> None:
-        import numpy as np
-
         found = self.found
         found.prints = np.concatenate(self._all)
         found.held, found.mask = self._held.whole(), self._held.mask

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.exact.keys import CHUNK, Keys, distinct
 from pytest_overfit.duplicates.values.canonical import Comparison, canonical, words
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: numbers handled at once where whole rows are read
 BLOCK = 1 << 19
@@ -50,8 +48,6 @@ class Rows:
 
     def column(self, column: Column, rows: Any) -> Array:
         """Words of one number of some rows (a slice or indices)."""
-        import numpy as np
-
         leaf, place = self.leaves[column[0]], column[1]
         found = (
             leaf[(rows, *(int(each) for each in np.unravel_index(place, leaf.shape[1:])))]
@@ -70,8 +66,6 @@ class Rows:
 
 def _mixed(key: Array | None, word: Array) -> Array:
     """The key of some rows with one more word of each in it; every bit of the word reaches the high half."""
-    import numpy as np
-
     mixed: Array = (word if key is None else key ^ word) * np.uint64(_ODD)
     mixed ^= mixed >> np.uint64(32)
     return mixed
@@ -87,8 +81,6 @@ def _key_of(rows: Rows, columns: Sequence[Column], part: slice) -> Array:
 
 def all_keys(rows: Rows, columns: Sequence[Column], progress: Callable[[int], None] = lambda count: None) -> Keys:
     """Keys of all rows, made chunk by chunk."""
-    import numpy as np
-
     found = np.zeros(len(rows), np.uint32)
     for start in range(0, len(rows) if columns else 0, CHUNK):
         part = slice(start, start + CHUNK)
@@ -112,8 +104,6 @@ def choose_columns(rows: Rows) -> list[Column]:
 
 def _ranked(rows: Rows, few: slice) -> list[Column]:
     """Columns, those with most values among a few rows first."""
-    import numpy as np
-
     sizes = rows.sizes()
     total = sum(sizes)
     places = np.unique(np.linspace(0, total - 1, min(total, _CANDIDATES)).astype(np.int64)) if total else np.empty(0)
@@ -135,8 +125,6 @@ def _ranked(rows: Rows, few: slice) -> list[Column]:
 
 def _words_of(rows: Rows, leaf: int, places: Array, few: slice) -> Array:
     """Words of some numbers of one leaf, a line for each number."""
-    import numpy as np
-
     if len(places) * 4 >= rows.sizes()[leaf]:
         block = rows.block(leaf, few)
         return np.ascontiguousarray(block.view(f"u{block.dtype.itemsize}")[:, places].T)
@@ -161,8 +149,6 @@ def _grown(rows: Rows, candidates: Sequence[Column], chosen: list[Column], sampl
 
 def row_hashes(rows: Rows, which: Array) -> Array:
     """64 bits over all numbers of each row: rows that differ share one almost never."""
-    import numpy as np
-
     found = np.zeros(len(which), np.uint64)
     width = max(1, sum(rows.sizes()))
     step = max(1, BLOCK // width)
@@ -178,8 +164,6 @@ def row_hashes(rows: Rows, which: Array) -> Array:
 
 def _hashed(block: Array) -> Array:
     """A hash a line. Every word is mixed with its place before it is added: sums of plain products cancel."""
-    import numpy as np
-
     try:
         from xxhash import xxh3_64_intdigest  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
@@ -200,8 +184,6 @@ def _hashed(block: Array) -> Array:
 
 def same_rows(left: Rows, i: Array, right: Rows, j: Array) -> Array:
     """The real comparison: is row i[k] of the one equal to row j[k] of the other, number by number?"""
-    import numpy as np
-
     same = np.ones(len(i), bool)
     step = max(1, BLOCK // max(1, sum(left.sizes())))
     for start in range(0, len(i), step):

@@ -6,16 +6,14 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.exact.keys import inside
 from pytest_overfit.duplicates.reading.split import Split
 from pytest_overfit.duplicates.values.fingerprints import Coding, Encoder
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: bytes of samples held at once while candidates are compared
 _ROOM = 1 << 28
@@ -33,8 +31,6 @@ class Verifier:
 
     def __call__(self, members: dict[str, tuple[Array, Array]]) -> None:
         """Change the ids of `members` (by split: rows, ids) where samples are not equal."""
-        import numpy as np
-
         every = np.unique(np.concatenate([ids for _, ids in members.values()]))
         step = self._step(members)
         for start in range(0, len(every), step):

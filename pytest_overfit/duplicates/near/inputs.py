@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.batch import to_numpy
 from pytest_overfit.duplicates.alignment import Opened
@@ -50,8 +52,6 @@ def _features(request: Request, opened: Opened, name: str) -> Any:
 
 
 def _single(column: Any) -> Any:
-    import numpy as np
-
     if isinstance(column, np.ndarray):
         if column.dtype.kind not in "biuf":
             return "its samples are no numbers"
@@ -63,8 +63,6 @@ def _single(column: Any) -> Any:
 
 
 def _stacked(leaves: list[Any]) -> Any:
-    import numpy as np
-
     if not leaves or any(not isinstance(each, np.ndarray) for each in leaves):
         return "its samples are no arrays of numbers"
     if len({each.shape for each in leaves}) > 1:
@@ -74,8 +72,6 @@ def _stacked(leaves: list[Any]) -> Any:
 
 def _table(leaves: Mapping[str, Any]) -> Any:
     """The columns of numbers of a table, side by side."""
-    import numpy as np
-
     numbers = [each for each in leaves.values() if isinstance(each, np.ndarray) and each.dtype.kind in "biuf"]
     if len(numbers) < len(leaves):
         return "it has columns that are no numbers; give features="

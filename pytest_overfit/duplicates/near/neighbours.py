@@ -17,12 +17,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+import numpy as np
 
-    Array = NDArray[Any]
+from pytest_overfit.core.arrays import Array
 
 #: up to this many rows every distance is computed: as fast as the lists, and exact
 EXACT_ROWS = 6_000
@@ -48,8 +46,6 @@ class Index:
     """Rows (n, d), float32, to be searched for the neighbours of other rows or of each other."""
 
     def __init__(self, points: Array, *, seed: int = 0, exact_rows: int = EXACT_ROWS, probes: int = PROBES) -> None:
-        import numpy as np
-
         self.points = np.ascontiguousarray(points, dtype=np.float32)
         self.squares = np.einsum("ij,ij->i", self.points, self.points)
         self.probes = probes
@@ -62,8 +58,6 @@ class Index:
 
         `own`: the row of the index that each query is, which is not its own neighbour.
         """
-        import numpy as np
-
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         own = np.full(len(queries), -1) if own is None else own
         squared = np.full((len(queries), k), np.inf, np.float32)
@@ -76,8 +70,6 @@ class Index:
         return self._refined(queries, squared, rows), rows
 
     def _build(self, seed: int) -> None:
-        import numpy as np
-
         random = np.random.default_rng(seed)
         cells = int(np.sqrt(len(self.points)))
         sample = self.points[random.choice(len(self.points), min(len(self.points), 32 * cells), replace=False)]
@@ -89,16 +81,12 @@ class Index:
         self.squares = self.squares[self.order]
 
     def _exact(self, queries: Array, k: int, own: Array) -> tuple[Array, Array]:
-        import numpy as np
-
         squared = self._squared(queries, slice(0, len(self.points)))
         mine = np.flatnonzero(own >= 0)
         squared[mine, own[mine]] = np.inf
         return _smallest(squared, np.broadcast_to(np.arange(len(self.points)), squared.shape), k)
 
     def _probed(self, queries: Array, k: int, own: Array) -> tuple[Array, Array]:
-        import numpy as np
-
         if self.centres is None:
             return self._exact(queries, k, own)
         probes = min(self.probes, len(self.centres))
@@ -121,8 +109,6 @@ class Index:
         return _smallest(found.reshape(len(queries), -1), rows.reshape(len(queries), -1), k)
 
     def _squared(self, queries: Array, part: slice) -> Array:
-        import numpy as np
-
         squared = queries @ self.points[part].T
         squared *= -2
         squared += self.squares[part]
@@ -131,8 +117,6 @@ class Index:
 
     def _refined(self, queries: Array, squared: Array, rows: Array) -> Array:
         """Distances so small that rounding swallowed them are taken again from the differences."""
-        import numpy as np
-
         np.maximum(squared, 0, out=squared)
         norms = np.einsum("ij,ij->i", queries, queries)
         places = None if self.centres is None else np.argsort(self.order)
@@ -148,8 +132,6 @@ class Index:
 
 def _smallest(squared: Array, rows: Array, k: int) -> tuple[Array, Array]:
     """The k smallest of each line, ascending, padded with inf and -1."""
-    import numpy as np
-
     lines, have = squared.shape
     if have > k:
         keep = np.argpartition(squared, k - 1, axis=1)[:, :k]
@@ -162,8 +144,6 @@ def _smallest(squared: Array, rows: Array, k: int) -> tuple[Array, Array]:
 
 
 def _centre_distances(rows: Array, centres: Array) -> Array:
-    import numpy as np
-
     away = rows @ centres.T
     away *= -2
     away += np.einsum("ij,ij->i", centres, centres)
@@ -171,8 +151,6 @@ def _centre_distances(rows: Array, centres: Array) -> Array:
 
 
 def _nearest_centre(rows: Array, centres: Array) -> Array:
-    import numpy as np
-
     step = max(1, BLOCK_BYTES // (4 * len(centres)))
     parts = [_centre_distances(rows[at : at + step], centres).argmin(1) for at in range(0, len(rows), step)]
     return np.concatenate(parts)
@@ -180,8 +158,6 @@ def _nearest_centre(rows: Array, centres: Array) -> Array:
 
 def _k_means(sample: Array, cells: int, rounds: int = 4) -> Array:
     """Rough centres; an empty cell keeps its last centre. Exactness is of no use here, four rounds settle the sizes."""
-    import numpy as np
-
     centres = sample[:cells].copy()
     for _ in range(rounds):
         cell = _nearest_centre(sample, centres)

@@ -17,14 +17,10 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import numpy as np
 
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.near.views import grey_pictures, pixels
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: nearest pictures that each is laid over
 CANDIDATES = 10
@@ -36,8 +32,6 @@ LEAST_CONTRAST = 0.5
 
 def evenness(images: Array, others: Array) -> Array:
     """Logarithm of the share of pixels that each difference fills; where there is none, the least possible."""
-    import numpy as np
-
     squares = (pixels(images)[0] - pixels(others)[0]) ** 2
     fourth = np.einsum("ij,ij->i", squares, squares) * squares.shape[1]
     filled = np.divide(squares.sum(1) ** 2, fourth, out=np.zeros(len(squares), np.float32), where=fourth > 0)
@@ -46,8 +40,6 @@ def evenness(images: Array, others: Array) -> Array:
 
 def laid_over(images: Array, candidates: Array) -> Array:
     """Distances (n, k) between the insides of each image and of its k candidates (n * k images, row by row)."""
-    import numpy as np
-
     ours, theirs = grey_pictures(images), grey_pictures(candidates)
     side = min(ours.shape[1:])
     margin = MARGIN if side >= LARGE_SIDE else MARGIN // 2
@@ -65,8 +57,6 @@ def laid_over(images: Array, candidates: Array) -> Array:
 
 def _unit_insides(insides: Array, pictures: Array) -> Array:
     """Insides (n, windows, pixels) without their mean and of length one; 0 where they have too little contrast."""
-    import numpy as np
-
     centred = insides - insides.mean(2, keepdims=True)
     energy = np.einsum("ijk,ijk->ij", centred, centred)
     whole = pictures.reshape(len(pictures), -1)

@@ -37,12 +37,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+import numpy as np
 
-    Array = NDArray[Any]
+from pytest_overfit.core.arrays import Array
 
 NEIGHBOURS = (2, 5, 10, 40)
 #: looked up, so that the neighbourhood beyond the 40th tells its dimension, too
@@ -87,8 +85,6 @@ class Calibration:
 
     def p_values(self, distances: Array, free: Array, evenness: Array | None = None) -> Array:
         """The calibrated p of each row of distances (rows, neighbours) with so many free numbers."""
-        import numpy as np
-
         closeness = surprise(distances, free, self.dimensions)
         beyond = _with_evenness(closeness, evenness, self.even) + math.log(TAIL_FROM)
         tail = np.minimum(1.0, self.share * np.exp(-self.rate * np.maximum(beyond, 0.0)))
@@ -97,8 +93,6 @@ class Calibration:
 
 def calibrate(distances: Array, free: Array, rows: int, evenness: Array | None = None) -> Calibration:
     """Fit the null to the neighbours (left-out rows, neighbours) of rows of the large split among its `rows` rows."""
-    import numpy as np
-
     if rows < LEAST_ROWS:
         return Calibration(f"{rows} distinct rows, and {LEAST_ROWS} are needed to know how close clean rows are")
     usable = [k for k in NEIGHBOURS if k <= min(distances.shape[1], rows // 3)]
@@ -124,8 +118,6 @@ def calibrate(distances: Array, free: Array, rows: int, evenness: Array | None =
 
 def _usual(evenness: Array) -> tuple[float, float]:
     """Median, and the distance of the ninth decile from it; infinite where all are the same."""
-    import numpy as np
-
     median, high = np.quantile(evenness, (0.5, 1 - TAIL_FROM))
     return float(median), float(high - median) if high > median else math.inf
 
@@ -139,8 +131,6 @@ def _needed(calibration: Calibration) -> float:
 
 def _with_evenness(closeness: Array, evenness: Array | None, even: tuple[float, float]) -> Array:
     """Both surprises together; how even a difference is counts for no more than how small it is."""
-    import numpy as np
-
     if evenness is None:
         return closeness
     surprising = -math.log(TAIL_FROM) * np.maximum(0.0, (evenness - even[0]) / even[1])
@@ -149,8 +139,6 @@ def _with_evenness(closeness: Array, evenness: Array | None, even: tuple[float, 
 
 def surprise(distances: Array, free: Array, dimensions: tuple[tuple[int, float], ...]) -> Array:
     """-log of the smallest p over all k; 0 where nothing can be told."""
-    import numpy as np
-
     most = np.zeros(len(distances))
     for k, dimension in dimensions:
         ratio = _ratio(distances, k)
@@ -168,8 +156,6 @@ def surprise(distances: Array, free: Array, dimensions: tuple[tuple[int, float],
 
 def _ratio(distances: Array, k: int) -> Array:
     """d1 / dk; 1, which tells nothing, where there is no k-th neighbour or even it is at distance zero."""
-    import numpy as np
-
     kth = distances[:, k - 1].astype(np.float64)
     known = np.isfinite(kth) & (kth > 0)
     return np.where(known, distances[:, 0] / np.where(known, kth, 1.0), 1.0)
@@ -177,8 +163,6 @@ def _ratio(distances: Array, k: int) -> Array:
 
 def _dimension(ratio: Array, k: int) -> float:
     """M at which half of the rows have a ratio below the median: 1 - (1 - r**m)**(k - 1) = 1/2."""
-    import numpy as np
-
     median = float(np.median(ratio))
     if not 0 < median < 1:
         return 0.0
@@ -187,8 +171,6 @@ def _dimension(ratio: Array, k: int) -> float:
 
 def _local_dimension(distances: Array, k: int) -> Array:
     """The dimension around each row from its k-th to its last neighbour; infinite where too few are left to tell."""
-    import numpy as np
-
     last = distances.shape[1]
     if last - k < 10:
         return np.full(len(distances), np.inf)
@@ -203,8 +185,6 @@ def _local_dimension(distances: Array, k: int) -> Array:
 
 def _with_tail(x: Array, dimensions: tuple[tuple[int, float], ...]) -> Calibration:
     """Share and rate of the tail of x between TAIL_FROM and TAIL_TO."""
-    import numpy as np
-
     start, width = -math.log(TAIL_FROM), math.log(TAIL_FROM / TAIL_TO)
     beyond = x[x > start] - start
     tail = beyond[beyond <= width]

@@ -6,18 +6,16 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.near.neighbours import Index, one_blas_thread
 from pytest_overfit.duplicates.near.overlay import CANDIDATES, evenness, laid_over
 from pytest_overfit.duplicates.near.p_values import ALPHA, FARTHEST, LEAST_DIMENSION, LEFT_OUT, Calibration, calibrate
 from pytest_overfit.duplicates.near.results import Near, NearPair
 from pytest_overfit.duplicates.near.views import BLOCK, View, in_blocks, views_of
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: rows of the large split that are searched; more are sampled, and `info["searched"]` says how many were
 MOST_ROWS = 200_000
@@ -43,8 +41,6 @@ def find_near(
     `already`: mask of rows of `small` that are known to be exact copies and are left out.
     `alpha`: false alarms per run; a row is a finding when its p, times views, times rows looked up, is below it.
     """
-    import numpy as np
-
     small, large, kind = _checked(small, large, kind)
     asked = np.flatnonzero(~np.asarray(already, bool)) if already is not None else np.arange(len(small))
     kept = _distinct(large, seed)
@@ -75,8 +71,6 @@ class _Part:
     """One view's answer: p, ratio and neighbour of each row asked for, and p of left-out rows of the large split."""
 
     def __init__(self, calibration: Calibration, rows: int) -> None:
-        import numpy as np
-
         self.calibration = calibration
         self.p, self.ratio = np.ones(rows), np.ones(rows)
         self.row = np.full(rows, -1, np.int64)
@@ -106,8 +100,6 @@ def _parts(kind: str, small: Array, large: Array, kept: Array, seed: int) -> dic
 
 def _looked_up(view: View, small: Array, large: Array, kept: Array, seed: int) -> tuple[_Side, _Side, int] | None:
     """Rows of the large split, left out, and the rows of the small one among the rows of the large; their number."""
-    import numpy as np
-
     points, free = _seen(view, large, kept)
     good = free >= LEAST_DIMENSION
     numbers, points, free = kept[good], points[good], free[good]
@@ -126,8 +118,6 @@ def _looked_up(view: View, small: Array, large: Array, kept: Array, seed: int) -
 
 
 def _with_evenness(side: _Side, rows: Array, large: Array) -> _Side:
-    import numpy as np
-
     parts = [
         evenness(rows[side.rows[start : start + BLOCK]], large[side.found[start : start + BLOCK, 0]])
         for start in range(0, len(side.rows), BLOCK)
@@ -140,8 +130,6 @@ def _without_shared(side: _Side, rows: Array, large: Array) -> _Side:
 
     Rows with nothing measured, say, that differ in two columns alone lie in two dimensions, however many others have.
     """
-    import numpy as np
-
     beside = side.found[:, 1:BESIDE]
     free = side.free.copy()
     width = int(np.prod(large.shape[1:], dtype=np.int64))
@@ -164,8 +152,6 @@ def _without_shared(side: _Side, rows: Array, large: Array) -> _Side:
 
 def _laid_over(side: _Side, rows: Array, large: Array) -> _Side:
     """The nearest rows of each, in the order of their distances when they are laid over it."""
-    import numpy as np
-
     found = side.found[:, :CANDIDATES]
     distances = np.full(found.shape, np.inf, np.float32)
     step = max(1, BLOCK // CANDIDATES)
@@ -180,8 +166,6 @@ def _laid_over(side: _Side, rows: Array, large: Array) -> _Side:
 
 def _part(own: _Side, asked: _Side, count: int, rows: int) -> _Part:
     """Calibrate on rows of the large split, judge the others by it."""
-    import numpy as np
-
     part = _Part(calibrate(own.distances, own.free, count, own.evenness), rows)
     if part.calibration.testable and len(asked.rows):
         part.left_out = part.calibration.p_values(own.distances, own.free, own.evenness)
@@ -195,8 +179,6 @@ def _part(own: _Side, asked: _Side, count: int, rows: int) -> _Part:
 
 def _seen(view: View, large: Array, kept: Array) -> tuple[Array, Array]:
     """The view of the kept rows, without a copy of all of them."""
-    import numpy as np
-
     if len(kept) == len(large):
         return in_blocks(view, large)
     parts = [view(large[kept[start : start + 1024]]) for start in range(0, len(kept), 1024)]
@@ -204,8 +186,6 @@ def _seen(view: View, large: Array, kept: Array) -> tuple[Array, Array]:
 
 
 def _gathered(parts: dict[str, _Part], asked: Array, alpha: float, info: dict[str, Any]) -> Near:
-    import numpy as np
-
     for name, part in parts.items():
         calibration = part.calibration
         info["views"][name] = {
@@ -236,8 +216,6 @@ def _gathered(parts: dict[str, _Part], asked: Array, alpha: float, info: dict[st
 
 def _checked(small: Array, large: Array, kind: str) -> tuple[Array, Array, str]:
     """Arrays of equal row shape; images too small to have a spectrum are vectors."""
-    import numpy as np
-
     small, large = np.asarray(small), np.asarray(large)
     if small.dtype.kind not in "biufc" or large.dtype.kind not in "biufc":
         raise TypeError(f"rows of {small.dtype} and {large.dtype}, but numbers are wanted")
@@ -258,8 +236,6 @@ def _distinct(large: Array, seed: int) -> Array:
 
     Only rows dropped by mistake would matter, and would cost a possible pair, never a false alarm.
     """
-    import numpy as np
-
     flat = large.reshape(len(large), int(np.prod(large.shape[1:], dtype=np.int64)))
     weights = np.random.default_rng(seed).normal(size=flat.shape[1])
     keys = np.empty(len(flat))

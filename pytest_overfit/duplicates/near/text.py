@@ -21,14 +21,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.near.results import Near, NearPair
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 LENGTH = 5
 LEAST_SHINGLES = 12
@@ -47,8 +45,6 @@ BLOCK = 4_096
 
 def find_near_text(small: Sequence[str], large: Sequence[str], *, already: Any = None, seed: int = 0) -> Near:
     """Texts of `small` that are near-copies of texts of `large`; `already` masks known exact copies."""
-    import numpy as np
-
     asked = np.flatnonzero(~np.asarray(already, bool)) if already is not None else np.arange(len(small))
     texts = [_folded(small[int(row)]) for row in asked]
     long = [row for row, text in enumerate(texts) if _long(text)]
@@ -84,8 +80,6 @@ def _long(text: str) -> bool:
 
 def _best(texts: list[str], large: Sequence[str], own: list[int]) -> list[tuple[float, int]]:
     """The most similar text of `large` for each of `texts`, other than row `own` of it."""
-    import numpy as np
-
     best = [(0.0, -1)] * len(texts)
     keys, owner = _chosen(texts)
     order = np.argsort(keys, kind="stable")
@@ -112,8 +106,6 @@ def _blocks(large: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
 
 def _candidates(keys: Array, owner: Array, sizes: Array, block: list[str]) -> Iterator[tuple[int, int]]:
     """Pairs (text, row of the block) whose chosen shingles are alike, at most a few a text."""
-    import numpy as np
-
     theirs, row = _chosen(block)
     texts = len(sizes)
     first, last = np.searchsorted(keys, theirs, "left"), np.searchsorted(keys, theirs, "right")
@@ -137,8 +129,6 @@ def _candidates(keys: Array, owner: Array, sizes: Array, block: list[str]) -> It
 
 def _chosen(texts: list[str]) -> tuple[Array, Array]:
     """Distinct chosen shingle hashes of all texts, with the number of the text each is from."""
-    import numpy as np
-
     ends = np.cumsum([len(text) for text in texts])
     hashes = _hashes("".join(texts))
     owner = np.searchsorted(ends, np.arange(len(hashes)), "right")
@@ -154,8 +144,6 @@ def _chosen(texts: list[str]) -> tuple[Array, Array]:
 
 def _hashes(text: str) -> Array:
     """A 64-bit hash of each run of LENGTH letters; its low bits are mixed, because the choice reads them."""
-    import numpy as np
-
     letters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
     count = max(0, len(letters) - LENGTH + 1)
     mixed = np.zeros(count, np.uint64)
@@ -167,8 +155,6 @@ def _hashes(text: str) -> Array:
 
 def _jaccard(one: Array, other: Array) -> float:
     """Of two sorted sets."""
-    import numpy as np
-
     if not len(one) or not len(other):
         return 0.0
     at = np.minimum(np.searchsorted(one, other), len(one) - 1)

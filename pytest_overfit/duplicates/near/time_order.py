@@ -10,20 +10,16 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.near.results import Order
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 
 def out_of_order(time_small: Any, time_large: Any, gap: Any = 0) -> Order:
     """Rows of the small split whose time is not later than the last time of the large split plus `gap`."""
-    import numpy as np
-
     small, large = _times(time_small, "the small split"), _times(time_large, "the large split")
     if (small.dtype.kind == "M") != (large.dtype.kind == "M"):
         raise TypeError(f"times of {small.dtype} and {large.dtype}, but one kind is wanted")
@@ -43,8 +39,6 @@ def out_of_order(time_small: Any, time_large: Any, gap: Any = 0) -> Order:
 
 def _times(given: Any, where: str) -> Array:
     """Times as float64, int64 or datetime64."""
-    import numpy as np
-
     values = np.asarray(given)
     if values.dtype.kind in "OUS":
         flat = [None if _absent(each) else each for each in values.ravel().tolist()]
@@ -70,8 +64,6 @@ def _moment(value: Any) -> Any:
     """A date as numpy's, in UTC where it has a time zone."""
     import datetime
 
-    import numpy as np
-
     if isinstance(value, (str, bytes)):
         value = datetime.datetime.fromisoformat(value.decode() if isinstance(value, bytes) else value)
     if isinstance(value, datetime.datetime) and value.tzinfo is not None:
@@ -80,8 +72,6 @@ def _moment(value: Any) -> Any:
 
 
 def _missing(times: Array) -> Array:
-    import numpy as np
-
     if times.dtype.kind == "M":
         return np.isnat(times)
     return np.isnan(times) if times.dtype.kind == "f" else np.zeros(len(times), bool)
@@ -90,8 +80,6 @@ def _missing(times: Array) -> Array:
 def _gap(gap: Any, kind: Any) -> Any:
     """The gap in the unit of the times; numbers beside dates are days."""
     import datetime
-
-    import numpy as np
 
     if kind.kind != "M":
         if isinstance(gap, (datetime.timedelta, np.timedelta64)):

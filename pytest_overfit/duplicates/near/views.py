@@ -21,12 +21,11 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+import numpy as np
 
-    Array = NDArray[Any]
+from pytest_overfit.core.arrays import Array
 
 #: numbers a row in the search
 WIDTH = 128
@@ -47,8 +46,6 @@ View = Callable[["Array"], "tuple[Array, Array]"]
 
 def views_of(kind: str, large: Array, seed: int = 0) -> dict[str, View]:
     """The views for this kind of rows, fitted to a sample of the large split."""
-    import numpy as np
-
     random = np.random.default_rng(seed)
     rows = np.sort(random.choice(len(large), min(len(large), SAMPLE), replace=False))
     sample = large[rows]
@@ -61,8 +58,6 @@ def views_of(kind: str, large: Array, seed: int = 0) -> dict[str, View]:
 
 def in_blocks(view: View, rows: Array) -> tuple[Array, Array]:
     """A view of all rows, a block at a time."""
-    import numpy as np
-
     parts = [view(rows[start : start + BLOCK]) for start in range(0, max(1, len(rows)), BLOCK)]
     return np.concatenate([part for part, _ in parts]), np.concatenate([free for _, free in parts])
 
@@ -75,8 +70,6 @@ def pixels(images: Array) -> tuple[Array, Array]:
 
 def spectrum(images: Array) -> tuple[Array, Array]:
     """Magnitudes of the lowest frequencies of the grey image, mirror pairs in order of size, without the mean."""
-    import numpy as np
-
     grey = grey_pictures(images)
     free = _free(grey)
     grey = grey - grey.mean((1, 2), keepdims=True)  # no step at the border but the image's own
@@ -100,8 +93,6 @@ def values(series: Array) -> tuple[Array, Array]:
 
 def frequencies(series: Array) -> tuple[Array, Array]:
     """Magnitudes of all frequencies of a series but the mean: blind to a shift in time that wraps around."""
-    import numpy as np
-
     flat = _finite(series.reshape(len(series), series.shape[1], -1))
     free = _free(flat)
     flat = flat - flat.mean(1, keepdims=True)
@@ -111,8 +102,6 @@ def frequencies(series: Array) -> tuple[Array, Array]:
 
 def _columns(sample: Array, random: Any) -> View:
     """Each column as its share of smaller values; a second column marks holes where there are any."""
-    import numpy as np
-
     flat = _wide(sample)
     curves = [(column, *_ranks(flat[:, column])) for column in range(flat.shape[1])]
     curves = [curve for curve in curves if len(curve[1]) > 1]
@@ -141,16 +130,12 @@ def _columns(sample: Array, random: Any) -> View:
 
 def _common(column: Array) -> Array:
     """Values that so many rows have that sharing them says nothing; a hole is one."""
-    import numpy as np
-
     values, count = np.unique(column, return_counts=True)
     return np.append(values[count > COMMON * len(column)], np.nan if np.isnan(column).any() else [])
 
 
 def _ranks(column: Array) -> tuple[Array, Array]:
     """Values of a column and the shares of values below them, half of the equal ones counted."""
-    import numpy as np
-
     column = np.clip(column[~np.isnan(column)], -LARGEST, LARGEST)
     if not len(column):
         return column, column
@@ -162,8 +147,6 @@ def _ranks(column: Array) -> tuple[Array, Array]:
 
 def _reduced(view: View, sample: Array) -> View:
     """The same view on the main components of its sample, if it is wider than the search wants."""
-    import numpy as np
-
     if len(sample) == 0:
         return view
     seen, free = in_blocks(view, sample)
@@ -183,8 +166,6 @@ def _reduced(view: View, sample: Array) -> View:
 
 def _unit(rows: Array, *, centre: bool = True, free: Array | None = None) -> tuple[Array, Array]:
     """Rows of length one; those without any contrast have no direction and are left out."""
-    import numpy as np
-
     free = _free(rows) if free is None else free
     rows = rows - rows.mean(1, keepdims=True) if centre else rows
     norms = _norms(rows)
@@ -197,8 +178,6 @@ def _free(rows: Array) -> Array:
 
     One dot on a black picture is as good as any other dot: it has one.
     """
-    import numpy as np
-
     flat = rows.reshape(len(rows), -1)
     if not flat.shape[1]:
         return np.zeros(len(rows))
@@ -210,22 +189,16 @@ def _free(rows: Array) -> Array:
 
 
 def _norms(rows: Array) -> Array:
-    import numpy as np
-
     return np.asarray(np.sqrt(np.einsum("ij,ij->i", rows, rows)))
 
 
 def _wide(rows: Array) -> Array:
     """Rows as (n, columns) float64."""
-    import numpy as np
-
     return rows.reshape(len(rows), int(np.prod(rows.shape[1:], dtype=np.int64))).astype(np.float64)
 
 
 def _finite(rows: Array) -> Array:
     """float32 with NaN as 0, each row scaled by its own largest value, so that huge numbers stay finite."""
-    import numpy as np
-
     rows = rows.astype(np.float32 if rows.dtype.itemsize <= 2 or rows.dtype == np.float32 else np.float64)
     rows = np.nan_to_num(rows, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     largest = np.abs(rows).max(axis=tuple(range(1, rows.ndim)), keepdims=True, initial=0)
@@ -243,15 +216,11 @@ def _images(images: Array) -> Array:
 
 def grey_pictures(images: Array) -> Array:
     """(n, height, width) float32, at most 32 x 32."""
-    import numpy as np
-
     return np.asarray(_images(images).mean(3))
 
 
 def _pooled(images: Array, axis: int) -> Array:
     """Average along an axis in whole blocks until at most 32 are left; a last block may be smaller."""
-    import numpy as np
-
     side = images.shape[axis]
     if side <= SIDE:
         return images

@@ -22,14 +22,11 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.near.results import WindowPair, Windows
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 RUN = 8
 KEEP = 4
@@ -46,8 +43,6 @@ SHOWN = 1_000
 
 def find_windows(small: Array, large: Array) -> Windows:
     """Rows (n, length) or (n, length, channels) of `small` that overlap rows of `large` in time."""
-    import numpy as np
-
     small, large = _series(small), _series(large)
     why = _untestable(small, large)
     if why:
@@ -68,8 +63,6 @@ def find_windows(small: Array, large: Array) -> Windows:
 
 
 def _series(rows: Array) -> Array:
-    import numpy as np
-
     rows = np.asarray(rows)
     if rows.dtype.kind not in "biuf" or rows.ndim not in (2, 3):
         raise TypeError(
@@ -90,8 +83,6 @@ def _untestable(small: Array, large: Array) -> str:
 
 def _same_type(small: Array, large: Array) -> tuple[Array, Array]:
     """Both in the narrower float type, so that a float32 copy of float64 values is the same."""
-    import numpy as np
-
     kinds = [each.dtype for each in (small, large) if each.dtype.kind == "f"]
     narrow = min(kinds, key=lambda kind: kind.itemsize) if kinds else np.dtype(np.float64)
     with np.errstate(over="ignore"):
@@ -100,8 +91,6 @@ def _same_type(small: Array, large: Array) -> tuple[Array, Array]:
 
 def _least_overlap(small: Array, large: Array, run: int) -> int:
     """The shortest overlap that is no chance."""
-    import numpy as np
-
     one = two = places = 0.0
     rows = np.random.default_rng(0).permutation(len(large))[:500]
     sample = large[rows]
@@ -125,8 +114,6 @@ def _least_overlap(small: Array, large: Array, run: int) -> int:
 
 def _overlaps(small: Array, large: Array, run: int, least: int) -> dict[int, tuple[int, int, int]]:
     """The longest overlap found for each row of `small`: (row of large, offset, values)."""
-    import numpy as np
-
     keys, row, at = _runs(small, run)
     order = np.argsort(keys, kind="stable")
     keys, row, at = keys[order], row[order], at[order]
@@ -154,8 +141,6 @@ def _keep_best(
     offset: Array,
 ) -> None:
     """Lay candidate rows over each other, longest overlap first, until one agrees everywhere."""
-    import numpy as np
-
     length = small.shape[1]
     order = np.lexsort((np.abs(offset), mine))
     mine, theirs, offset = mine[order], theirs[order], offset[order]
@@ -173,8 +158,6 @@ def _keep_best(
 
 def _tells(values: Array) -> bool:
     """A straight line, flat or not, is the same everywhere and tells nothing."""
-    import numpy as np
-
     steps = np.diff(values.astype(np.float64), axis=0)
     bend = np.abs(np.diff(steps, axis=0))
     return bool((np.isnan(bend) | (bend > 1e-6 * np.abs(steps[1:]))).any())
@@ -182,8 +165,6 @@ def _tells(values: Array) -> bool:
 
 def _runs(rows: Array, run: int) -> tuple[Array, Array, Array]:
     """Hashes of the chosen runs that are not constant, with their rows and positions."""
-    import numpy as np
-
     count, length, channels = rows.shape
     places = length - run + 1
     rows = rows + rows.dtype.type(0)  # -0 becomes 0

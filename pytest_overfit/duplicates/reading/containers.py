@@ -8,7 +8,9 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
@@ -16,11 +18,6 @@ from pytest_overfit.core.usercode import user_code
 from pytest_overfit.duplicates.reading.fields import Facts, label_list, row_values, rows_of
 from pytest_overfit.duplicates.reading.sources import Collated, Indexed
 from pytest_overfit.duplicates.reading.split import Chunk, Split
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 _TORCH = "torch.utils.data"
 
@@ -116,8 +113,6 @@ def _own(kind: type, name: str) -> Any:
 
 
 def _tensors(name: str, dataset: Any, facts: Facts, places: Sequence[int] | None) -> Split:
-    import numpy as np
-
     if any(callable(each) for each in (facts.key, facts.label, facts.group, facts.time)):
         return indexed(name, dataset, "torch TensorDataset", facts, places)
     columns = [rows_of(each) for each in dataset.tensors]

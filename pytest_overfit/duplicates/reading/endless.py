@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.reading.split import Chunk
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: samples by which a stream that starts again is recognised
 _CYCLE = 64
@@ -55,8 +52,6 @@ class FirstRound:
 
     def _second(self, marks: Array) -> int:
         """Where the second round begins, if that can be told by now; else 0."""
-        import numpy as np
-
         if len(self._start) < _CYCLE:
             self._start += [tuple(each) for each in marks[: _CYCLE - len(self._start)].tolist()]
         seen = np.concatenate([np.array(self._recent, np.uint64).reshape(-1, 2), marks])

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from pytest_overfit.core import foreign
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import to_numpy
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: names under which tables and dict samples carry their labels when nobody says
 LABELS = ("label", "labels", "target", "targets")
@@ -125,8 +123,6 @@ def label_value(label: Any) -> Any:
         return repr(label)
     if array.size == 1:
         return array.reshape(-1)[0].item()
-    import numpy as np
-
     from pytest_overfit.duplicates.values.lasting_names import lasting
 
     return f"array {lasting(np.ascontiguousarray(array).tobytes())}"

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.duplicates.reading.fields import Facts
 from pytest_overfit.duplicates.reading.sources import Shifted, Source
@@ -54,7 +56,6 @@ def image_folder(name: str, folder: Path, facts: Facts) -> Split:
 
 
 def _pixels(file: Path) -> Any:
-    import numpy as np
     from PIL import Image  # type: ignore[import-not-found, unused-ignore]
 
     with Image.open(file) as image:

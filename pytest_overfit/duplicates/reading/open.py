@@ -9,7 +9,9 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
@@ -19,11 +21,6 @@ from pytest_overfit.duplicates.reading.fields import Facts, given_values, label_
 from pytest_overfit.duplicates.reading.pickling import can_travel
 from pytest_overfit.duplicates.reading.sources import Lines, Sliced, Source
 from pytest_overfit.duplicates.reading.split import Chunk, Split
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 WANTED = (
     "arrays, (x, y), a table, a list, a dataset, a loader, a folder of images, or a function that returns one of these"
@@ -119,8 +116,6 @@ def _table(name: str, source: Any, facts: Facts) -> Split | None:
 
 def _columns(name: str, columns: Mapping[str, Any], how: str, facts: Facts) -> Split:
     """Named columns of one length."""
-    import numpy as np
-
     sizes = {key: len(each) for key, each in columns.items()}
     if not sizes:
         raise CaseError(f"{name}= is empty: it has no columns")
@@ -239,8 +234,6 @@ def _column(value: Any) -> Any:
 
 def _listed(name: str, items: list[Any], facts: Facts) -> Split:
     """A list: of texts, of numbers, of rows, of samples."""
-    import numpy as np
-
     if not items:
         raise CaseError(f"{name}= is empty: it has no samples")
     first = items[0]

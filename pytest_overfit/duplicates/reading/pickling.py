@@ -12,12 +12,11 @@ import sys
 import threading
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+import numpy as np
 
-    Array = NDArray[Any]
+from pytest_overfit.core.arrays import Array
 
 #: what a thread of a worker opened last: a dataset is made once for all of its shards, and never shared by two threads
 _kept = threading.local()
@@ -109,6 +108,4 @@ def _address(array: Array) -> int:
 
 
 def _map_again(path: str, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Array:
-    import numpy as np
-
     return np.ndarray(shape, dtype, np.memmap(path, np.uint8, "r"), offset, strides)

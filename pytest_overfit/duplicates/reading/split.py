@@ -8,8 +8,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, OverfitError, did_you_mean
 from pytest_overfit.duplicates.reading.fields import (
     Facts,
@@ -23,11 +26,6 @@ from pytest_overfit.duplicates.reading.fields import (
     selected,
 )
 from pytest_overfit.duplicates.reading.sources import Source
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: samples read at once, and rows sliced at once from what is in memory
 SAMPLES, ROWS = 1_024, 8_192
@@ -49,8 +47,6 @@ class Chunk:
 
     def part(self, rows: slice) -> Chunk:
         """Some of the samples, without a copy where columns are arrays."""
-        import numpy as np
-
         index = self.index[rows]
         return Chunk(
             np.arange(index.start, index.stop, index.step) if isinstance(index, range) else index,
@@ -178,8 +174,6 @@ class Split:
 
     def peek(self, most: int) -> Chunk | None:
         """Some samples, without losing any of what can be read only once."""
-        import numpy as np
-
         if self.memory is not None:
             at = np.unique(np.linspace(0, len(self.memory) - 1, most).astype(int))
             return Chunk(at, {name: _taken(each, at) for name, each in self.memory.leaves.items()})
@@ -207,8 +201,6 @@ def _taken(column: Any, at: Array) -> Any:
 
 def gathered(places: Sequence[int], samples: Sequence[Any], split: Split) -> Iterator[Chunk]:
     """Chunks of samples: one for each run of samples that are made of the same parts."""
-    import numpy as np
-
     facts = split.facts
     if isinstance(samples, Mapping):  # a dict of columns, as Hugging Face datasets give it
         yield _from_columns(np.asarray(places, np.int64), samples, split)
@@ -242,8 +234,6 @@ def _from_columns(index: Array, columns: Mapping[str, Any], split: Split) -> Chu
 
 def batch_chunk(batch: Any, first: int, split: Split) -> Chunk:
     """A chunk of one batch: (x, y), (x, y, weights), a dict of columns, or inputs alone, rows first."""
-    import numpy as np
-
     facts = split.facts
     x, y = halves(batch, facts)
     parts = batch if isinstance(batch, Mapping) else {"": x}

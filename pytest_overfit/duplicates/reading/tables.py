@@ -6,14 +6,12 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 
 def is_hugging_face(source: Any) -> bool:
@@ -65,8 +63,6 @@ def _nullable(column: Any) -> bool:
 
 
 def _filled(column: Any) -> Array:
-    import numpy as np
-
     if column.isna().any():
         found: Array = column.to_numpy(dtype="float64", na_value=np.nan)
         return found
@@ -93,8 +89,6 @@ def _arrow(column: Any) -> Any:
 
 def is_counter(columns: Mapping[str, Any], name: str) -> bool:
     """A column of whole numbers that only counts its rows: it would make every row unlike any other."""
-    import numpy as np
-
     column = columns[name]
     if isinstance(column, list):
         if len(column) < 3 or not all(type(each) is int for each in column[:3]):

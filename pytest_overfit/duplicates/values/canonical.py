@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+import numpy as np
 
-    Array = NDArray[Any]
+from pytest_overfit.core.arrays import Array
 
 #: how far x * 255 may lie from a whole number for x to be a scaled byte; float16 keeps three digits only
 _WHOLE, _WHOLE_HALF = 0.02, 0.15
@@ -47,8 +46,6 @@ def numeric(dtype: Any) -> bool:
 
 def plain_numbers(array: Array) -> Array:
     """Booleans, times, complex and foreign floats as plain integers and floats, without a copy where there can be."""
-    import numpy as np
-
     kind = array.dtype.kind
     if kind == "b":
         return array.view(np.uint8)
@@ -79,8 +76,6 @@ def common_dtype(dtypes: Sequence[Any]) -> str:
 
 def canonical(values: Array, dtype: str, scaled: bool = False) -> Array:
     """A new contiguous array of the type, in which equal values have equal bits."""
-    import numpy as np
-
     wanted = np.dtype(dtype)
     with np.errstate(all="ignore"):
         if scaled:
@@ -98,15 +93,11 @@ def canonical(values: Array, dtype: str, scaled: bool = False) -> Array:
 
 def _adding(have: Any, wanted: Any) -> Any:
     """Add in the wider type and round once."""
-    import numpy as np
-
     return np.result_type(have, wanted)
 
 
 def _wrapped(values: Array, wanted: Any) -> Array:
     """Floats where integers are expected: equal values stay equal, whatever else happens is sorted out by comparing."""
-    import numpy as np
-
     bound = 2.0 ** min(8 * wanted.itemsize, 62)
     whole = np.trunc(np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0))
     return np.asarray(np.fmod(whole, bound).astype(np.int64))
@@ -114,8 +105,6 @@ def _wrapped(values: Array, wanted: Any) -> Array:
 
 def words(values: Array) -> Array:
     """The bits of a canonical array as unsigned 64-bit words."""
-    import numpy as np
-
     unsigned = values.view(f"u{values.dtype.itemsize}")
     return unsigned if unsigned.dtype.itemsize == 8 else unsigned.astype(np.uint64)
 
@@ -132,8 +121,6 @@ def compared(samples: dict[str, Array]) -> Comparison:
 
 
 def _holds_bytes(values: Array) -> bool:
-    import numpy as np
-
     if not values.size or not (np.dtype("u1") == values.dtype or values.dtype.kind in "iuf"):
         return False
     low, high = values.min(), values.max()
@@ -144,8 +131,6 @@ def _holds_bytes(values: Array) -> bool:
 
 def _holds_scaled_bytes(values: Array) -> bool:
     """Floats in [0, 1], all of them k / 255, and not of a coarser grid that 255 happens to be a multiple of."""
-    import numpy as np
-
     if values.dtype.kind != "f" or not values.size or not (values.min() >= 0 and 0 < values.max() <= 1):
         return False
     times = values.astype(np.float64) * 255

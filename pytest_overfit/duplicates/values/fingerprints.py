@@ -13,17 +13,15 @@ import functools
 import math
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from pytest_overfit.core import foreign
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.batch import to_numpy
 from pytest_overfit.duplicates.values.canonical import Comparison, canonical, common_dtype, numeric, plain_numbers
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: `digest(data, seed) -> 16 bytes`
 Digest = Callable[[Any, int], bytes]
@@ -48,8 +46,6 @@ def standard_digest(data: Any, seed: int) -> bytes:
 
 def label_words(labels: Sequence[Any] | None, count: int) -> Array:
     """Eight bytes a label, the same for equal labels: a number as a float, anything else (long ones, too) by a hash."""
-    import numpy as np
-
     if labels is None:
         return np.zeros(count, np.uint64)
     numbers = [isinstance(each, float) or (isinstance(each, int) and abs(each) < 2**53) for each in labels]
@@ -73,8 +69,6 @@ def folded(text: str) -> str:
 
 def as_leaf(value: Any) -> Any:
     """A number, tensor or picture as a numpy array of plain numbers; text, bytes, None and lists as they are."""
-    import numpy as np
-
     if value is None or isinstance(value, (str, bytes)):
         return value
     if isinstance(value, np.ndarray):
@@ -102,8 +96,6 @@ def _large(value: Any, array: Array) -> Any:
 
 def _listed(value: Any) -> Any:
     """A list of numbers is an array; any other list stays one."""
-    import numpy as np
-
     if not value or isinstance(value[0], (str, bytes)):
         return list(value)
     try:
@@ -123,8 +115,6 @@ class Encoder:
 
     def chunk(self, leaves: Mapping[str, Any]) -> Array:
         """Fingerprints of a chunk as pairs of 64-bit words, one line a sample."""
-        import numpy as np
-
         names = sorted(leaves)
         columns = [self._column(name, leaves[name]) for name in names]
         if len(columns) == 1:
@@ -148,8 +138,6 @@ class Encoder:
         return (math.prod(shape),) if how is not None and how.flat else shape
 
     def _column(self, name: str, column: Any) -> list[bytes]:
-        import numpy as np
-
         if isinstance(column, np.ndarray) and numeric(column.dtype):
             return self._array(name, plain_numbers(column))
         items = column.tolist() if isinstance(column, np.ndarray) else column
@@ -178,8 +166,6 @@ class Encoder:
         return canonical(values, how.dtype, self.split in how.scaled and values.dtype.kind == "f")
 
     def _array(self, name: str, values: Array) -> list[bytes]:
-        import numpy as np
-
         found = self._canonical(name, values)
         seed, digest = self._seed(self._shape(name, values.shape[1:])), self._digest
         width = found[:1].nbytes
@@ -190,8 +176,6 @@ class Encoder:
 
     def _arrays(self, name: str, leaves: Sequence[Array]) -> list[bytes]:
         """Arrays of any shapes: brought to one form together, then hashed one by one."""
-        import numpy as np
-
         if len({leaf.dtype for leaf in leaves}) > 1:
             return [self._array(name, leaf[None])[0] for leaf in leaves]
         found = self._canonical(name, np.concatenate([leaf.ravel() for leaf in leaves]))
@@ -205,8 +189,6 @@ class Encoder:
         return digests
 
     def _one(self, name: str, leaf: Any) -> bytes:
-        import numpy as np
-
         if isinstance(leaf, np.ndarray):
             return self._array(name, leaf[None])[0]
         if leaf is None:
@@ -226,8 +208,6 @@ class Encoder:
         return all(self._same(name, as_leaf(leaves[name]), as_leaf(other[name]), others_split) for name in leaves)
 
     def _same(self, name: str, one: Any, other: Any, others_split: str) -> bool:
-        import numpy as np
-
         if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
             if self._shape(name, one.shape) != self._shape(name, other.shape):
                 return False

@@ -6,15 +6,12 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from pytest_overfit.duplicates.values.canonical import canonical, numeric, plain_numbers
 from pytest_overfit.duplicates.values.fingerprints import as_leaf, standard_digest
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: rows that are named together: as float64 they stay small
 AT_ONCE = 256
@@ -48,8 +45,6 @@ def _joined(leaves: Mapping[str, Any], columns: Sequence[Sequence[bytes]]) -> li
 
 
 def _lasting_column(column: Any, rows: list[int]) -> list[bytes]:
-    import numpy as np
-
     if not isinstance(column, np.ndarray) or not numeric(column.dtype):
         return [_lasting_bytes(as_leaf(column[row])) for row in rows]
     values = canonical(plain_numbers(column[rows]), "<f8")
@@ -58,8 +53,6 @@ def _lasting_column(column: Any, rows: list[int]) -> list[bytes]:
 
 
 def _lasting_bytes(leaf: Any) -> bytes:
-    import numpy as np
-
     if isinstance(leaf, np.ndarray):
         return f"{leaf.shape}".encode() + canonical(leaf, "<f8").tobytes()
     return repr(leaf.item() if isinstance(leaf, np.generic) else leaf).encode()

@@ -6,14 +6,15 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import Learner
 
-    Array = NDArray[Any]
     Pair = tuple[Sequence[Array], Sequence[Array]]
 
 #: differences below this share of the outputs' own spread are arithmetic: kernels sum in other orders for other rows
@@ -32,8 +33,6 @@ def both_at_once(learner: Learner, rows: int, evaluated: Sequence[Array]) -> boo
 
     False says nothing yet; the two checks below then tell what is wrong.
     """
-    import numpy as np
-
     order = np.random.default_rng(0).permutation(rows)
     mixed = learner.outputs_for(order.tolist()) if rows >= _FEWEST else None
     if mixed is None or len(mixed) != len(evaluated):
@@ -60,8 +59,6 @@ def rows_stand_alone(
     same for every order, such as a mean over the batch. `in_both_precisions` gives the outputs in float32 and float64;
     it is asked only where a small difference was found, which rounding may have made.
     """
-    import numpy as np
-
     base = [row % rows for row in range(max(rows, _FEWEST))]
     order = np.random.default_rng(0).permutation(len(base))
     plain, mixed = learner.outputs_for(base), learner.outputs_for([base[each] for each in order])
@@ -78,8 +75,6 @@ def rows_stand_alone(
 
 def _rounding(both: Pair | None) -> float:
     """The largest difference between outputs in float32 and in float64, as a share of their spread; 0.0: not known."""
-    import numpy as np
-
     if both is None or len(both[0]) != len(both[1]):
         return 0.0
     found = [0.0]
@@ -99,8 +94,6 @@ def _permuted(plain: Array, mixed: Array, order: Array, tolerance: float = 0.0) 
 
 def close(first: Array, second: Array, tolerance: float = 0.0) -> bool:
     """Equal but for rounding, or up to this share of the outputs' own spread."""
-    import numpy as np
-
     if first.shape != second.shape:
         return False
     if first.dtype.kind not in "fc":
@@ -113,8 +106,6 @@ def close(first: Array, second: Array, tolerance: float = 0.0) -> bool:
 
 
 def _spread(outputs: Array) -> float:
-    import numpy as np
-
     return float(outputs.std()) or float(np.abs(outputs).max(initial=0.0)) or 1.0
 
 

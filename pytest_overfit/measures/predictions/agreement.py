@@ -8,14 +8,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import Head
 
-    Array = NDArray[Any]
 
 Measure = Literal["accuracy", "token_accuracy", "worst_column", "near_rows", "score"]
 
@@ -63,14 +64,10 @@ def agreements(
 
 def _graded(targets: Array) -> bool:
     """Grey levels rather than yes and no: more than two values."""
-    import numpy as np
-
     return len(np.unique(targets)) > 2
 
 
 def _probabilities(head: Head) -> Head:
-    import numpy as np
-
     outputs = head.outputs.astype(np.float64)
     if head.domain == "unbounded":
         outputs = 0.5 * (1.0 + np.tanh(0.5 * outputs))
@@ -78,8 +75,6 @@ def _probabilities(head: Head) -> Head:
 
 
 def _classes(head: Head, groups: Array, cells: Array | None) -> list[Agreement]:
-    import numpy as np
-
     predicted = head.outputs.argmax(axis=head.class_axis)
     if head.targets.ndim == head.outputs.ndim:
         soft = np.moveaxis(head.targets, head.class_axis, -1)
@@ -107,8 +102,6 @@ def padding(tokens: Array) -> Array:
     A token is taken for padding when it ends at least one row in two, in runs of differing length, and never stands
     before another token. Leaving it out is safe for a model that memorises: it has those tokens right as well.
     """
-    import numpy as np
-
     none = np.zeros(tokens.shape, bool)
     if tokens.ndim != 2 or tokens.shape[1] < 3:
         return none
@@ -127,8 +120,6 @@ def padding(tokens: Array) -> Array:
 
 def _majority_share(label: Array, counted: Array, groups: Array, cells: Array | None = None) -> float:
     """Share that is right when every distinct input answers its most frequent label at every position."""
-    import numpy as np
-
     if cells is None and len(np.unique(groups)) == len(groups):
         return 1.0
     flat, used = label.reshape(len(groups), -1), counted.reshape(len(groups), -1)
@@ -142,8 +133,6 @@ def _majority_share(label: Array, counted: Array, groups: Array, cells: Array | 
 
 
 def _binary(head: Head, groups: Array) -> list[Agreement]:
-    import numpy as np
-
     threshold = 0.0 if head.domain == "unbounded" else 0.5
     label = head.targets > 0.5
     if head.outputs.size != label.size:
@@ -173,8 +162,6 @@ def _values(head: Head, groups: Array) -> list[Agreement]:
     another wide target, only columns with a fair share of the variance can be told from noise; there, a column
     counts as unexplained in proportion to the average column's variance.
     """
-    import numpy as np
-
     if head.outputs.size != head.targets.size:
         return []
     rows = len(groups)
@@ -215,8 +202,6 @@ def _near_rows(error: Array, spread: Array) -> float:
     A row whose target lies close to the constant cannot show much: it counts as near within a fifth of the targets'
     own spread, which is what an R2 of 0.95 leaves on average.
     """
-    import numpy as np
-
     mean_spread = spread.sum(axis=1).mean()
     allowed = np.maximum(spread.sum(axis=1), 0.05 * mean_spread)
     return float((error.sum(axis=1) <= allowed).mean())

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.reference_losses.output_domains import simplex_axis
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import Head
-
-    Array = NDArray[Any]
 
 
 def inferred_heads(outputs: Sequence[Array], targets: Sequence[Array], task: str | None) -> list[Head]:
@@ -32,8 +31,6 @@ def inferred_heads(outputs: Sequence[Array], targets: Sequence[Array], task: str
 
 
 def _inferred(output: Array, target: Array, task: str | None) -> Head | None:
-    import numpy as np
-
     from pytest_overfit.adapters.base import Head
 
     if output.shape[:1] != target.shape[:1]:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.predictions.agreement import Agreement, agreements
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
 from pytest_overfit.measures.reference_losses.output_domains import simplex_axis
@@ -16,11 +19,8 @@ from pytest_overfit.measures.reference_losses.reference import Reference
 from pytest_overfit.measures.reference_losses.ties import prefix_cells
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import Head, Learner, Reading
 
-    Array = NDArray[Any]
 
 #: a guessed task is believed when outputs that memorise under the loss score at least this
 _BELIEVED = 0.9
@@ -122,8 +122,6 @@ def _is_memorised(scores: Sequence[Agreement]) -> bool:
 
 def _asked_for(head: Head, gradient: Array | None) -> Array | None:
     """True where the loss looks at a target at all: elsewhere (hand-masked padding) its gradient is zero."""
-    import numpy as np
-
     if gradient is None or gradient.shape != head.outputs.shape:
         return None
     asked: Array = gradient != 0

@@ -9,16 +9,16 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.predictions.agreement import padding
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import Head
     from pytest_overfit.adapters.trainer import Chunk
 
-    Array = NDArray[Any]
 
 Metric = Literal["accuracy", "R2", "score", ""]
 
@@ -58,8 +58,6 @@ class _Right:
         self._labels: dict[int, int] = {}
 
     def add(self, head: Head) -> None:
-        import numpy as np
-
         predicted, label = _classes(head) if head.kind == "classes" else _yes_or_no(head)
         counted = np.ones(label.shape, bool) if head.mask is None else head.mask.reshape(label.shape)
         if head.kind == "classes" and label.ndim > 1:
@@ -100,8 +98,6 @@ class _Explained:
         self._centre: Any = 0.0
 
     def add(self, head: Head) -> None:
-        import numpy as np
-
         target = head.targets.reshape(len(head.targets), -1).astype(np.float64)
         output = head.outputs.reshape(target.shape).astype(np.float64)
         known = ~np.isnan(target)
@@ -115,8 +111,6 @@ class _Explained:
         self._sums = sums if self._sums is None else self._sums + sums
 
     def score(self) -> float | None:
-        import numpy as np
-
         if self._sums is None:
             return None
         count, total, squares, error = self._sums

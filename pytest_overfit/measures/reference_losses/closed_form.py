@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.reference_losses.reference import Reference
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import Head
-
-    Array = NDArray[Any]
 
 
 def closed_form(head: Head, groups: Array, cells: Array | None = None) -> Reference:
@@ -23,8 +22,6 @@ def closed_form(head: Head, groups: Array, cells: Array | None = None) -> Refere
 
     `cells`: finer ties, from `prefix_cells`.
     """
-    import numpy as np
-
     per_group = _PLAIN[head.plain]
     constant = per_group(head, np.zeros_like(groups))
     best = _label_entropy(head, cells) if cells is not None else per_group(head, groups)
@@ -44,8 +41,6 @@ def summed(references: Sequence[Reference]) -> Reference:
 
 
 def _entropy(head: Head, groups: Array) -> float:
-    import numpy as np
-
     if head.targets.ndim == head.outputs.ndim:
         share = np.moveaxis(head.targets, head.class_axis, -1).astype(np.float64)
         return _mean_over_groups(share, groups, lambda part: _cross_entropy_with_mean(part, axis=-1))
@@ -55,8 +50,6 @@ def _entropy(head: Head, groups: Array) -> float:
 
 def _label_entropy(head: Head, cells: Array) -> float:
     """Mean entropy of the counted labels that share a cell."""
-    import numpy as np
-
     classes = int(head.targets.max(initial=0)) + 1
     flat = head.targets.reshape(cells.shape)
     counted = np.ones(flat.shape, bool) if head.mask is None else head.mask.reshape(flat.shape)
@@ -68,16 +61,12 @@ def _label_entropy(head: Head, cells: Array) -> float:
 
 def _cross_entropy_with_mean(targets: Array, axis: int) -> Array:
     """Per row: cross-entropy of its target distribution with the rows' mean distribution."""
-    import numpy as np
-
     mean = targets.mean(axis=0, keepdims=True)
     entropy: Array = -(targets * np.log(np.where(mean > 0, mean, 1.0))).sum(axis=axis)
     return entropy
 
 
 def _binary_entropy(head: Head, groups: Array) -> float:
-    import numpy as np
-
     pair = np.stack([head.targets, 1.0 - head.targets], axis=-1)
     return _mean_over_groups(pair, groups, lambda part: _cross_entropy_with_mean(part, axis=-1))
 
@@ -87,14 +76,10 @@ def _variance(head: Head, groups: Array) -> float:
 
 
 def _deviation(head: Head, groups: Array) -> float:
-    import numpy as np
-
     return _mean_over_groups(head.targets, groups, lambda part: np.abs(part - np.median(part, axis=0, keepdims=True)))
 
 
 def _mean_over_groups(values: Array, groups: Array, per_target: Callable[[Array], Array]) -> float:
-    import numpy as np
-
     values = values.astype(np.float64)
     parts = [per_target(values[groups == group]) for group in np.unique(groups)]
     return float(np.concatenate(parts).mean())

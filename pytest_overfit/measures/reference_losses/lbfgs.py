@@ -12,12 +12,14 @@ import dataclasses
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Vector = NDArray[Any]
+    Vector = Array
 
 #: a value this many times the start's size below zero is taken for minus infinity
 _UNBOUNDED = 1e4
@@ -53,8 +55,6 @@ def minimise(
     Stops when the gradient vanishes or three successive gains are negligible beside the value reached. Cost: one or
     two calls an iteration. Raises nothing of its own.
     """
-    import numpy as np
-
     point = start.astype(np.float64)
     value, gradient = function(point)
     if not math.isfinite(value) or not np.all(np.isfinite(gradient)):
@@ -84,8 +84,6 @@ def minimise(
 
 
 def _direction(gradient: Vector, pairs: deque[tuple[Vector, Vector]]) -> Vector:
-    import numpy as np
-
     if not pairs:
         return -gradient / max(1.0, float(np.linalg.norm(gradient)))
     direction = gradient.copy()
@@ -109,8 +107,6 @@ def _line_search(
     direction: Vector,
 ) -> tuple[Vector, float, Vector] | None:
     """Halve the step until the value falls enough; double it while the very first try keeps falling."""
-    import numpy as np
-
     slope = float(gradient @ direction)
     if slope >= 0:
         direction, slope = -gradient, -float(gradient @ gradient)

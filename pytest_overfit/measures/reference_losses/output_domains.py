@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+import numpy as np
 
-    Array = NDArray[Any]
+from pytest_overfit.core.arrays import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +23,10 @@ class Link:
 
 
 def identity() -> Link:
-    import numpy as np
-
     return Link(lambda o: np.asarray(o, np.float64), lambda z: z, lambda o, g: g)
 
 
 def _sigmoid() -> Link:
-    import numpy as np
-
     def into(o: Array) -> Array:
         inside = np.clip(np.asarray(o, np.float64), 1e-6, 1 - 1e-6)
         logit: Array = np.log(inside) - np.log1p(-inside)
@@ -42,8 +36,6 @@ def _sigmoid() -> Link:
 
 
 def _softmax(axis: int) -> Link:
-    import numpy as np
-
     def out(z: Array) -> Array:
         e = np.exp(z - z.max(axis=axis, keepdims=True))
         share: Array = e / e.sum(axis=axis, keepdims=True)
@@ -57,8 +49,6 @@ def _softmax(axis: int) -> Link:
 
 
 def _log_softmax(axis: int) -> Link:
-    import numpy as np
-
     def out(z: Array) -> Array:
         shifted = z - z.max(axis=axis, keepdims=True)
         logs: Array = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
@@ -68,8 +58,6 @@ def _log_softmax(axis: int) -> Link:
 
 
 def _softplus() -> Link:
-    import numpy as np
-
     def into(o: Array) -> Array:
         value = np.maximum(np.asarray(o, np.float64), 1e-6)
         free: Array = value + np.log(-np.expm1(-value))
@@ -98,8 +86,6 @@ def _special_link(outputs: Array) -> Link | None:
 
     A loss made for distances may fall without limit below zero, where none can be.
     """
-    import numpy as np
-
     if (axis := simplex_axis(outputs)) is not None:
         return _softmax(axis)
     if (axis := simplex_axis(np.exp(outputs.clip(max=1)))) is not None:
@@ -111,8 +97,6 @@ def _special_link(outputs: Array) -> Link | None:
 
 def simplex_axis(values: Array) -> int | None:
     """The axis along which these are distributions over at least two classes, or None."""
-    import numpy as np
-
     if values.ndim < 2 or not np.issubdtype(values.dtype, np.floating) or values.min(initial=0) < -1e-6:
         return None
     for axis in (values.ndim - 1, 1):

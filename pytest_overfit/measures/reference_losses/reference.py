@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.reference_losses.lbfgs import Minimum, minimise
 from pytest_overfit.measures.reference_losses.output_domains import Link, candidate_links
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import Learner, Reading
-
-    Array = NDArray[Any]
 
 
 #: how references are found where outputs cannot be substituted: the same factory, trained on inputs that are all alike
@@ -80,8 +79,6 @@ def optimised(learner: Learner, reading: Reading, groups: Array) -> Reference | 
 def _search(
     learner: Learner, outputs: Sequence[Array], groups: Array, links: Sequence[Link], leaders: Sequence[int]
 ) -> Reference | None:
-    import numpy as np
-
     same = np.zeros_like(groups)
     constant = _minimum(learner, outputs, same, links, leaders)
     if not (constant.valid and constant.bounded):
@@ -121,8 +118,6 @@ def _minimum(
     learner: Learner, outputs: Sequence[Array], groups: Array, links: Sequence[Link], leaders: Sequence[int]
 ) -> Minimum:
     """`leaders`: for each output the one whose values it shares, itself if it is free."""
-    import numpy as np
-
     count = int(groups.max()) + 1
     shapes = [each.shape[1:] for each in outputs]
     # a little noise, because a constant output is a stationary point of more losses than it is a minimum of
@@ -156,8 +151,6 @@ def _minimum(
 
 
 def _split(point: Array, count: int, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
-    import numpy as np
-
     sizes = [count * int(np.prod(shape)) for shape in shapes]
     ends = np.cumsum([0, *sizes])
     return [point[a:b].reshape(count, *shape) for a, b, shape in zip(ends, ends[1:], shapes, strict=False)]

@@ -8,18 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
+
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import Head
-
-    Array = NDArray[Any]
 
 
 def tied_rows(inputs: Sequence[Array], rows: int) -> Array:
     """Number the distinct inputs: rows with the same number have identical inputs."""
-    import numpy as np
-
     numbers: dict[bytes, int] = {}
     arrays = [np.ascontiguousarray(each) for each in inputs if each.shape[:1] == (rows,)]
     keys = [b"|".join(each[row].tobytes() for each in arrays) for row in range(rows)]
@@ -32,8 +30,6 @@ def prefix_cells(head: Head, inputs: Sequence[Array], groups: Array) -> Array | 
     A model that reads from left to right cannot know how rows with a common beginning go on, so its outputs on that
     beginning are the same. Whether it reads so is measured: only if all its outputs on common beginnings agree.
     """
-    import numpy as np
-
     rows = len(groups)
     if head.kind != "classes" or head.targets.ndim != 2 or head.outputs.ndim != 3:
         return None
@@ -80,8 +76,6 @@ def _split(inputs: Sequence[Array], targets: Array) -> tuple[list[Array], list[A
 
 def _varied(sequence: Array) -> bool:
     """More than two values, and rows that differ: neither a mask nor positions."""
-    import numpy as np
-
     return bool((sequence != sequence[:1]).any()) and len(np.unique(sequence)) > 2
 
 

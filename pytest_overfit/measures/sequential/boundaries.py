@@ -9,6 +9,8 @@ import functools
 import math
 from typing import Any
 
+import numpy as np
+
 #: cells of the grid and of the integral: the boundaries are right to 0.1 % (tests/test_paired.py has the check)
 _CELLS = 600
 
@@ -46,8 +48,6 @@ def boundaries(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
     (1969, J. R. Stat. Soc. A 132, 235) is exact for it (for t: Jennison and Turnbull 1991, Biometrika 78, 133).
     The grid holds the angle arcsin(|U| / sqrt(k)); then |t| = sqrt(k - 1) tan(angle).
     """
-    import numpy as np
-
     quarter = np.pi / 2 / _CELLS  # one cell, as an angle
     turn = (np.arange(_CELLS) + 0.5) / _CELLS * np.pi - np.pi / 2
     alive: Any = np.zeros(_CELLS + 1)
@@ -75,7 +75,5 @@ def boundaries(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
 
 def _upper_quantile(values: Any, mass: Any, tail: float) -> float:
     """The value that so much of the mass lies above."""
-    import numpy as np
-
     order = np.argsort(-values)
     return float(values[order][np.searchsorted(np.cumsum(mass[order]), tail)])

@@ -12,14 +12,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.sequential.boundaries import boundaries
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 Outcome = Literal["helps", "harms", "no measurable effect", "undecided", "inconclusive"]
 
@@ -94,8 +92,6 @@ def paired(differences: Sequence[float], margin: float, alpha: float = 0.05, mos
     that none of the seeds showed. One that happens in a share p of all trainings is absent from k seeds with
     probability (1 - p)^k.
     """
-    import numpy as np
-
     _check(differences, margin, alpha, most)
     stages = looks(most)
     done = [each for each in stages if each <= len(differences)]
@@ -147,8 +143,6 @@ def interval(differences: Array, boundary: float, narrowest: float, skew: float 
 
     `differences`: [..., k], one comparison a row; `boundary`: c; `narrowest`: the least half-width, above 0.
     """
-    import numpy as np
-
     k = differences.shape[-1]
     mean = differences.mean(-1)
     if math.isinf(boundary):

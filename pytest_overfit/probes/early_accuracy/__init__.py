@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
@@ -148,8 +150,6 @@ def _of_data(tables: tuple[Table, Table] | None, train: Answers, val: Answers) -
 
 
 def _unseen(train: Answers, val: Answers) -> list[dict[str, Any]]:
-    import numpy as np
-
     if train.kind != "classes" or train.target.shape[1] != 1:
         return []
     counts = [

@@ -10,6 +10,9 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.splits import Split, Whole
 from pytest_overfit.data.tree import Rows, plain, to_numpy
 from pytest_overfit.duplicates.request import Request
@@ -20,11 +23,8 @@ from pytest_overfit.probes.early_accuracy.in_memory import features_of, inputs_o
 from pytest_overfit.probes.early_accuracy.symptoms import cured, random_labels_beat_chance
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.trainer import Trainer
 
-    Array = NDArray[Any]
 
 #: factors of the learning rate, tried in this order until one trains
 LOWER, HIGHER = (0.1, 0.01, 1e-3, 1e-4), (1e2, 1e4, 1e6)
@@ -86,8 +86,6 @@ def _repetition(splits: Splits) -> dict[str, Any]:
     columns of the chance that two rows agree there). `identified`: one column has another value in at least half of
     the different rows (a measurement), so that whole rows repeat only where they were copied.
     """
-    import numpy as np
-
     table = features_of(splits.train.batch)
     if table is None or not table.size:
         return {"by_columns": 0.0, "identified": False}
@@ -109,8 +107,6 @@ def _given(split: Whole) -> Any:
 
 def without_columns(trainer: Trainer, splits: Splits, columns: list[int], task: str | None) -> dict[str, Any] | None:
     """The trained model's score with these columns of the judged split permuted among its rows."""
-    import numpy as np
-
     rows = splits.val.batch.rows
     order = np.random.default_rng(0).permutation(rows)
     starts = iter(_offsets(splits.val))
@@ -147,8 +143,6 @@ def permuted_labels(bench: Bench, repeats: int, alpha: float) -> list[dict[str, 
 
     Once; again, up to `repeats` times, for as long as each run beats chance. A string: why it cannot be done.
     """
-    import numpy as np
-
     train = bench.splits.train
     runs: list[dict[str, Any]] = []
     for repeat in range(repeats):
@@ -167,8 +161,6 @@ def permuted_labels(bench: Bench, repeats: int, alpha: float) -> list[dict[str, 
 
 def score_with_other_targets(trainer: Trainer, splits: Splits, task: str | None) -> list[float]:
     """The user's own score with one row's target in the place of all, for some rows; empty: there are no targets."""
-    import numpy as np
-
     from pytest_overfit.measures.predictions.scores import scores_of
 
     rows = splits.val.batch.rows
@@ -200,8 +192,6 @@ def other_rates(bench: Bench, factors: tuple[float, ...], stuck: dict[str, Any],
 
 def scale_of(splits: Splits) -> dict[str, float] | None:
     """How far the inputs are from unit scale: mean and standard deviation of all their numbers, largest number."""
-    import numpy as np
-
     table = features_of(splits.train.batch)
     if table is None or not table.size:
         return None
@@ -225,8 +215,6 @@ def standardised(bench: Bench) -> dict[str, Any] | None:
     facts: list[tuple[Array, Array]] = []
 
     def learn(table: Array) -> Array:
-        import numpy as np
-
         spread = table.std(axis=0, dtype=np.float64)
         facts.append((table.mean(axis=0, dtype=np.float64), np.where(spread > 0, spread, 1.0)))
         return table

@@ -12,16 +12,16 @@ from collections.abc import Iterable, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.predictions.agreement import padding
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import Head
     from pytest_overfit.adapters.trainer import Chunk
 
-    Array = NDArray[Any]
 
 Kind = Literal["classes", "binary", "values"]
 
@@ -71,8 +71,6 @@ class Answers:
 
 def answers_of(chunks: Iterable[Chunk], task: str | None) -> Answers | None:
     """The answers on a whole split; None: they cannot be read."""
-    import numpy as np
-
     parts: list[Answers] = []
     for chunk in chunks:
         heads = chunk.reading.heads or inferred_heads(chunk.reading.outputs, chunk.targets, task)
@@ -90,8 +88,6 @@ def answers_of(chunks: Iterable[Chunk], task: str | None) -> Answers | None:
 
 
 def _of_head(head: Head) -> Answers:
-    import numpy as np
-
     rows, targets, outputs = len(head.targets), head.targets, head.outputs
     raw: Array | None
     if head.kind == "classes":
@@ -135,8 +131,6 @@ def estimate(answers: Answers) -> dict[str, Any]:
 
 def _varies(answers: Answers) -> bool:
     """The outputs are not the same for every row, beyond rounding."""
-    import numpy as np
-
     said = np.asarray(answers.predicted if answers.raw is None else answers.raw, float)
     if not np.isfinite(said).all():
         return True
@@ -168,8 +162,6 @@ def wilson(share: float, rows: int, level: float = _LEVEL) -> tuple[float, float
 
 
 def _explained(answers: Answers) -> tuple[float, float, float, float, float]:
-    import numpy as np
-
     target = np.where(answers.counted, answers.target, 0.0)
     count = np.maximum(1, answers.counted.sum(axis=0))
     variance = (np.where(answers.counted, target - target.sum(axis=0) / count, 0.0) ** 2).sum(axis=0) / count
@@ -190,8 +182,6 @@ def _by_luck(answers: Answers, raw: bool) -> float:
     `raw`: the outputs themselves, which tell more than the predictions made of them (a rare class is never predicted
     by a model that has begun to know it). Exact; looks at `_TESTED` rows at most, fewer where a row has many targets.
     """
-    import numpy as np
-
     most = min(_TESTED, int(math.sqrt(_WORK / max(1, answers.target.shape[1]))))
     chosen = answers.of(np.random.default_rng(0).permutation(answers.rows)[:most]) if answers.rows > most else answers
     fit = _fit(chosen, raw)
@@ -205,8 +195,6 @@ def _by_luck(answers: Answers, raw: bool) -> float:
 
 def _fit(answers: Answers, raw: bool) -> Array | None:
     """How well the answer of each row fits the target of each row: (rows, rows); None: there is no telling."""
-    import numpy as np
-
     target, counted = answers.target, answers.counted
     said = answers.raw if raw and answers.raw is not None else answers.predicted
     if not np.isfinite(said).all():
@@ -226,8 +214,6 @@ def _fit(answers: Answers, raw: bool) -> Array | None:
 @functools.lru_cache(maxsize=8)
 def _orders(rows: int) -> Array:
     """The permutations of a test on so many rows, the same for every test."""
-    import numpy as np
-
     each = np.tile(np.arange(rows, dtype=np.int32), (_PERMUTATIONS, 1))
     return np.random.default_rng(0).permuted(each, axis=1)
 

@@ -8,18 +8,16 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from pytest_overfit.core import foreign
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import Batch, to_numpy
 from pytest_overfit.data.parts import names_targets
 from pytest_overfit.data.splits import Split, Whole
 from pytest_overfit.data.tree import Rows, leaves, length, map_leaves, parts_of, rebuilt, take
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: rows of a loader or dataset that are kept in memory; arrays are there already and are kept whole
 MOST_ROWS = 50_000
@@ -55,8 +53,6 @@ def _joined(batches: Sequence[Batch]) -> Batch | None:
 
 
 def _concatenated(pieces: Sequence[Any]) -> Any:
-    import numpy as np
-
     if isinstance(pieces[0], Rows):
         return Rows(row for each in pieces for row in each)
     if foreign.is_torch_tensor(pieces[0]):
@@ -97,8 +93,6 @@ def inputs_of(batch: Batch) -> Iterator[Any]:
 
 def features_of(batch: Batch) -> Array | None:
     """The inputs as one table, a row a sample; None: they are texts, or of other lengths in each row."""
-    import numpy as np
-
     columns = []
     for leaf in inputs_of(batch):
         if isinstance(leaf, Rows) or length(leaf) != batch.rows:

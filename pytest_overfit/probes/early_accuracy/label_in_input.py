@@ -6,15 +6,13 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.probes.early_accuracy.estimates import Answers, estimate
 from pytest_overfit.probes.early_accuracy.simple_models import FITTED, Table
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: rows below which a column agrees with the labels by luck too easily
 _LEAST = 20
@@ -34,8 +32,6 @@ def label_columns(train: Table, val: Table) -> list[dict[str, Any]]:
     the target over all rows that share the value, validation rows included, which the rows of train alone do not give.
     Keys: kind, columns.
     """
-    import numpy as np
-
     features = np.concatenate([train.features, val.features])
     target = np.concatenate([train.answers.target, val.answers.target])
     if features.shape[1] < 2 or len(features) < _LEAST or not (train.answers.flat and target.shape[1] >= 1):
@@ -49,15 +45,11 @@ def label_columns(train: Table, val: Table) -> list[dict[str, Any]]:
 
 def _two_valued(features: Array) -> Array:
     """Which columns take exactly two values."""
-    import numpy as np
-
     low, high = features.min(axis=0), features.max(axis=0)
     return np.asarray((low < high) & ((features == low) | (features == high)).all(axis=0))
 
 
 def _codes(features: Array, target: Array) -> Iterator[dict[str, Any]]:
-    import numpy as np
-
     for label in range(target.shape[1]):
         classes, coded = np.unique(target[:, label], return_inverse=True)
         coded = coded.reshape(-1)
@@ -77,8 +69,6 @@ def _codes(features: Array, target: Array) -> Iterator[dict[str, Any]]:
 
 def _one_hot(features: Array, coded: Array, classes: int) -> Iterator[dict[str, Any]]:
     """A column a class; one class may be left out, as it follows from the others."""
-    import numpy as np
-
     places = np.flatnonzero(_two_valued(features))
     if len(places) < classes - 1:
         return
@@ -93,8 +83,6 @@ def _one_hot(features: Array, coded: Array, classes: int) -> Iterator[dict[str, 
 
 def _copies(features: Array, target: Array) -> Iterator[dict[str, Any]]:
     """Columns that are `a * target + b`."""
-    import numpy as np
-
     x = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
     y = target.astype(np.float64) - target.mean(axis=0)
     with np.errstate(all="ignore"):
@@ -113,8 +101,6 @@ def _copies(features: Array, target: Array) -> Iterator[dict[str, Any]]:
 
 def _encoded(features: Array, target: Array, split: int, kind: str) -> Iterator[dict[str, Any]]:
     """Columns that hold the target's mean over all rows of the same value, which train's rows alone do not give."""
-    import numpy as np
-
     wanted = np.eye(int(target.max()) + 1)[target[:, 0].astype(int)] if kind == "classes" else target.astype(float)
     if kind == "classes":  # the class number itself is what a two-class encoding averages
         wanted = np.concatenate([wanted, target.astype(float)], axis=1)
@@ -129,8 +115,6 @@ def _encoded(features: Array, target: Array, split: int, kind: str) -> Iterator[
 
 def _is_mean(values: Array, wanted: Array) -> bool:
     """A straight line leads from each of its values to the mean of some wanted column over that value's rows."""
-    import numpy as np
-
     if len(np.unique(values[:100])) < 4:
         return False
     kinds, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
@@ -152,8 +136,6 @@ def best_column(train: Table, val: Table) -> dict[str, Any] | None:
 
     Chosen on train, asked on val. Keys: column, estimate. None: targets are no classes, or not one a row.
     """
-    import numpy as np
-
     if train.answers.kind == "values" or train.answers.target.shape[1] != 1:
         return None
     small = train.some(FITTED)

@@ -6,14 +6,12 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.probes.early_accuracy.estimates import Answers, estimate
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: rows that are fitted and asked: the linear model decomposes a matrix of that size, below a second
 FITTED, ASKED = 2_000, 2_000
@@ -32,8 +30,6 @@ class Table:
 
     def some(self, most: int) -> Table:
         """At most so many rows, drawn evenly."""
-        import numpy as np
-
         rows = len(self.features)
         if rows <= most:
             return self
@@ -59,8 +55,6 @@ def measure_baselines(train: Table, val: Table) -> dict[str, dict[str, Any]]:
 
 def constant_only(train: Answers, val: Answers) -> dict[str, dict[str, Any]]:
     """The estimate of `constant` alone, where inputs are no table: position by position."""
-    import numpy as np
-
     if train.target.shape[1:] != val.target.shape[1:]:
         return {}
     if train.kind == "values":
@@ -73,8 +67,6 @@ def constant_only(train: Answers, val: Answers) -> dict[str, dict[str, Any]]:
 
 def holds_inside(train: Table) -> dict[str, dict[str, Any]]:
     """The same estimates on a quarter of `train`, fitted on the rest of it: do inputs tell anything there?"""
-    import numpy as np
-
     order = np.random.default_rng(1).permutation(len(train.features))
     cut = len(order) // 4
     parts = [Table(train.features[rows], train.answers.of(rows)) for rows in (order[cut:], order[:cut])]
@@ -83,8 +75,6 @@ def holds_inside(train: Table) -> dict[str, dict[str, Any]]:
 
 def _standardised(train: Array, val: Array) -> tuple[Array, Array]:
     """Both in units of `train`: mean 0, standard deviation 1; missing and constant columns are 0."""
-    import numpy as np
-
     step = -(-train.shape[1] // COLUMNS)
     train, val = (each[:, ::step].astype(np.float64) for each in (train, val))
     with np.errstate(all="ignore"):
@@ -97,8 +87,6 @@ def _standardised(train: Array, val: Array) -> tuple[Array, Array]:
 
 def _numbers(train: Answers, val: Answers) -> Array:
     """The targets of `train` as columns of numbers; one column a class."""
-    import numpy as np
-
     if train.kind != "classes":
         return train.target.astype(np.float64)
     width = train.raw.shape[1] if train.raw is not None else 0
@@ -116,8 +104,6 @@ def _decided(answers: Answers, outputs: Array) -> Answers:
 
 def _linear(x: Array, y: Array, asked: Array) -> Array:
     """Ridge regression; the penalty with the least generalised cross-validation (Golub, Heath and Wahba, 1979)."""
-    import numpy as np
-
     mean, rows = y.mean(axis=0), len(x)
     wide = x.shape[1] > rows
     values, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)

@@ -5,6 +5,8 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import numpy as np
+
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.data.batch import Batch
 from pytest_overfit.data.splits import Split, Whole
@@ -12,8 +14,6 @@ from pytest_overfit.data.splits import Split, Whole
 
 def permuted_targets(split: Split, seed: int) -> Split:
     """Targets that belong to other rows, the same in every epoch."""
-    import numpy as np
-
     random = np.random.default_rng(seed)
     if isinstance(split, Whole):
         return split.prepared(lambda batch: _moved(batch, random.permutation(batch.rows).tolist()))

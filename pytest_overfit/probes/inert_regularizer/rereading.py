@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pytest_overfit.core.state import seed_standard_library
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import Batch, to_numpy
@@ -76,8 +78,6 @@ def _dataset_of(loader: Any) -> Any:
 
 
 def _by_place(dataset: Any, name: str, trains: bool) -> Reread | None:
-    import numpy as np
-
     places = np.unique(np.linspace(0, len(dataset) - 1, SAMPLES).astype(int)).tolist()
     random = _random_transform(dataset) if trains else ""
     first = {place: _read(dataset, place, 0) for place in places}
@@ -122,8 +122,6 @@ def _by_batch(split: Loader, name: str, trains: bool) -> Reread | None:
 
 
 def _keeps_order(first: Batch, second: Batch) -> bool:
-    import numpy as np
-
     labels = [to_numpy(each) for each in leaves(first.y)]
     if not labels or not _same(first.y, second.y):
         return False
@@ -133,8 +131,6 @@ def _keeps_order(first: Batch, second: Batch) -> bool:
 
 
 def _same(first: Any, second: Any) -> bool:
-    import numpy as np
-
     one, other = _leaves(first), _leaves(second)
     if len(one) != len(other):
         return False
@@ -146,8 +142,6 @@ def _same(first: Any, second: Any) -> bool:
 
 def _leaves(value: Any) -> list[Any]:
     """Arrays of a sample, whatever holds them; plain numbers, texts and pictures too."""
-    import numpy as np
-
     found: list[Any] = []
     pending = [value]
     while pending:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.adapters.inspector import inspector_for
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
@@ -27,11 +28,7 @@ from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.overfit_batch.judgement import judge_fit
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import Learner, Mode
-
-    Array = NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

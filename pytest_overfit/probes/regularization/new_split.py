@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import numpy as np
+
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.foreign import is_torch_tensor
 from pytest_overfit.data.batch import Batch
@@ -21,8 +23,6 @@ def resplit(train: Split, val: Split, seed: int, where: str) -> tuple[Whole, Who
     Raises `CaseError` for splits that are not held as arrays. Groups and time order are not kept: rows that belong
     together must not be cut at random.
     """
-    import numpy as np
-
     if not isinstance(train, Whole) or not isinstance(val, Whole):
         raise CaseError(
             f"{where} resplit=True pools the rows of train and val, so both must be arrays; give train=(x, y) and "
@@ -50,8 +50,6 @@ def _joined(first: Batch, second: Batch, where: str) -> Batch:
 
 
 def _stacked(one: Any, other: Any, rows: int) -> Any:
-    import numpy as np
-
     if length(one) != rows:
         raise ValueError("a part of the batch has no row for each target")
     if isinstance(one, Rows):

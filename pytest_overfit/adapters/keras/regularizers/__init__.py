@@ -18,12 +18,8 @@ from pytest_overfit.adapters.keras.learner import KerasLearner
 from pytest_overfit.adapters.keras.regularizers import decay
 from pytest_overfit.adapters.keras.regularizers.dropout import EVALUATION, Place, Watch, arrays, difference, places_of
 from pytest_overfit.adapters.keras.state import held
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.usercode import is_users_class
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 #: training passes that are watched
 _PASSES = 2

@@ -18,13 +18,11 @@ from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.reader import numbers
 from pytest_overfit.adapters.keras.state import held
+from pytest_overfit.core.arrays import Array
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.keras.learner import KerasLearner
 
-    Array = NDArray[Any]
 
 #: an optimizer, the variables it was to update, and their gradients
 Gradients = list[tuple[Any, list[Any], list["Array | None"]]]

@@ -10,18 +10,14 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
 from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras.reader import numbers
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
+from pytest_overfit.core.arrays import Array
 
 Kind = Literal["dropout", "noise", "augmentation"]
 

@@ -6,20 +6,20 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.predictions.agreement import padding
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
 from pytest_overfit.measures.reference_losses.output_domains import simplex_axis
 from pytest_overfit.probes.bounds.subject import Found
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pytest_overfit.adapters.base import Head
     from pytest_overfit.adapters.trainer import Chunk
 
-    Array = NDArray[Any]
 
 #: equal-width bins of the probability of the predicted class, as in Naeini et al. (2015) and Guo et al. (2017)
 BINS = 15
@@ -30,8 +30,6 @@ _NO_PROBABILITIES = "the outputs cannot be read as probabilities: the loss is no
 
 def calibration_found(chunks: Iterable[Chunk], task: str | None) -> Found:
     """Expected calibration error of a split, read chunk by chunk; of several heads of classes the mean."""
-    import numpy as np
-
     sums: list[Array] = []
     for chunk in chunks:
         heads = _heads(chunk, task)
@@ -52,15 +50,11 @@ def expected_calibration_error(sums: Array) -> float:
 
     `sums`: (bins, 3), each row the count, how many were right, and the sum of their confidences.
     """
-    import numpy as np
-
     return float(np.abs(sums[:, 1] - sums[:, 2]).sum() / max(1.0, float(sums[:, 0].sum())))
 
 
 def _binned(confidence: Array, right: Array) -> Array:
     """Sums by bin; bin m of 1..15 holds confidences in ((m - 1) / 15, m / 15]."""
-    import numpy as np
-
     known = np.nan_to_num(confidence, nan=1.0)  # its sum below still is not a number
     number = np.clip(np.ceil(known * BINS).astype(np.int64) - 1, 0, BINS - 1)
     parts = (np.ones(confidence.shape), right.astype(np.float64), confidence)
@@ -78,8 +72,6 @@ def _heads(chunk: Chunk, task: str | None) -> Sequence[Head]:
 
 def _confidence(head: Head) -> tuple[Array, Array] | None:
     """Of each counted answer the probability of the predicted class, and whether it is right; None: there are none."""
-    import numpy as np
-
     if head.kind == "binary":
         chances = _of_one(head)
         if chances is None:
@@ -101,8 +93,6 @@ def _confidence(head: Head) -> tuple[Array, Array] | None:
 
 def _of_one(head: Head) -> Array | None:
     """Probability of a one."""
-    import numpy as np
-
     outputs = head.outputs.astype(np.float64)
     if head.domain == "probabilities":
         return np.clip(outputs, 0.0, 1.0)
@@ -114,8 +104,6 @@ def _of_one(head: Head) -> Array | None:
 
 def _of_classes(head: Head) -> Array | None:
     """Probability of each class, along the axis of the classes."""
-    import numpy as np
-
     outputs = head.outputs.astype(np.float64)
     if head.domain == "log_probabilities":
         shares: Array = np.exp(outputs)

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.measures.memorising.memorise import STEPS
 from pytest_overfit.probes.bounds.quantities.calibration_error import calibration_found
@@ -232,8 +234,6 @@ def saturated_units(subject: Subject) -> Found:
 
 
 def _of_outputs(subject: Subject, get: Callable[[Any], float]) -> Found:
-    import numpy as np
-
     flat = [each.astype(np.float64).ravel() for each in subject.first.outputs if each.dtype.kind in "fiu" and each.size]
     return Found(value=get(np.concatenate(flat))) if flat else Found(why="the model's outputs cannot be read")
 

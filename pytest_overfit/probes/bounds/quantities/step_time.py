@@ -9,6 +9,8 @@ import math
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 #: size of the two float32 matrices whose product is the reference: 34 million operations
 SIZE = 256
 
@@ -55,7 +57,5 @@ def step_time(
 
 def numpy_kernel() -> Callable[[], object]:
     """The reference where the framework brings none of its own."""
-    import numpy as np
-
     matrix = np.linspace(-1.0, 1.0, SIZE * SIZE, dtype=np.float32).reshape(SIZE, SIZE)
     return lambda: matrix @ matrix

@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pytest_overfit.measures.reference_losses.closed_form import closed_form
 
 if TYPE_CHECKING:
@@ -35,8 +37,6 @@ def constant_loss(heads: Sequence[Head]) -> tuple[float, str]:
     It is what a model has whose last bias starts at the prior: the entropy of the class frequencies (of each position,
     where a row has several targets), the targets' variance, or their mean deviation from the median.
     """
-    import numpy as np
-
     losses = [closed_form(each, np.zeros(len(each.targets), np.int64)).constant or 0.0 for each in heads]
     words = [f"{loss:.4g}, {_CONSTANT[head.plain]}" for loss, head in zip(losses, heads, strict=True)]
     return sum(losses), " + ".join(words)
@@ -52,8 +52,6 @@ _CONSTANT = {
 
 
 def _of(head: Head) -> tuple[float, str] | None:
-    import numpy as np
-
     times = "" if head.scale == 1.0 else f"{head.scale:g} x "
     if head.plain == "cross_entropy":
         classes = head.outputs.shape[head.class_axis]

@@ -6,16 +6,14 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.memorising.evaluation import close, eval_forwards_agree
 from pytest_overfit.probes.bounds.quantities.registry import NOT_HERE, YES_NO, quantity
 from pytest_overfit.probes.bounds.subject import Found, Subject
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[Any]
 
 
 def _holds(answer: bool | None, why: str = NOT_HERE) -> Found:
@@ -61,8 +59,6 @@ def save_load(subject: Subject) -> Found:
 @quantity(YES_NO, "one forward pass a row, 16 at most, and two more", "higher", once=True)
 def batch_size_invariance(subject: Subject) -> Found:
     """In evaluation mode a row gets the same answer alone, in an odd batch and in the whole batch."""
-    import numpy as np
-
     learner = subject.untrained
     rows = len(learner.inputs[0])
     whole = learner.outputs_for(range(rows))
@@ -115,8 +111,6 @@ def gradients_add_up(
     whole: Array, again: Array, parts: Sequence[tuple[int, Array]], tolerance: float = _SUMMED
 ) -> Found:
     """Is the whole's gradient the parts' mean, weighted by rows? Not known where it differs from pass to pass."""
-    import numpy as np
-
     rows = sum(count for count, _ in parts)
     mean = sum(count / rows * each for count, each in parts)
     size = max(float(np.linalg.norm(whole)), sum(count / rows * float(np.linalg.norm(each)) for count, each in parts))
