@@ -65,11 +65,11 @@ def ours(train: Any, test: Any) -> int:
 
 def ours_across(train: Any, test: Any) -> int:
     from pytest_overfit.duplicates.exact.in_memory import overlap
-    from pytest_overfit.duplicates.exact.rows import Rows, all_keys, choose_columns
+    from pytest_overfit.duplicates.exact.rows import RowsInMemory, all_keys, choose_columns
     from pytest_overfit.duplicates.values.canonical import compared
 
     how = compared({"train": train[:256], "test": test[:256]})
-    left, right = Rows("train", (train,), (how,)), Rows("test", (test,), (how,))
+    left, right = RowsInMemory("train", (train,), (how,)), RowsInMemory("test", (test,), (how,))
     columns = choose_columns(left)
     return len(overlap(left, all_keys(left, columns), right, all_keys(right, columns)).rows_b)
 

@@ -16,27 +16,27 @@ import numpy as np
 from scipy import stats
 
 from pytest_overfit.probes.early_accuracy import EarlyAccuracyLimits
-from pytest_overfit.probes.early_accuracy.estimates import Answers, clearly_above, estimate, shrunk
+from pytest_overfit.probes.early_accuracy.estimates import Predictions, clearly_above, estimate, shrunk
 from pytest_overfit.probes.early_accuracy.symptoms import random_labels_beat_chance
 
 ALPHA, REPEATS = EarlyAccuracyLimits().alpha, EarlyAccuracyLimits().repeats
 RUNS = 20_000
 
 
-def classes(random: np.random.Generator, rows: int, share: float, kinds: int) -> Answers:
+def classes(random: np.random.Generator, rows: int, share: float, kinds: int) -> Predictions:
     """Guesses: the first class is wanted in this share of the rows, the others as often as each other."""
     weights = [share, *[(1 - share) / (kinds - 1)] * (kinds - 1)]
     target = random.choice(kinds, (rows, 1), p=weights)
     raw = random.normal(size=(rows, kinds))
-    return Answers(
+    return Predictions(
         kind="classes", predicted=raw.argmax(1)[:, None], target=target, counted=np.ones((rows, 1), bool), raw=raw
     )
 
 
-def values(random: np.random.Generator, rows: int, heavy: bool) -> Answers:
+def values(random: np.random.Generator, rows: int, heavy: bool) -> Predictions:
     draw = random.standard_cauchy if heavy else random.standard_normal
     said, target = draw((rows, 1)), draw((rows, 1))
-    return Answers(kind="values", predicted=said, target=target, counted=np.ones((rows, 1), bool), raw=said)
+    return Predictions(kind="values", predicted=said, target=target, counted=np.ones((rows, 1), bool), raw=said)
 
 
 KINDS = {

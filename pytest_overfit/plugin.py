@@ -16,7 +16,7 @@ import pytest
 
 from pytest_overfit import options
 from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed
-from pytest_overfit.report.progress import Progress, is_watched
+from pytest_overfit.report.progress import ProgressLine, is_watched
 from pytest_overfit.settings import Settings, set_settings
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class OverfitRun:
             self.json_path = checked_path(config.getoption("overfit_json"), config.invocation_params.dir)
         #: (test, phase, case, probe) -> plain form; a rerun replaces what was there and counts the attempt
         self.forms: dict[tuple[str, str, str, str], dict[str, Any]] = {}
-        self.progress = Progress(self._write, time.monotonic, self._room)
+        self.progress = ProgressLine(self._write, time.monotonic, self._room)
         hook = config.hook
         self.settings = Settings(
             seed=options.seed(config.getoption("overfit_seed"), "--overfit-seed"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_overfit.probes.base import Probe
 
 #: `progress(case, probe, step, of, loss)`; steps without a loss are samples, `of` is None where nobody knows how many
-Progress = Callable[[str, str, int, "int | None", "float | None"], None]
+ReportProgress = Callable[[str, str, int, "int | None", "float | None"], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -37,7 +37,7 @@ class Settings:
     make_learner: Callable[[Case, Any, int], Learner | None] = lambda *_: None
     record: Callable[[Verdict], None] = lambda *_: None
     record_error: Callable[[str, str, BaseException], None] = lambda *_: None
-    progress: Progress = lambda *_: None
+    progress: ReportProgress = lambda *_: None
     #: how to run the current test alone, for messages
     command: Callable[[], str] = lambda: ""
     #: None: there is no folder to read from, outside pytest

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.adapters.step_targets import step_needs_targets
-from pytest_overfit.adapters.trainer import Chunk
+from pytest_overfit.adapters.trainer import ChunkReading
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.foreign import describe
@@ -179,11 +179,11 @@ class StepTrainer:
             rows += batch.rows
         return total / rows
 
-    def read(self, split: Split, mode: Mode = "eval") -> Iterator[Chunk]:
+    def read(self, split: Split, mode: Mode = "eval") -> Iterator[ChunkReading]:
         for batch in split.chunks():
             self.learner.look_at(batch)
             reading, score = self.learner.read(mode), self.learner.score()
-            yield Chunk(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
+            yield ChunkReading(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
 
     def scale_rate(self, factor: float) -> bool:
         del factor

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Chunk:
+class ChunkReading:
     """Some rows of a split, as they were read."""
 
     rows: int
@@ -47,7 +47,7 @@ class Trainer(Protocol):
         stopping).
         """
 
-    def read(self, split: Split, mode: Mode = "eval") -> Iterator[Chunk]:
+    def read(self, split: Split, mode: Mode = "eval") -> Iterator[ChunkReading]:
         """The model's answers on a split, in evaluation mode or another, in parts; nothing is updated."""
 
     def scale_rate(self, factor: float) -> bool:

@@ -79,11 +79,11 @@ def open_split(case: Case, name: str, batch_size: int | None = None) -> Split:
     size = batch_size or int(case.fit_kwargs.get("batch_size") or ROWS)
     named = _Named(case, name)
     if is_columns(source):
-        return Samples(source, named, size, lambda rows: dict(source[rows]))
+        return MapStyle(source, named, size, lambda rows: dict(source[rows]))
     if is_whole(source) or parts_of(source) is not None:
-        return Whole(source, named.batch(source), size)
+        return Arrays(source, named.batch(source), size)
     if gives_samples(source):
-        return Samples(source, named, size, lambda rows: collated([source[row] for row in rows], case))
+        return MapStyle(source, named, size, lambda rows: collated([source[row] for row in rows], case))
     if hasattr(source, "__next__"):
         raise CaseError(
             f"Case {case.name!r}: {name}= is {foreign.describe(source)}, which can be read once only, but every epoch "
@@ -115,7 +115,7 @@ class _Named:
         return user_code(f"Case {self.case.name!r}: reading {self.name}=")
 
 
-class Whole:
+class Arrays:
     """Arrays that hold all rows."""
 
     def __init__(self, source: Any, batch: Batch, size: int) -> None:
@@ -138,11 +138,11 @@ class Whole:
         rows = _SMALL * self.rows // max(1, math.prod(x.shape))
         return max(CHUNK, min(_LARGEST, int(rows)))
 
-    def prepared(self, change: Change) -> Whole:
-        return Whole(self.source, change(self.batch), self.size)
+    def prepared(self, change: Change) -> Arrays:
+        return Arrays(self.source, change(self.batch), self.size)
 
 
-class Samples:
+class MapStyle:
     """Rows by number, read anew each time, because reading may augment them."""
 
     def __init__(self, source: Any, named: _Named, size: int, read: Callable[[list[int]], Any]) -> None:
@@ -161,8 +161,8 @@ class Samples:
     def chunks(self) -> Iterator[Batch]:
         return map(self._batch, in_order(self.rows, CHUNK))
 
-    def prepared(self, change: Change) -> Samples:
-        return Samples(self.source, self._named.changed(change), self._size, self._read)
+    def prepared(self, change: Change) -> MapStyle:
+        return MapStyle(self.source, self._named.changed(change), self._size, self._read)
 
 
 class Loader:

@@ -14,13 +14,13 @@ import numpy as np
 
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
-from pytest_overfit.duplicates.exact.rows import Rows
+from pytest_overfit.duplicates.exact.rows import RowsInMemory
 from pytest_overfit.duplicates.reading.fields import Facts
-from pytest_overfit.duplicates.reading.open import open_split
-from pytest_overfit.duplicates.reading.split import Chunk, Split
+from pytest_overfit.duplicates.reading.open import open_samples
+from pytest_overfit.duplicates.reading.split import SampleChunk, Samples
 from pytest_overfit.duplicates.reading.tables import is_counter
 from pytest_overfit.duplicates.steadiness import Steadiness, steadiness, without_transforms
-from pytest_overfit.duplicates.values.canonical import Comparison, compared, numeric, plain_numbers
+from pytest_overfit.duplicates.values.canonical import ValueComparison, compared, numeric, plain_numbers
 from pytest_overfit.duplicates.values.fingerprints import Coding, as_leaf, folded
 
 #: samples looked at to decide how the splits are compared
@@ -31,10 +31,10 @@ PEEKED = 256
 class Opened:
     """The splits, ready to be read, and what was noticed on the way."""
 
-    splits: dict[str, Split]
+    splits: dict[str, Samples]
     coding: Coding
     #: the splits as rows in memory, where all of them are
-    rows: dict[str, Rows] | None
+    rows: dict[str, RowsInMemory] | None
     steady: dict[str, Steadiness]
     #: differences between the splits that are findings of their own: code and message
     differences: list[tuple[str, str]]
@@ -43,7 +43,7 @@ class Opened:
 
 def open_all(given: Mapping[str, Any], facts: Facts, text: str, most: int, keep: Callable[[Any], None]) -> Opened:
     """Open every split and decide how their samples are compared; `keep` is shown each container first."""
-    splits = {name: open_split(name, each, facts, most, keep) for name, each in given.items()}
+    splits = {name: open_samples(name, each, facts, most, keep) for name, each in given.items()}
     notes: list[str] = []
     peeks = {name: _peeked(split) for name, split in splits.items()}
     _drop_counters(splits, notes)
@@ -64,7 +64,7 @@ def open_all(given: Mapping[str, Any], facts: Facts, text: str, most: int, keep:
     return Opened(splits, coding, rows, steady, differences, notes)
 
 
-def _peeked(split: Split) -> Chunk:
+def _peeked(split: Samples) -> SampleChunk:
     chunk = split.peek(PEEKED if split.memory is not None else 32)
     if chunk is None or not len(chunk):
         why = next(iter(split.errors.values()), "it gave no samples")
@@ -73,7 +73,7 @@ def _peeked(split: Split) -> Chunk:
     return chunk
 
 
-def _drop_counters(splits: dict[str, Split], notes: list[str]) -> None:
+def _drop_counters(splits: dict[str, Samples], notes: list[str]) -> None:
     """A column that only numbers the rows of a table is no part of what makes two rows the same."""
     tables = [split.memory for split in splits.values() if split.is_table and split.memory is not None]
     if len(tables) < len(splits):
@@ -86,12 +86,12 @@ def _drop_counters(splits: dict[str, Split], notes: list[str]) -> None:
             _keep(split, [name for name in split.memory.leaves if name not in counters] if split.memory else [])
 
 
-def _keep(split: Split, names: list[str]) -> None:
+def _keep(split: Samples, names: list[str]) -> None:
     if split.memory is not None:
         split.memory = dataclasses.replace(split.memory, leaves={name: split.memory.leaves[name] for name in names})
 
 
-def _aligned(splits: dict[str, Split], peeks: dict[str, Chunk], notes: list[str]) -> dict[str, Chunk]:
+def _aligned(splits: dict[str, Samples], peeks: dict[str, SampleChunk], notes: list[str]) -> dict[str, SampleChunk]:
     """Parts by name: tables are compared on the columns they share, anything else must have the same parts."""
     names = {name: list(split.memory.leaves if split.memory else peeks[name].leaves) for name, split in splits.items()}
     first = next(iter(names.values()))
@@ -112,8 +112,8 @@ def _aligned(splits: dict[str, Split], peeks: dict[str, Chunk], notes: list[str]
     return {name: split.peek(PEEKED) or peeks[name] for name, split in splits.items()}
 
 
-def _comparisons(peeks: Mapping[str, Chunk], differences: list[tuple[str, str]]) -> dict[str, Comparison]:
-    found: dict[str, Comparison] = {}
+def _comparisons(peeks: Mapping[str, SampleChunk], differences: list[tuple[str, str]]) -> dict[str, ValueComparison]:
+    found: dict[str, ValueComparison] = {}
     for leaf in next(iter(peeks.values())).leaves:
         values = {name: _values(chunk.leaves[leaf]) for name, chunk in peeks.items() if leaf in chunk.leaves}
         kinds = {name: kind for name, (kind, _) in values.items()}
@@ -130,7 +130,7 @@ def _comparisons(peeks: Mapping[str, Chunk], differences: list[tuple[str, str]])
     return found
 
 
-def _other_shapes(peeks: Mapping[str, Chunk], leaf: str, part: str, differences: list[tuple[str, str]]) -> bool:
+def _other_shapes(peeks: Mapping[str, SampleChunk], leaf: str, part: str, differences: list[tuple[str, str]]) -> bool:
     """True if each split has one shape, not all the same, but as many numbers; refuses another number of them."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, chunk in peeks.items():
@@ -170,7 +170,9 @@ def _values(column: Any) -> tuple[str, Array | None]:
     return "mixed", None
 
 
-def _differences(how: Comparison, arrays: Mapping[str, Array], part: str, differences: list[tuple[str, str]]) -> None:
+def _differences(
+    how: ValueComparison, arrays: Mapping[str, Array], part: str, differences: list[tuple[str, str]]
+) -> None:
     types = ", ".join(f"{name} {each.dtype}" for name, each in arrays.items())
     if how.scaled:
         told = f"{part}{' and '.join(how.scaled)} holds k/255 where another split holds k ({types}): compared as k"
@@ -181,23 +183,25 @@ def _differences(how: Comparison, arrays: Mapping[str, Array], part: str, differ
         )
 
 
-def _rows(splits: dict[str, Split], coding: Coding, differences: list[tuple[str, str]]) -> dict[str, Rows] | None:
+def _rows(
+    splits: dict[str, Samples], coding: Coding, differences: list[tuple[str, str]]
+) -> dict[str, RowsInMemory] | None:
     """All splits as rows of numbers in memory, texts as codes; None where one of them is not."""
     memory = {name: split.memory for name, split in splits.items() if split.memory is not None}
     if len(memory) < len(splits):
         return None
     leaves: dict[str, list[Array]] = {name: [] for name in memory}
-    comparisons: list[Comparison] = []
+    comparisons: list[ValueComparison] = []
     for leaf in next(iter(memory.values())).leaves:
         columns = {name: whole.leaves[leaf] for name, whole in memory.items()}
         arrays = _coded(columns, coding) if leaf not in coding.comparisons else _arrays(columns)
         if arrays is None:
             return None
         arrays = _one_shape(arrays, leaf, differences)
-        comparisons.append(coding.comparisons.get(leaf) or Comparison("<i8"))
+        comparisons.append(coding.comparisons.get(leaf) or ValueComparison("<i8"))
         for name, each in arrays.items():
             leaves[name].append(each)
-    return {name: Rows(name, tuple(leaves[name]), tuple(comparisons)) for name in memory}
+    return {name: RowsInMemory(name, tuple(leaves[name]), tuple(comparisons)) for name in memory}
 
 
 def _arrays(columns: Mapping[str, Any]) -> dict[str, Array] | None:

@@ -16,16 +16,16 @@ from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.duplicates.alignment import Opened
 from pytest_overfit.duplicates.exact.executor import read_apart
-from pytest_overfit.duplicates.exact.fingerprint_table import Table, numbered
+from pytest_overfit.duplicates.exact.fingerprint_table import FingerprintTable, numbered
 from pytest_overfit.duplicates.exact.in_memory import Overlap, Repeats, _several, _shared, overlap, repeats
 from pytest_overfit.duplicates.exact.keys import inside, twice
 from pytest_overfit.duplicates.exact.one_pass import Read, read
-from pytest_overfit.duplicates.exact.rows import Rows, all_keys, choose_columns
+from pytest_overfit.duplicates.exact.rows import RowsInMemory, all_keys, choose_columns
 from pytest_overfit.duplicates.exact.verification import Verifier
 from pytest_overfit.duplicates.steadiness import watched_seen
 
 #: `progress(count, of)`: samples read so far, of how many; None: nobody knows
-Progress = Callable[[int, "int | None"], None]
+CountSamples = Callable[[int, "int | None"], None]
 
 
 @dataclasses.dataclass
@@ -48,7 +48,7 @@ class Copies:
     doubts: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
-def find_copies(opened: Opened, executor: Any, progress: Progress = lambda count, of: None) -> Copies:
+def find_copies(opened: Opened, executor: Any, progress: CountSamples = lambda count, of: None) -> Copies:
     """All exact copies between and within the splits."""
     if opened.rows is not None and executor is None:
         return _in_memory(opened, opened.rows, progress)
@@ -58,7 +58,7 @@ def find_copies(opened: Opened, executor: Any, progress: Progress = lambda count
 class _Count:
     """Samples of all splits that were read, one split after the other."""
 
-    def __init__(self, opened: Opened, progress: Progress) -> None:
+    def __init__(self, opened: Opened, progress: CountSamples) -> None:
         lengths = [split.length for split in opened.splits.values()]
         self._of = None if None in lengths else sum(length or 0 for length in lengths)
         self._before, self._progress = 0, progress
@@ -71,7 +71,7 @@ class _Count:
         self._before += count
 
 
-def _in_memory(opened: Opened, rows: Mapping[str, Rows], progress: Progress) -> Copies:
+def _in_memory(opened: Opened, rows: Mapping[str, RowsInMemory], progress: CountSamples) -> Copies:
     largest = max(rows.values(), key=len)
     columns = choose_columns(largest)
     count, keys = _Count(opened, progress), {}
@@ -97,7 +97,7 @@ def _whole(values: Any) -> list[Any] | None:
     return None if values is None else list(values)
 
 
-def _by_fingerprint(opened: Opened, executor: Any, progress: Progress) -> Copies:
+def _by_fingerprint(opened: Opened, executor: Any, progress: CountSamples) -> Copies:
     splits, coding = opened.splits, opened.coding
     passing = max(splits, key=lambda name: float("inf") if splits[name].length is None else splits[name].length or 0)
     if splits.get("train") is not None and splits["train"].length is None:
@@ -107,7 +107,7 @@ def _by_fingerprint(opened: Opened, executor: Any, progress: Progress) -> Copies
         if name != passing:
             reads[name] = read(split, coding, None, progress=count)
             count.next(reads[name].count)
-    table = Table(np.concatenate([each.prints for each in reads.values()]))
+    table = FingerprintTable(np.concatenate([each.prints for each in reads.values()]))
     parts = np.split(table.numbers, np.cumsum([each.count for each in reads.values()])[:-1])
     for each, numbers in zip(reads.values(), parts, strict=True):
         each.ids = numbers
@@ -122,7 +122,7 @@ def _by_fingerprint(opened: Opened, executor: Any, progress: Progress) -> Copies
     return copies
 
 
-def _pass(opened: Opened, name: str, table: Table, executor: Any, progress: Callable[[int], None]) -> Read:
+def _pass(opened: Opened, name: str, table: FingerprintTable, executor: Any, progress: Callable[[int], None]) -> Read:
     """The largest split, by other threads, processes or machines where that was asked for."""
     split, coding = opened.splits[name], opened.coding
     if executor is not None:

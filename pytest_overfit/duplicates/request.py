@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.foreign import describe
-from pytest_overfit.duplicates.copies import Progress
+from pytest_overfit.duplicates.copies import CountSamples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Request:
     batched: bool | None = None
     seed: int = 0
     #: `progress(count, of)`, called while samples are read; `of` is None where nobody knows
-    progress: Progress = lambda count, of: None
+    progress: CountSamples = lambda count, of: None
 
     def __post_init__(self) -> None:
         _one_of("text", self.text, ("exact", "normalized"))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.duplicates.reading.split import Split
+from pytest_overfit.duplicates.reading.split import Samples
 from pytest_overfit.duplicates.values.fingerprints import Coding
 
 #: samples read twice: an augmentation that touches one sample in ten is missed once in a thousand times
@@ -30,7 +30,7 @@ class Steadiness:
     watched: Any = None
 
 
-def steadiness(split: Split, coding: Coding) -> Steadiness:
+def steadiness(split: Samples, coding: Coding) -> Steadiness:
     """Read some samples twice."""
     if split.memory is not None:
         return Steadiness(True)
@@ -42,7 +42,7 @@ def steadiness(split: Split, coding: Coding) -> Steadiness:
     return _by_stream(split, coding)
 
 
-def _by_place(split: Split, coding: Coding) -> Steadiness:
+def _by_place(split: Samples, coding: Coding) -> Steadiness:
     encoder = coding.encoder(split.name)
     for place in np.unique(np.linspace(0, (split.length or 1) - 1, TWICE).astype(int)).tolist():
         marks = []
@@ -59,7 +59,7 @@ def _by_place(split: Split, coding: Coding) -> Steadiness:
     return Steadiness(True)
 
 
-def _by_stream(split: Split, coding: Coding) -> Steadiness:
+def _by_stream(split: Samples, coding: Coding) -> Steadiness:
     encoder = coding.encoder(split.name)
     marks = []
     for _ in range(2):
@@ -83,12 +83,12 @@ def watched_seen(found: Steadiness, seen: Array | None, cut: bool) -> Steadiness
 
 
 def without_transforms(
-    splits: Mapping[str, Split], steady: Mapping[str, Steadiness], coding: Coding
-) -> dict[str, Split] | None:
+    splits: Mapping[str, Samples], steady: Mapping[str, Steadiness], coding: Coding
+) -> dict[str, Samples] | None:
     """All splits with their transforms taken off, if one of them is random and that makes all of them steady."""
     if all(each.steady is not False for each in steady.values()):
         return None
-    found: dict[str, Split] = {}
+    found: dict[str, Samples] = {}
     for name, split in splits.items():
         stripped = split.bare() if split.bare is not None else None
         if stripped is None and steady[name].steady is False:

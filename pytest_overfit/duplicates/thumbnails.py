@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.duplicates.reading.split import Split
+from pytest_overfit.duplicates.reading.split import Samples
 from pytest_overfit.duplicates.values.fingerprints import as_leaf
 
 #: pairs that are shown, and pixels of the longer side of a picture
@@ -36,7 +36,7 @@ _HOLE = (230, 0, 120)
 _LABEL = 40
 
 
-def pictures_of(splits: Mapping[str, Split], pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def pictures_of(splits: Mapping[str, Samples], pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Pictures of the first pairs whose samples are images that can be read again, at most `MOST`.
 
     An entry is `{"kind": "images", "images": [{"png", "width", "height", "name"}, ...], "caption"}`. Cost: ten samples
@@ -46,7 +46,7 @@ def pictures_of(splits: Mapping[str, Split], pairs: Sequence[Mapping[str, Any]])
     return [each for each in found if each is not None]
 
 
-def _picture(splits: Mapping[str, Split], pair: Mapping[str, Any]) -> dict[str, Any] | None:
+def _picture(splits: Mapping[str, Samples], pair: Mapping[str, Any]) -> dict[str, Any] | None:
     one, other = _samples(splits[pair["split_a"]], pair["i"]), _samples(splits[pair["split_b"]], pair["j"])
     for leaf in one:
         if leaf in other:
@@ -60,7 +60,7 @@ def _picture(splits: Mapping[str, Split], pair: Mapping[str, Any]) -> dict[str, 
     return None
 
 
-def _samples(split: Split, place: int) -> dict[str, Array]:
+def _samples(split: Samples, place: int) -> dict[str, Array]:
     """The parts of a sample that are images."""
     try:
         chunk, at = (split.sample(place), 0) if split.memory is None else (split.memory, place)

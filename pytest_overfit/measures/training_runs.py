@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
-from pytest_overfit.measures.sequential.paired import Comparison, paired
+from pytest_overfit.measures.sequential.paired import PairedComparison, paired
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.trainer import Company, Trainer
@@ -24,7 +24,7 @@ EPOCHS = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ArmRun:
+class TrainingRun:
     """One training run, read at its end in evaluation mode on both splits."""
 
     seed: int
@@ -46,7 +46,7 @@ class ArmRun:
         return math.nan if self.val.score is None else self.val.score
 
 
-def run_arm(trainer: Trainer, seed: int, epochs: int, train: Split, val: Split, task: str | None) -> ArmRun:
+def run_arm(trainer: Trainer, seed: int, epochs: int, train: Split, val: Split, task: str | None) -> TrainingRun:
     """Train for so many epochs and read both splits."""
     run = _Run(trainer, seed, train, val, task)
     return run.ended(trainer.train(epochs, run.after_epoch))
@@ -63,10 +63,10 @@ class _Run:
         score = self._read(self._val).score
         self._curve.append(math.nan if score is None else score)
 
-    def ended(self, losses: Sequence[float]) -> ArmRun:
+    def ended(self, losses: Sequence[float]) -> TrainingRun:
         after = self._read(self._val)  # early stopping may have gone back to earlier weights
         train = self._read(self._train)
-        return ArmRun(seed=self._seed, losses=tuple(losses), curve=tuple(self._curve), train=train, val=after)
+        return TrainingRun(seed=self._seed, losses=tuple(losses), curve=tuple(self._curve), train=train, val=after)
 
     def _read(self, split: Split) -> Scores:
         return scores_of(self._trainer.read(split), self._task)
@@ -82,19 +82,19 @@ class Start:
     val: Split
 
 
-def run_arms(company: Company, starts: Sequence[Start], epochs: int, task: str | None) -> list[ArmRun] | None:
+def run_arms(company: Company, starts: Sequence[Start], epochs: int, task: str | None) -> list[TrainingRun] | None:
     """`run_arm` of each at once; None: it could not be done, and the trainers are worn out."""
     runs = [_Run(each.trainer, each.seed, each.train, each.val, task) for each in starts]
     losses = company.train([each.trainer for each in starts], epochs, lambda member: runs[member].after_epoch())
     return None if losses is None else [run.ended(each) for run, each in zip(runs, losses, strict=True)]
 
 
-def resolution_of(run: ArmRun) -> float:
+def resolution_of(run: TrainingRun) -> float:
     """The least step of the validation score: one row, where rows are counted; 0.0 for a continuous score."""
     return 1 / run.val.rows if run.val.metric == "accuracy" else 0.0
 
 
-def least_difference(run: ArmRun, margin: float) -> float:
+def least_difference(run: TrainingRun, margin: float) -> float:
     """The least difference that counts: the margin, or one row of the validation split where that is more.
 
     Of 45 rows one is 0.022 of the accuracy. No model is better or worse by half a row, and dozens of pairs would be
@@ -103,7 +103,9 @@ def least_difference(run: ArmRun, margin: float) -> float:
     return max(margin, resolution_of(run))
 
 
-def compare(own: Sequence[ArmRun], plain: Sequence[ArmRun], margin: float, alpha: float, most: int) -> Comparison:
+def compare(
+    own: Sequence[TrainingRun], plain: Sequence[TrainingRun], margin: float, alpha: float, most: int
+) -> PairedComparison:
     """Score of the first arm minus that of the second, over the pairs.
 
     Harm that is shown but is, as far as the pairs tell, smaller than the least difference that counts is no answer yet:
@@ -111,7 +113,7 @@ def compare(own: Sequence[ArmRun], plain: Sequence[ArmRun], margin: float, alpha
     """
     differences = [mine.score - other.score for mine, other in zip(own, plain, strict=True)]
     if len(differences) < 2:
-        return Comparison("undecided", differences[0], -math.inf, math.inf, 1, None)
+        return PairedComparison("undecided", differences[0], -math.inf, math.inf, 1, None)
     least = least_difference(own[0], margin)
     found = paired(differences, least, alpha, most)
     small = found.outcome == "harms" and found.mean > -least
@@ -123,18 +125,20 @@ def seed_of_run(seed: int, number: int) -> int:
     return zlib.crc32(f"{seed}/{number}".encode())
 
 
-def plain_form(run: ArmRun) -> dict[str, Any]:
+def plain_form(run: TrainingRun) -> dict[str, Any]:
     """A run as plain values."""
     return dataclasses.asdict(run)
 
 
-def run_of(form: Any) -> ArmRun:
+def run_of(form: Any) -> TrainingRun:
     """A run out of its plain form."""
     train, val = Scores(**form["train"]), Scores(**form["val"])
-    return ArmRun(seed=form["seed"], losses=tuple(form["losses"]), curve=tuple(form["curve"]), train=train, val=val)
+    return TrainingRun(
+        seed=form["seed"], losses=tuple(form["losses"]), curve=tuple(form["curve"]), train=train, val=val
+    )
 
 
-def curves(arms: Mapping[str, Sequence[ArmRun]], title: str) -> dict[str, Any]:
+def curves(arms: Mapping[str, Sequence[TrainingRun]], title: str) -> dict[str, Any]:
     """A picture for reports: mean validation score after each epoch, with a band from the lowest run to the highest."""
     metric = next((each.val.metric for runs in arms.values() for each in runs if each.val.metric), "score")
     return {
@@ -147,7 +151,7 @@ def curves(arms: Mapping[str, Sequence[ArmRun]], title: str) -> dict[str, Any]:
     }
 
 
-def _band(runs: Sequence[ArmRun]) -> dict[str, list[float]]:
+def _band(runs: Sequence[TrainingRun]) -> dict[str, list[float]]:
     """After each epoch that all of the runs made."""
     rows = list(zip(*(each.curve for each in runs), strict=False))
     return {
@@ -158,7 +162,7 @@ def _band(runs: Sequence[ArmRun]) -> dict[str, list[float]]:
     }
 
 
-def broken(runs: Sequence[ArmRun], who: str) -> str:
+def broken(runs: Sequence[TrainingRun], who: str) -> str:
     """Why the runs of an arm cannot be compared with anything, in words; "" where they can."""
     for each in runs:
         lost = next((number for number, loss in enumerate(each.losses, 1) if not math.isfinite(loss)), None)

@@ -24,7 +24,7 @@ from pytest_overfit.core.state import preserved
 from pytest_overfit.data.batch import batch_of
 from pytest_overfit.properties.batch_spec import BatchSpec
 from pytest_overfit.properties.check import Question, counted, shown
-from pytest_overfit.properties.outputs import Answers
+from pytest_overfit.properties.outputs import ModelOutputs
 from pytest_overfit.properties.perturbed import padded, rows_of
 from pytest_overfit.run import checked_case
 from pytest_overfit.settings import current_settings
@@ -193,12 +193,12 @@ def _asked(case: Case, batch: Any, name: str, tolerance: float | None = None, *a
 
 
 @functools.lru_cache(maxsize=_KEPT)
-def _answers(case: Case, seed: int, make_learner: Callable[..., Any]) -> Answers:
+def _answers(case: Case, seed: int, make_learner: Callable[..., Any]) -> ModelOutputs:
     """The model of a case, built and asked once on the case's own batch."""
     seed_everything(seed)
     batch = batch_of(case)
     learner = make_learner(case, batch, seed) or learner_for(case, batch, seed)
-    return Answers(case, learner, batch)
+    return ModelOutputs(case, learner, batch)
 
 
 def _taken(array: Array, order: list[int], axis: int) -> Array:

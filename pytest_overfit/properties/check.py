@@ -13,14 +13,14 @@ import numpy as np
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, ProgramError, PropertyFailed
 from pytest_overfit.properties.as_code import as_code
-from pytest_overfit.properties.outputs import Answers
+from pytest_overfit.properties.outputs import ModelOutputs
 from pytest_overfit.properties.perturbed import pair_of, rows_of
 
 
 class Question:
     """One call of a property: asks the model, and fails with the batch as code."""
 
-    def __init__(self, answers: Answers, batch: Any, name: str, tolerance: float | None, arguments: str) -> None:
+    def __init__(self, answers: ModelOutputs, batch: Any, name: str, tolerance: float | None, arguments: str) -> None:
         self.answers, self._batch, self._name, self._arguments = answers, batch, name, arguments
         self._tolerance = answers.tolerance if tolerance is None else tolerance
         #: numbers of the outputs that have a row

@@ -46,7 +46,7 @@ class Output:
         return [axis for axis, times in enumerate(self.per_row) if times is not None]
 
 
-class Answers:
+class ModelOutputs:
     """One live, untrained model of a case, asked on one batch after another."""
 
     def __init__(self, case: Case, learner: Learner, own: Batch) -> None:

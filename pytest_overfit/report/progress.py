@@ -20,7 +20,7 @@ _PATIENCE = 2.0
 _PAUSE = 0.2
 
 
-class Progress:
+class ProgressLine:
     """Shows a progress line through `write` once a probe has run for two seconds; `clear` wipes it.
 
     It stands behind what is on the terminal's line already (`room` columns are left) and takes itself back with
@@ -74,7 +74,7 @@ def shown(
     def write(text: str) -> None:
         print(text, end="", file=stream, flush=True)
 
-    progress = Progress(write, clock, _columns)
+    progress = ProgressLine(write, clock, _columns)
     try:
         yield lambda count, of: progress("", name, count, of)
     finally:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pytest_overfit import Case
 from pytest_overfit.core.errors import CaseError, ProgramError
-from pytest_overfit.data.splits import Subset, Whole, open_split
+from pytest_overfit.data.splits import Arrays, Subset, open_split
 from pytest_overfit.data.tree import to_numpy
 from pytest_overfit.probes.regularization.new_split import resplit
 
@@ -135,7 +135,7 @@ def test_resplit_keeps_every_row_once_and_the_sizes() -> None:
     assert sorted(rows_in(ys(new.chunks())) + rows_in(ys(other.chunks()))) == Y.tolist()
     assert ys(resplit(train, val, 1, "c:")[1].chunks()) == ys(other.chunks())
     assert ys(resplit(train, val, 2, "c:")[1].chunks()) != ys(other.chunks())
-    assert isinstance(train, Whole)
+    assert isinstance(train, Arrays)
 
 
 def test_resplit_wants_arrays() -> None:

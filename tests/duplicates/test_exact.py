@@ -16,7 +16,7 @@ from pytest_overfit import find_duplicates
 from pytest_overfit.duplicates.exact import in_memory as exact
 from pytest_overfit.duplicates.exact import rows as columns
 from pytest_overfit.duplicates.exact.in_memory import overlap, repeats
-from pytest_overfit.duplicates.exact.rows import Rows, all_keys, choose_columns
+from pytest_overfit.duplicates.exact.rows import RowsInMemory, all_keys, choose_columns
 from pytest_overfit.duplicates.values.canonical import common_dtype, compared
 from pytest_overfit.duplicates.values.lasting_names import AT_ONCE, lasting_name, lasting_names
 
@@ -135,7 +135,7 @@ def _plain(array: Any) -> Any:
 
 def found_rows(a: Any, b: Any) -> tuple[list[int], list[int]]:
     how = compared({"a": a, "b": b})
-    left, right = Rows("a", (a,), (how,)), Rows("b", (b,), (how,))
+    left, right = RowsInMemory("a", (a,), (how,)), RowsInMemory("b", (b,), (how,))
     chosen = choose_columns(left)
     shared = overlap(left, all_keys(left, chosen), right, all_keys(right, chosen))
     return shared.rows_a.tolist(), shared.rows_b.tolist()
@@ -191,7 +191,7 @@ def test_repeats_within_are_all_found() -> None:
     x[100:130] = x[:30]
     x[130] = x[0]
     how = compared({"a": x})
-    rows = Rows("a", (x,), (how,))
+    rows = RowsInMemory("a", (x,), (how,))
     found = repeats(rows, all_keys(rows, choose_columns(rows)))
     assert found.rows.tolist() == [*range(30), *range(100, 131)]
     assert len(set(found.ids.tolist())) == 30

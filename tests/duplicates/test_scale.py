@@ -26,7 +26,7 @@ from pytest_overfit.duplicates.exact import one_pass as streamed
 from pytest_overfit.duplicates.reading import pickling as travel
 from pytest_overfit.duplicates.reading.fields import Facts
 from pytest_overfit.duplicates.reading.sources import Source
-from pytest_overfit.duplicates.reading.split import Split
+from pytest_overfit.duplicates.reading.split import Samples
 from pytest_overfit.duplicates.request import Request
 from pytest_overfit.duplicates.search import measure_duplicates
 from pytest_overfit.report import progress as progress_module
@@ -502,7 +502,7 @@ PRINTS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), min_size=1, m
 @given(PRINTS, PRINTS)
 @settings(deadline=None)
 def test_the_table_finds_what_it_has(held: list[Any], asked: list[Any]) -> None:
-    table = lookup.Table(np.array(held, np.uint64))
+    table = lookup.FingerprintTable(np.array(held, np.uint64))
     known = sorted(set(held))
     assert [known[each] for each in table.numbers] == held
     want = [known.index(each) if each in known else -1 for each in asked]
@@ -572,7 +572,7 @@ def row_parts(chunk: Any) -> tuple[Any, Any, Any]:
 @pytest.mark.parametrize("length", [5, 50])
 @pytest.mark.parametrize("broken", [3, 99])
 def test_columns_are_read_around_a_row_that_raises(broken: int, length: int) -> None:
-    split = Split("train", "columns", Facts(), length, fetch=Columns(broken))
+    split = Samples("train", "columns", Facts(), length, fetch=Columns(broken))
     for read in (split.chunks(), [split.peek(32)], split.chunks(0, 99)):
         rows = [(int(i), int(x), y) for each in read for i, x, y in zip(*row_parts(each), strict=True)]
         rows = [each for each in rows if each[0] < 32]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pytest_overfit import Diagnosis, Finding, Verdict
 from pytest_overfit import plugin as our_plugin
 from pytest_overfit.report.json_file import write_json
-from pytest_overfit.report.progress import Progress
+from pytest_overfit.report.progress import ProgressLine
 from pytest_overfit.report.text import failure_text, sparkline, summary_lines
 
 # -------------------------------------------------------------------------------------------------------- failure text
@@ -286,8 +286,8 @@ class Screen:
                 self.line = self.line[: self.column] + each + self.line[self.column + 1 :]
                 self.column += 1
 
-    def progress(self, room: int = 79) -> Progress:
-        return Progress(self.write, lambda: self.now, lambda: room)
+    def progress(self, room: int = 79) -> ProgressLine:
+        return ProgressLine(self.write, lambda: self.now, lambda: room)
 
 
 def test_progress_is_silent_for_two_seconds_then_shows_and_is_wiped() -> None:

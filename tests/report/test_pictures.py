@@ -22,7 +22,7 @@ from hypothesis.extra import numpy as arrays
 from pytest_overfit import find_duplicates
 from pytest_overfit.duplicates.find import Duplicates
 from pytest_overfit.duplicates.reading.fields import Facts
-from pytest_overfit.duplicates.reading.split import Chunk, Split
+from pytest_overfit.duplicates.reading.split import SampleChunk, Samples
 from pytest_overfit.duplicates.thumbnails import MOST, SIDE, as_plane, pictures_of, png, side_by_side
 from pytest_overfit.report import curves
 from pytest_overfit.report.curves import curves_svg
@@ -290,9 +290,9 @@ def test_a_sample_that_cannot_be_read_again_has_none(what: str) -> None:
     def fetch(places: Any) -> Any:
         return [] if what == "nothing" and 1 in places else [images[place] for place in places]
 
-    split = Split("test", "dataset", Facts(None, None, None, None, None), 3, fetch=fetch)
+    split = Samples("test", "dataset", Facts(None, None, None, None, None), 3, fetch=fetch)
     if what == "in memory":
-        split.memory = Chunk(np.arange(3), {"": images})
+        split.memory = SampleChunk(np.arange(3), {"": images})
     pairs = [
         {"kind": "exact", "split_a": "test", "i": row, "split_b": "train", "j": row, "label_a": None, "label_b": None,
          "p": None} for row in range(3)

@@ -17,7 +17,7 @@ import keras
 from pytest_overfit.adapters.keras.feed import feed_of
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.batch import Batch, leaves
-from pytest_overfit.data.splits import Loader, Samples, Split, Whole, in_order, rows_of, shuffled
+from pytest_overfit.data.splits import Arrays, Loader, MapStyle, Split, in_order, rows_of, shuffled
 
 if TYPE_CHECKING:
     from pytest_overfit.core.case import Case
@@ -49,7 +49,7 @@ class Feeding(Protocol):
 def feeding_of(case: Case, train: Split, reseed: Reseed) -> Feeding:
     """Choose how `fit` gets this split. Raises `CaseError` for weights or a share that it does not take."""
     given = case.fit_kwargs
-    if not isinstance(train, Whole):
+    if not isinstance(train, Arrays):
         for name in ("sample_weight", "validation_split"):
             if given.get(name) is not None:
                 raise CaseError(
@@ -58,7 +58,7 @@ def feeding_of(case: Case, train: Split, reseed: Reseed) -> Feeding:
                 )
     if isinstance(train, Loader) and _is_keras_own(train.source):
         return _AsItIs(train.source, case, reseed)
-    if not isinstance(train, Whole):
+    if not isinstance(train, Arrays):
         return _Streamed(case, train, reseed)
     order = in_given_order if given.get("shuffle") is False else shuffled
     regular = all(len(each) == train.rows for each in leaves([train.batch.x, train.batch.y, train.batch.weights]))
@@ -76,19 +76,19 @@ def in_given_order(rows: int, size: int, order: int) -> Iterator[list[int]]:
 def without_share(case: Case, train: Split) -> tuple[Split, Batch | None]:
     """The split without the share that `validation_split` asks for, its last rows as in Keras, and that share."""
     share = case.fit_kwargs.get("validation_split")
-    if not share or case.fit_kwargs.get("validation_data") is not None or not isinstance(train, Whole):
+    if not share or case.fit_kwargs.get("validation_data") is not None or not isinstance(train, Arrays):
         return train, None
     at = int(train.rows * (1.0 - share))
     kept, held = (rows_of(train.batch, range(*each)) for each in ((0, at), (at, train.rows)))
-    return Whole(train.source, kept, train.size), held
+    return Arrays(train.source, kept, train.size), held
 
 
 def weighted(case: Case, train: Split) -> Split:
     """Arrays together with the weights that `fit_kwargs` gives each row of them."""
-    if not isinstance(train, Whole) or case.fit_kwargs.get("sample_weight") is None:
+    if not isinstance(train, Arrays) or case.fit_kwargs.get("sample_weight") is None:
         return train
     feed = feed_of(dataclasses.replace(case, batch=(train.batch.x, train.batch.y)), train.batch)
-    return Whole(train.source, dataclasses.replace(train.batch, weights=feed.row_weights), train.size)
+    return Arrays(train.source, dataclasses.replace(train.batch, weights=feed.row_weights), train.size)
 
 
 def as_validation(case: Case, val: Split) -> Any:
@@ -96,7 +96,7 @@ def as_validation(case: Case, val: Split) -> Any:
     plain = dataclasses.replace(case, fit_kwargs={})
     if isinstance(val, Loader) and _is_keras_own(val.source):
         return val.source
-    if isinstance(val, Whole):
+    if isinstance(val, Arrays):
         return validation_arrays(plain, val.batch)
     return _Kept([_as_tuple(feed_of(plain, each).arrays_as_data) for each in val.chunks()])
 
@@ -115,7 +115,7 @@ def _is_keras_own(source: Any) -> bool:
 
 def _counted(train: Split) -> int:
     """Batches of one epoch: by rows, by the loader's own length, or by reading it once."""
-    if isinstance(train, Samples):
+    if isinstance(train, MapStyle):
         return -(-train.rows // next(train.epoch(0)).rows)
     with contextlib.suppress(TypeError, NotImplementedError):
         return len(train.source)
@@ -167,7 +167,7 @@ class _AsItIs:
 class _Gathered:
     """Arrays, gathered batch by batch in TensorFlow, so that Python is asked once an epoch."""
 
-    def __init__(self, case: Case, train: Whole, order: Permutation, reseed: Reseed) -> None:
+    def __init__(self, case: Case, train: Arrays, order: Permutation, reseed: Reseed) -> None:
         self.steps = _fewer(case, -(-train.rows // train.size))
         self._rows, self._size, self._order, self.begin = train.rows, train.size, order, reseed
         self._data = feed_of(case, train.batch).data
@@ -208,7 +208,7 @@ class _Gathered:
 class _ByNumber(keras.utils.PyDataset):  # type: ignore[misc]
     """Arrays, cut into batches in Python."""
 
-    def __init__(self, case: Case, train: Whole, order: Permutation, reseed: Reseed) -> None:
+    def __init__(self, case: Case, train: Arrays, order: Permutation, reseed: Reseed) -> None:
         super().__init__()
         self._case, self._train, self._order, self._reseed = case, train, order, reseed
         self.steps = _fewer(case, -(-train.rows // train.size))

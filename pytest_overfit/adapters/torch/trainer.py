@@ -14,7 +14,7 @@ from torch import nn
 from pytest_overfit.adapters.torch import feed
 from pytest_overfit.adapters.torch.learner import TorchLearner
 from pytest_overfit.adapters.torch.regularizers import twin
-from pytest_overfit.adapters.trainer import Chunk
+from pytest_overfit.adapters.trainer import ChunkReading
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Mode
@@ -73,11 +73,11 @@ class TorchTrainer:
         self._epochs += 1
         return order
 
-    def read(self, split: Split, mode: Mode = "eval") -> Iterator[Chunk]:
+    def read(self, split: Split, mode: Mode = "eval") -> Iterator[ChunkReading]:
         for batch in split.chunks():
             self.learner.look_at(batch)
             reading, score = self.learner.read(mode), self.learner.score()
-            yield Chunk(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
+            yield ChunkReading(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
 
     def scale_rate(self, factor: float) -> bool:
         if self.case.step is not None:  # a step of the user's may hold an optimizer of its own

@@ -16,12 +16,12 @@ import numpy as np
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, OverfitError
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.duplicates.exact.fingerprint_table import Table
+from pytest_overfit.duplicates.exact.fingerprint_table import FingerprintTable
 from pytest_overfit.duplicates.exact.one_pass import Read, Thinned, more, read
 from pytest_overfit.duplicates.reading.fields import Facts
 from pytest_overfit.duplicates.reading.pickling import Parcel, packed
 from pytest_overfit.duplicates.reading.sources import Source
-from pytest_overfit.duplicates.reading.split import Chunk, Split
+from pytest_overfit.duplicates.reading.split import SampleChunk, Samples
 from pytest_overfit.duplicates.values.fingerprints import Coding
 
 #: parts of a split: enough for a few tasks a worker, few enough that what each of them carries costs little
@@ -32,9 +32,9 @@ _SHARDS = 16
 class Work:
     """What all shards of a split have in common."""
 
-    split: Split
+    split: Samples
     coding: Coding
-    table: Table
+    table: FingerprintTable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +44,12 @@ class Shard:
     work: Parcel
     start: int
     stop: int
-    memory: Chunk | None
+    memory: SampleChunk | None
     source: Source | None
     #: fingerprints of some samples as they are read here
     known: dict[int, bytes]
 
-    def split(self, work: Work) -> Split:
+    def split(self, work: Work) -> Samples:
         """The part that this task reads."""
         size = self.stop - self.start if self.memory is not None else work.split.length
         fetch = self.source or work.split.fetch
@@ -57,7 +57,7 @@ class Shard:
 
 
 def read_apart(
-    split: Split, coding: Coding, table: Table, executor: Any, progress: Callable[[int], None]
+    split: Samples, coding: Coding, table: FingerprintTable, executor: Any, progress: Callable[[int], None]
 ) -> Read | None:
     """One pass over a split, its parts read by `executor.map`; None: it has no places by which it could be parted."""
     if split.memory is None and split.fetch is None:
@@ -74,7 +74,7 @@ def read_apart(
     return found.done()
 
 
-def _shards(split: Split, coding: Coding, table: Table) -> Iterator[Shard]:
+def _shards(split: Samples, coding: Coding, table: FingerprintTable) -> Iterator[Shard]:
     length = split.length or 0
     step = max(1, -(-length // _SHARDS))
     alone = split.memory is not None or (split.fetch is not None and split.fetch.part(0, 1) is not None)
@@ -91,12 +91,12 @@ def _shards(split: Split, coding: Coding, table: Table) -> Iterator[Shard]:
     split.errors.clear()
 
 
-def _fingerprint(split: Split, coding: Coding, place: int) -> bytes:
+def _fingerprint(split: Samples, coding: Coding, place: int) -> bytes:
     chunk = split.sample(place)
     return b"" if chunk is None else coding.encoder(split.name).chunk(chunk.leaves).tobytes()
 
 
-def _mapped(executor: Any, shards: list[Shard], split: Split) -> Iterable[Read | OverfitError]:
+def _mapped(executor: Any, shards: list[Shard], split: Samples) -> Iterable[Read | OverfitError]:
     try:
         with user_code("executor.map"):
             yield from executor.map(read_shard, [Parcel(each) for each in shards])
@@ -105,7 +105,7 @@ def _mapped(executor: Any, shards: list[Shard], split: Split) -> Iterable[Read |
         raise
 
 
-def _check_that_it_travels(split: Split, shard: Shard) -> None:
+def _check_that_it_travels(split: Samples, shard: Shard) -> None:
     """An engine tells in its own words, if at all, what it could not pickle."""
     travelling = shard.work.open().split
     pieces = [(f"{name}=", getattr(travelling.facts, name)) for name in ("key", "label", "group", "time")]
@@ -154,7 +154,7 @@ def _opened(parcel: Parcel) -> tuple[Shard, Work]:
         ) from None
 
 
-def _strayed(split: Split, coding: Coding, shard: Shard) -> int | None:
+def _strayed(split: Samples, coding: Coding, shard: Shard) -> int | None:
     """The first sample that is another one here than where the shard comes from."""
     shift = shard.start if shard.memory is not None else 0
     return next((at for at, mark in shard.known.items() if _fingerprint(split, coding, at - shift) != mark), None)

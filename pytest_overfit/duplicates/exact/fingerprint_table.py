@@ -24,7 +24,7 @@ def numbered(prints: Array) -> tuple[Array, Array]:
     return np.ascontiguousarray(ordered[new]), numbers
 
 
-class Table:
+class FingerprintTable:
     """The distinct fingerprints of the held splits, for look-up in bulk."""
 
     def __init__(self, prints: Array) -> None:
@@ -34,7 +34,7 @@ class Table:
         self._filter = Filter(self._first)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Table, (self.prints,)
+        return FingerprintTable, (self.prints,)
 
     def find(self, prints: Array) -> Array:
         """The number of each fingerprint, -1 for one that is not there."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.exact.keys import Keys, distinct, inside, once, twice
-from pytest_overfit.duplicates.exact.rows import Rows, row_hashes, same_rows
+from pytest_overfit.duplicates.exact.rows import RowsInMemory, row_hashes, same_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Repeats:
     ids: Array
 
 
-def overlap(a: Rows, keys_a: Keys, b: Rows, keys_b: Keys) -> Overlap:
+def overlap(a: RowsInMemory, keys_a: Keys, b: RowsInMemory, keys_b: Keys) -> Overlap:
     """Rows of `a` that occur in `b`, and the other way round."""
     small, large = sorted((keys_a.ordered, keys_b.ordered), key=len)
     small = once(small)
@@ -44,7 +44,7 @@ def overlap(a: Rows, keys_a: Keys, b: Rows, keys_b: Keys) -> Overlap:
     return _shared(rows_a, ids[: len(rows_a)], rows_b, ids[len(rows_a) :])
 
 
-def repeats(rows: Rows, keys: Keys) -> Repeats:
+def repeats(rows: RowsInMemory, keys: Keys) -> Repeats:
     """Rows that have an equal in the same split."""
     found = keys.rows_with(twice(keys.ordered))
     return _several(found, _classes((rows,), (found,)))
@@ -62,7 +62,7 @@ def _shared(rows_a: Array, ids_a: Array, rows_b: Array, ids_b: Array) -> Overlap
     return Overlap(rows_a[in_a], ids_a[in_a], rows_b[in_b], ids_b[in_b])
 
 
-def _classes(sides: tuple[Rows, ...], rows: tuple[Array, ...]) -> Array:
+def _classes(sides: tuple[RowsInMemory, ...], rows: tuple[Array, ...]) -> Array:
     """A number for each row, the same for two rows if and only if they are equal.
 
     Rows are brought together by a hash over all their numbers, then each is compared with the first of its group.

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.duplicates.exact.fingerprint_table import Table
+from pytest_overfit.duplicates.exact.fingerprint_table import FingerprintTable
 from pytest_overfit.duplicates.exact.keys import inside
 from pytest_overfit.duplicates.reading.endless import FirstRound
-from pytest_overfit.duplicates.reading.split import Chunk, Split
+from pytest_overfit.duplicates.reading.split import SampleChunk, Samples
 from pytest_overfit.duplicates.values.fingerprints import Coding, label_words
 
 #: fingerprints of the streamed split that are held to see how often it repeats itself; beyond, a part of all values
@@ -87,9 +87,9 @@ class Thinned:
 
 
 def read(
-    split: Split,
+    split: Samples,
     coding: Coding,
-    table: Table | None,
+    table: FingerprintTable | None,
     watched: Array | None = None,
     start: int = 0,
     stop: int | None = None,
@@ -112,7 +112,7 @@ def read(
 class _Reading:
     """Gathers what one pass gives, chunk by chunk."""
 
-    def __init__(self, table: Table | None, watched: Array | None) -> None:
+    def __init__(self, table: FingerprintTable | None, watched: Array | None) -> None:
         self.found, self._table, self._watched = Read(), table, watched
         self.found.seen = None if watched is None else np.zeros(len(watched), bool)
         self._held = Thinned()
@@ -120,7 +120,7 @@ class _Reading:
         self._rows: list[Array] = [np.empty(0, np.int64)]
         self._ids: list[Array] = [np.empty(0, np.int64)]
 
-    def add(self, chunk: Chunk, marks: Array) -> None:
+    def add(self, chunk: SampleChunk, marks: Array) -> None:
         found = self.found
         if self._watched is not None and len(marks):
             found.seen |= inside(self._watched[:, 0], np.sort(marks[:, 0]))

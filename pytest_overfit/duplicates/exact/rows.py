@@ -13,7 +13,7 @@ import numpy as np
 
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.exact.keys import CHUNK, Keys, distinct
-from pytest_overfit.duplicates.values.canonical import Comparison, canonical, words
+from pytest_overfit.duplicates.values.canonical import ValueComparison, canonical, words
 
 #: numbers handled at once where whole rows are read
 BLOCK = 1 << 19
@@ -30,12 +30,12 @@ Column = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class RowsInMemory:
     """One split in memory: its leaves, each with rows first, and how each is compared."""
 
     name: str
     leaves: tuple[Array, ...]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[ValueComparison, ...]
 
     def __len__(self) -> int:
         return len(self.leaves[0])
@@ -71,7 +71,7 @@ def _mixed(key: Array | None, word: Array) -> Array:
     return mixed
 
 
-def _key_of(rows: Rows, columns: Sequence[Column], part: slice) -> Array:
+def _key_of(rows: RowsInMemory, columns: Sequence[Column], part: slice) -> Array:
     """64 bits of one column or more of some rows."""
     key = _mixed(None, rows.column(columns[0], part))
     for each in columns[1:]:
@@ -79,7 +79,9 @@ def _key_of(rows: Rows, columns: Sequence[Column], part: slice) -> Array:
     return key
 
 
-def all_keys(rows: Rows, columns: Sequence[Column], progress: Callable[[int], None] = lambda count: None) -> Keys:
+def all_keys(
+    rows: RowsInMemory, columns: Sequence[Column], progress: Callable[[int], None] = lambda count: None
+) -> Keys:
     """Keys of all rows, made chunk by chunk."""
     found = np.zeros(len(rows), np.uint32)
     for start in range(0, len(rows) if columns else 0, CHUNK):
@@ -94,7 +96,7 @@ def _spread(count: int, most: int) -> slice:
     return slice(0, count, max(1, -(-count // most)))
 
 
-def choose_columns(rows: Rows) -> list[Column]:
+def choose_columns(rows: RowsInMemory) -> list[Column]:
     """A few columns that tell the rows apart nearly as well as all of them do."""
     few, some, many = (_spread(len(rows), most) for most in (_RANKED, _TRIED, _CONFIRMED))
     ranked = _ranked(rows, few)
@@ -102,7 +104,7 @@ def choose_columns(rows: Rows) -> list[Column]:
     return _grown(rows, [each for each in ranked if each not in chosen][:_MORE], chosen, many)
 
 
-def _ranked(rows: Rows, few: slice) -> list[Column]:
+def _ranked(rows: RowsInMemory, few: slice) -> list[Column]:
     """Columns, those with most values among a few rows first."""
     sizes = rows.sizes()
     total = sum(sizes)
@@ -123,7 +125,7 @@ def _ranked(rows: Rows, few: slice) -> list[Column]:
     return [columns[each] for each in best[:_TRIALS]]
 
 
-def _words_of(rows: Rows, leaf: int, places: Array, few: slice) -> Array:
+def _words_of(rows: RowsInMemory, leaf: int, places: Array, few: slice) -> Array:
     """Words of some numbers of one leaf, a line for each number."""
     if len(places) * 4 >= rows.sizes()[leaf]:
         block = rows.block(leaf, few)
@@ -131,7 +133,7 @@ def _words_of(rows: Rows, leaf: int, places: Array, few: slice) -> Array:
     return np.stack([rows.column((leaf, place), few) for place in places.tolist()])
 
 
-def _grown(rows: Rows, candidates: Sequence[Column], chosen: list[Column], sample: slice) -> list[Column]:
+def _grown(rows: RowsInMemory, candidates: Sequence[Column], chosen: list[Column], sample: slice) -> list[Column]:
     """Add each column that tells more of the sampled rows apart, until all are told apart."""
     if len(chosen) >= _MOST:
         return chosen
@@ -147,7 +149,7 @@ def _grown(rows: Rows, candidates: Sequence[Column], chosen: list[Column], sampl
     return chosen
 
 
-def row_hashes(rows: Rows, which: Array) -> Array:
+def row_hashes(rows: RowsInMemory, which: Array) -> Array:
     """64 bits over all numbers of each row: rows that differ share one almost never."""
     found = np.zeros(len(which), np.uint64)
     width = max(1, sum(rows.sizes()))
@@ -182,7 +184,7 @@ def _hashed(block: Array) -> Array:
     return np.array(hashes, np.uint64)
 
 
-def same_rows(left: Rows, i: Array, right: Rows, j: Array) -> Array:
+def same_rows(left: RowsInMemory, i: Array, right: RowsInMemory, j: Array) -> Array:
     """The real comparison: is row i[k] of the one equal to row j[k] of the other, number by number?"""
     same = np.ones(len(i), bool)
     step = max(1, BLOCK // max(1, sum(left.sizes())))

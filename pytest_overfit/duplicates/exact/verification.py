@@ -12,7 +12,7 @@ import numpy as np
 
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.exact.keys import inside
-from pytest_overfit.duplicates.reading.split import Split
+from pytest_overfit.duplicates.reading.split import Samples
 from pytest_overfit.duplicates.values.fingerprints import Coding, Encoder
 
 #: bytes of samples held at once while candidates are compared
@@ -22,7 +22,7 @@ _ROOM = 1 << 28
 class Verifier:
     """Compares the samples behind equal fingerprints, and numbers them anew: equal numbers are equal samples."""
 
-    def __init__(self, splits: Mapping[str, Split], coding: Coding, numbers: int) -> None:
+    def __init__(self, splits: Mapping[str, Samples], coding: Coding, numbers: int) -> None:
         self.splits, self.coding = splits, coding
         #: id -> samples that are different in spite of it: split, sample, new number
         self._known: dict[int, list[tuple[str, dict[str, Any], int]]] = {}
@@ -63,7 +63,7 @@ class Verifier:
             if place is not None:
                 ids[place] = self._number(int(ids[place]), name, sample, encoder)
 
-    def _samples(self, split: Split, rows: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _samples(self, split: Samples, rows: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         if split.memory is not None:
             yield from ((row, split.memory.sample(row)) for row in rows)
         elif split.fetch is not None:

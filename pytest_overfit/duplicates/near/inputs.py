@@ -14,7 +14,7 @@ import numpy as np
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.batch import to_numpy
 from pytest_overfit.duplicates.alignment import Opened
-from pytest_overfit.duplicates.reading.split import Split
+from pytest_overfit.duplicates.reading.split import Samples
 from pytest_overfit.duplicates.request import Request
 from pytest_overfit.duplicates.values.fingerprints import as_leaf
 
@@ -80,7 +80,7 @@ def _table(leaves: Mapping[str, Any]) -> Any:
     return np.concatenate([each.reshape(len(each), -1).astype(np.float64) for each in numbers], axis=1)
 
 
-def _gathered(split: Split, count: int) -> Any:
+def _gathered(split: Samples, count: int) -> Any:
     """Samples that are read one by one, if they fit into the room for them; a stream may go on, or start again."""
     parts: list[Any] = []
     size = 0

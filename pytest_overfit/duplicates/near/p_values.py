@@ -64,7 +64,7 @@ ALPHA = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
-class Calibration:
+class NullDistribution:
     """The null distribution of one view of one data set; or why there is none."""
 
     why: str = ""
@@ -91,18 +91,20 @@ class Calibration:
         return np.where(beyond > 0, tail, 1.0)
 
 
-def calibrate(distances: Array, free: Array, rows: int, evenness: Array | None = None) -> Calibration:
+def fit_null(distances: Array, free: Array, rows: int, evenness: Array | None = None) -> NullDistribution:
     """Fit the null to the neighbours (left-out rows, neighbours) of rows of the large split among its `rows` rows."""
     if rows < LEAST_ROWS:
-        return Calibration(f"{rows} distinct rows, and {LEAST_ROWS} are needed to know how close clean rows are")
+        return NullDistribution(f"{rows} distinct rows, and {LEAST_ROWS} are needed to know how close clean rows are")
     usable = [k for k in NEIGHBOURS if k <= min(distances.shape[1], rows // 3)]
     ties = float(np.mean(distances[:, 0] >= distances[:, 1] * (1 - 1e-6)))
     if ties > MOST_TIES:
-        return Calibration(f"{ties:.0%} of rows have two nearest rows equally far: the columns take too few values")
+        return NullDistribution(
+            f"{ties:.0%} of rows have two nearest rows equally far: the columns take too few values"
+        )
     dimensions = tuple((k, _dimension(_ratio(distances, k), k)) for k in usable)
     lowest = min(m for k, m in dimensions if k > 2)
     if lowest < LEAST_DIMENSION:
-        return Calibration(
+        return NullDistribution(
             f"the data have {lowest:.1f} dimensions, and with fewer than {LEAST_DIMENSION:g} clean rows are as close "
             "as copies",
             dimensions,
@@ -122,7 +124,7 @@ def _usual(evenness: Array) -> tuple[float, float]:
     return float(median), float(high - median) if high > median else math.inf
 
 
-def _needed(calibration: Calibration) -> float:
+def _needed(calibration: NullDistribution) -> float:
     """How close a copy that differs by noise must be to be found: evenness pays only where clean rows have little."""
     both = math.log(calibration.share / TAIL_TO) / calibration.rate - math.log(TAIL_FROM)
     usual, scale = calibration.even
@@ -183,7 +185,7 @@ def _local_dimension(distances: Array, k: int) -> Array:
     return np.where(known, local, np.inf)
 
 
-def _with_tail(x: Array, dimensions: tuple[tuple[int, float], ...]) -> Calibration:
+def _with_tail(x: Array, dimensions: tuple[tuple[int, float], ...]) -> NullDistribution:
     """Share and rate of the tail of x between TAIL_FROM and TAIL_TO."""
     start, width = -math.log(TAIL_FROM), math.log(TAIL_FROM / TAIL_TO)
     beyond = x[x > start] - start
@@ -199,8 +201,8 @@ def _with_tail(x: Array, dimensions: tuple[tuple[int, float], ...]) -> Calibrati
             "rows of the large split are close to each other by all degrees (groups, repeated measurements), "
             "so that no distance tells a copy; compare groups instead"
         )
-        return Calibration(why, dimensions, share, rate)
-    return Calibration("", dimensions, float(np.float64(share)), rate)
+        return NullDistribution(why, dimensions, share, rate)
+    return NullDistribution("", dimensions, float(np.float64(share)), rate)
 
 
 #: below, ten times as close is hardly less usual

@@ -13,7 +13,14 @@ import numpy as np
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.near.neighbours import Index, one_blas_thread
 from pytest_overfit.duplicates.near.overlay import CANDIDATES, evenness, laid_over
-from pytest_overfit.duplicates.near.p_values import ALPHA, FARTHEST, LEAST_DIMENSION, LEFT_OUT, Calibration, calibrate
+from pytest_overfit.duplicates.near.p_values import (
+    ALPHA,
+    FARTHEST,
+    LEAST_DIMENSION,
+    LEFT_OUT,
+    NullDistribution,
+    fit_null,
+)
 from pytest_overfit.duplicates.near.results import Near, NearPair
 from pytest_overfit.duplicates.near.views import BLOCK, View, in_blocks, views_of
 
@@ -70,7 +77,7 @@ class _Side:
 class _Part:
     """One view's answer: p, ratio and neighbour of each row asked for, and p of left-out rows of the large split."""
 
-    def __init__(self, calibration: Calibration, rows: int) -> None:
+    def __init__(self, calibration: NullDistribution, rows: int) -> None:
         self.calibration = calibration
         self.p, self.ratio = np.ones(rows), np.ones(rows)
         self.row = np.full(rows, -1, np.int64)
@@ -84,7 +91,7 @@ def _parts(kind: str, small: Array, large: Array, kept: Array, seed: int) -> dic
         looked_up = _looked_up(view, small, large, kept, seed)
         if looked_up is None:
             why = "the rows are all the same, have no contrast, or share too few values that are not common"
-            parts[name] = _Part(Calibration(why), len(small))
+            parts[name] = _Part(NullDistribution(why), len(small))
             continue
         own, asked, count = looked_up
         if name == "columns":
@@ -166,7 +173,7 @@ def _laid_over(side: _Side, rows: Array, large: Array) -> _Side:
 
 def _part(own: _Side, asked: _Side, count: int, rows: int) -> _Part:
     """Calibrate on rows of the large split, judge the others by it."""
-    part = _Part(calibrate(own.distances, own.free, count, own.evenness), rows)
+    part = _Part(fit_null(own.distances, own.free, count, own.evenness), rows)
     if part.calibration.testable and len(asked.rows):
         part.left_out = part.calibration.p_values(own.distances, own.free, own.evenness)
         part.p[asked.rows] = part.calibration.p_values(asked.distances, asked.free, asked.evenness)

@@ -17,7 +17,7 @@ from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.duplicates.reading.fields import Facts, label_list, row_values, rows_of
 from pytest_overfit.duplicates.reading.sources import Collated, Indexed
-from pytest_overfit.duplicates.reading.split import Chunk, Split
+from pytest_overfit.duplicates.reading.split import SampleChunk, Samples
 
 _TORCH = "torch.utils.data"
 
@@ -28,23 +28,25 @@ _TRANSFORMS = ("transform", "transforms")
 # --------------------------------------------------------------------------------------------------------------- torch
 
 
-def torch_data(name: str, source: Any, facts: Facts) -> Split | None:
+def torch_data(name: str, source: Any, facts: Facts) -> Samples | None:
     """Datasets and loaders of torch."""
     if foreign.is_instance(source, _TORCH, "DataLoader"):
         return _loader(name, source, facts)
     if foreign.is_instance(source, _TORCH, "IterableDataset"):
-        return Split(name, "torch IterableDataset", facts, open=lambda: source, again=not isinstance(source, Iterator))
+        return Samples(
+            name, "torch IterableDataset", facts, open=lambda: source, again=not isinstance(source, Iterator)
+        )
     if foreign.is_instance(source, _TORCH, "Dataset"):
         return _torch_dataset(name, source, facts, None)
     return None
 
 
-def _loader(name: str, loader: Any, facts: Facts) -> Split:
+def _loader(name: str, loader: Any, facts: Facts) -> Samples:
     """The dataset behind a loader, in its own order; the loader's batches where there is no way around them."""
     dataset, how = loader.dataset, "torch DataLoader"
     if foreign.is_instance(dataset, _TORCH, "IterableDataset"):
         batched = loader.batch_size is not None or loader.batch_sampler is not None
-        return Split(name, f"{how} over an IterableDataset", facts, open=lambda: loader, batched=batched)
+        return Samples(name, f"{how} over an IterableDataset", facts, open=lambda: loader, batched=batched)
     places = _sampled(loader, len(dataset))
     split = _torch_dataset(name, dataset, facts, places)
     split.how = f"{how} over a {type(dataset).__name__}"
@@ -77,14 +79,14 @@ def _walked(sampler: Iterable[Any], size: int) -> list[int]:
     return sorted({int(each) for each in itertools.islice(sampler, 4 * size)})
 
 
-def _collated(split: Split, collate: Callable[[Any], Any]) -> Split:
+def _collated(split: Samples, collate: Callable[[Any], Any]) -> Samples:
     """The loader's own collate function makes the model's input: it is given one sample at a time."""
     if split.fetch is None:
         split.notes.append(f"{split.name}: the loader's collate_fn is left out, samples are read from the dataset")
         return split
     split.fetch, inner = Collated(split.fetch, collate), split.bare
 
-    def bare() -> Split | None:
+    def bare() -> Samples | None:
         stripped = None if inner is None else inner()
         return None if stripped is None else _collated(stripped, collate)
 
@@ -93,7 +95,7 @@ def _collated(split: Split, collate: Callable[[Any], Any]) -> Split:
     return split
 
 
-def _torch_dataset(name: str, dataset: Any, facts: Facts, places: Sequence[int] | None) -> Split:
+def _torch_dataset(name: str, dataset: Any, facts: Facts, places: Sequence[int] | None) -> Samples:
     if type(dataset).__name__ == "Subset" and foreign.is_instance(dataset, _TORCH, "Subset"):
         inner = list(dataset.indices)
         chosen = [int(inner[place]) for place in places] if places is not None else [int(each) for each in inner]
@@ -112,7 +114,7 @@ def _own(kind: type, name: str) -> Any:
     return next((each.__dict__.get("__getitem__") for each in kind.__mro__ if each.__name__ == name), None)
 
 
-def _tensors(name: str, dataset: Any, facts: Facts, places: Sequence[int] | None) -> Split:
+def _tensors(name: str, dataset: Any, facts: Facts, places: Sequence[int] | None) -> Samples:
     if any(callable(each) for each in (facts.key, facts.label, facts.group, facts.time)):
         return indexed(name, dataset, "torch TensorDataset", facts, places)
     columns = [rows_of(each) for each in dataset.tensors]
@@ -125,8 +127,8 @@ def _tensors(name: str, dataset: Any, facts: Facts, places: Sequence[int] | None
         row_values(fact, (), index.tolist(), name, what) if isinstance(fact, Mapping) else None
         for fact, what in ((facts.group, "group"), (facts.time, "time"))
     ]
-    whole = Chunk(index, leaves, label_list(y[0]) if y else None, *extras)
-    return Split(name, "torch TensorDataset", facts, len(index), whole)
+    whole = SampleChunk(index, leaves, label_list(y[0]) if y else None, *extras)
+    return Samples(name, "torch TensorDataset", facts, len(index), whole)
 
 
 def _slice_or_list(places: Sequence[int]) -> Any:
@@ -139,16 +141,16 @@ def _slice_or_list(places: Sequence[int]) -> Any:
 # ----------------------------------------------------------------------------------------------- anything with an index
 
 
-def indexed(name: str, dataset: Any, how: str, facts: Facts, places: Sequence[int] | None = None) -> Split:
+def indexed(name: str, dataset: Any, how: str, facts: Facts, places: Sequence[int] | None = None) -> Samples:
     """Samples by index, in one call where the dataset has `__getitems__`."""
     with user_code(f"len() of the dataset given as {name}"):
         length = len(dataset) if places is None else len(places)
 
-    def bare() -> Split | None:
+    def bare() -> Samples | None:
         stripped = _without_transforms(dataset)
         return None if stripped is None else indexed(name, stripped, how, facts, places)
 
-    return Split(name, how, facts, length, fetch=Indexed(dataset, places), bare=bare)
+    return Samples(name, how, facts, length, fetch=Indexed(dataset, places), bare=bare)
 
 
 def _without_transforms(dataset: Any) -> Any:
@@ -168,7 +170,7 @@ def _without_transforms(dataset: Any) -> Any:
 # ------------------------------------------------------------------------------------------------- tensorflow and Keras
 
 
-def tensorflow_data(name: str, source: Any, facts: Facts) -> Split | None:
+def tensorflow_data(name: str, source: Any, facts: Facts) -> Samples | None:
     """`tf.data`: batches as they are; single samples are batched first where their shapes are known."""
     if not foreign.is_tensorflow_dataset(source):
         return None
@@ -177,7 +179,7 @@ def tensorflow_data(name: str, source: Any, facts: Facts) -> Split | None:
     dataset = source
     if not batched and _known_shapes(source):
         dataset, batched = source.batch(512), True
-    split = Split(name, "tf.data.Dataset", facts, open=lambda: dataset.as_numpy_iterator(), batched=batched)
+    split = Samples(name, "tf.data.Dataset", facts, open=lambda: dataset.as_numpy_iterator(), batched=batched)
     if count == -1:
         split.notes.append(f"{name} repeats without end")
     return split
@@ -209,7 +211,7 @@ def _known_shapes(dataset: Any) -> bool:
     return all(hasattr(each, "shape") and each.shape.is_fully_defined() for each in _specs(dataset.element_spec))
 
 
-def keras_data(name: str, source: Any, facts: Facts) -> Split | None:
+def keras_data(name: str, source: Any, facts: Facts) -> Samples | None:
     """A Keras PyDataset: batches by number."""
     if not (hasattr(source, "__getitem__") and hasattr(source, "num_batches")):
         return None
@@ -220,13 +222,13 @@ def keras_data(name: str, source: Any, facts: Facts) -> Split | None:
         for number in numbers:
             yield source[number]
 
-    return Split(name, "Keras PyDataset", facts, open=batches, batched=True)
+    return Samples(name, "Keras PyDataset", facts, open=batches, batched=True)
 
 
 # --------------------------------------------------------------------------------------------------- anything iterable
 
 
-def iterable(name: str, source: Any, facts: Facts) -> Split:
+def iterable(name: str, source: Any, facts: Facts) -> Samples:
     """A generator or a loader of an unknown kind: its first item tells whether it gives samples or batches."""
     once = isinstance(source, Iterator)
     with user_code(f"reading {name}"):
@@ -238,7 +240,7 @@ def iterable(name: str, source: Any, facts: Facts) -> Split:
     batched = facts.batched if facts.batched is not None else gives_batches(first)
     # nothing is lost of what can be read only once: the first item is put back
     waiting = [itertools.chain([first], stream)] if once else []
-    split = Split(
+    split = Samples(
         name,
         f"{type(source).__name__} of {'batches' if batched else 'samples'}",
         facts,

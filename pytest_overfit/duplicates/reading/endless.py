@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.duplicates.reading.split import Chunk
+from pytest_overfit.duplicates.reading.split import SampleChunk
 
 #: samples by which a stream that starts again is recognised
 _CYCLE = 64
@@ -30,8 +30,8 @@ class FirstRound:
         self._recent: list[tuple[int, int]] = []
         self._count = 0
 
-    def __call__(self, read: Iterable[tuple[Chunk, Array]]) -> Iterator[tuple[Chunk, Array]]:
-        waiting: collections.deque[tuple[Chunk, Array]] = collections.deque()
+    def __call__(self, read: Iterable[tuple[SampleChunk, Array]]) -> Iterator[tuple[SampleChunk, Array]]:
+        waiting: collections.deque[tuple[SampleChunk, Array]] = collections.deque()
         held = passed = 0
         for chunk, marks in read:
             waiting.append((chunk, marks))

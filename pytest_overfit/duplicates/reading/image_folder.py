@@ -16,7 +16,7 @@ import numpy as np
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.duplicates.reading.fields import Facts
 from pytest_overfit.duplicates.reading.sources import Shifted, Source
-from pytest_overfit.duplicates.reading.split import Split
+from pytest_overfit.duplicates.reading.split import Samples
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
@@ -42,14 +42,14 @@ class Files(Source):
         return parts[0] if len(parts) > 1 else None
 
 
-def image_folder(name: str, folder: Path, facts: Facts) -> Split:
+def image_folder(name: str, folder: Path, facts: Facts) -> Samples:
     """Every image below the folder, as decoded pixels; without Pillow as bytes of files, which is said."""
     files = sorted(each for each in folder.rglob("*") if each.suffix.lower() in _SUFFIXES and each.is_file())
     if not files:
         raise CaseError(f"{name}={str(folder)!r} has no image files ({', '.join(_SUFFIXES)})")
     decoded = importlib.util.find_spec("PIL") is not None
     how = f"folder of images, {'pixels' if decoded else 'bytes'}"
-    split = Split(name, how, facts, len(files), fetch=Files(files, folder, decoded))
+    split = Samples(name, how, facts, len(files), fetch=Files(files, folder, decoded))
     if not decoded:
         split.notes.append(f"{name}: files are compared byte by byte, because Pillow is not installed")
     return split

@@ -20,14 +20,14 @@ from pytest_overfit.duplicates.reading import containers, tables
 from pytest_overfit.duplicates.reading.fields import Facts, given_values, label_list, row_values, rows_of, table_parts
 from pytest_overfit.duplicates.reading.pickling import can_travel
 from pytest_overfit.duplicates.reading.sources import Lines, Sliced, Source
-from pytest_overfit.duplicates.reading.split import Chunk, Split
+from pytest_overfit.duplicates.reading.split import SampleChunk, Samples
 
 WANTED = (
     "arrays, (x, y), a table, a list, a dataset, a loader, a folder of images, or a function that returns one of these"
 )
 
 
-def open_split(name: str, given: Any, facts: Facts, most: int, keep: Callable[[Any], None]) -> Split:
+def open_samples(name: str, given: Any, facts: Facts, most: int, keep: Callable[[Any], None]) -> Samples:
     """Any container as a split; `most`: samples that are read of an iterable without a length.
 
     `keep` is shown the container before anything is read of it.
@@ -44,7 +44,7 @@ def open_split(name: str, given: Any, facts: Facts, most: int, keep: Callable[[A
     return split
 
 
-def _made_anew(split: Split, function: Callable[[], Any], is_stream: bool) -> None:
+def _made_anew(split: Samples, function: Callable[[], Any], is_stream: bool) -> None:
     """What a function returned can be had again: a stream for each pass, samples by place in another process."""
     if is_stream:
         split.open, split.again = function, True
@@ -53,7 +53,7 @@ def _made_anew(split: Split, function: Callable[[], Any], is_stream: bool) -> No
     name, facts, inner = split.name, split.facts, split.bare
     split.fetch = Made(split.fetch, function, name, facts)
 
-    def bare() -> Split | None:
+    def bare() -> Samples | None:
         stripped = None if inner is None else inner()
         if stripped is not None and stripped.fetch is not None:
             stripped.fetch = Made(stripped.fetch, function, name, facts, bare=True)
@@ -71,7 +71,7 @@ def _called(given: Any, name: str) -> tuple[Any, Any]:
     return given, None
 
 
-def _open(name: str, source: Any, facts: Facts) -> Split:
+def _open(name: str, source: Any, facts: Facts) -> Samples:
     for reader in (
         _path,
         _table,
@@ -82,7 +82,7 @@ def _open(name: str, source: Any, facts: Facts) -> Split:
         _array,
         _named,
     ):
-        split: Split | None = reader(name, source, facts)
+        split: Samples | None = reader(name, source, facts)
         if split is not None:
             return split
     if isinstance(source, (str, bytes, int, float)):
@@ -96,7 +96,7 @@ def _open(name: str, source: Any, facts: Facts) -> Split:
     raise CaseError(f"{name}= is {foreign.describe(source)}, but {WANTED} is wanted")
 
 
-def _path(name: str, source: Any, facts: Facts) -> Split | None:
+def _path(name: str, source: Any, facts: Facts) -> Samples | None:
     if not isinstance(source, (str, Path)):
         return None
     folder = Path(source)
@@ -107,14 +107,14 @@ def _path(name: str, source: Any, facts: Facts) -> Split | None:
     return image_folder(name, folder, facts)
 
 
-def _table(name: str, source: Any, facts: Facts) -> Split | None:
+def _table(name: str, source: Any, facts: Facts) -> Samples | None:
     if tables.is_hugging_face(source):
-        return Split(name, "Hugging Face dataset", facts, len(source), is_table=True, fetch=Sliced(source))
+        return Samples(name, "Hugging Face dataset", facts, len(source), is_table=True, fetch=Sliced(source))
     columns = tables.columns_of(source)
     return None if columns is None else _columns(name, columns, type(source).__name__, facts)
 
 
-def _columns(name: str, columns: Mapping[str, Any], how: str, facts: Facts) -> Split:
+def _columns(name: str, columns: Mapping[str, Any], how: str, facts: Facts) -> Samples:
     """Named columns of one length."""
     sizes = {key: len(each) for key, each in columns.items()}
     if not sizes:
@@ -126,10 +126,10 @@ def _columns(name: str, columns: Mapping[str, Any], how: str, facts: Facts) -> S
     inputs, labels, groups, times = table_parts(columns, facts, name, index)
     if not inputs:
         raise CaseError(f"{name}= has no input column beside the label; give label= the name of the label's column")
-    return Split(name, how, facts, length, Chunk(index, inputs, labels, groups, times), is_table=True)
+    return Samples(name, how, facts, length, SampleChunk(index, inputs, labels, groups, times), is_table=True)
 
 
-def _pair(name: str, source: Any, facts: Facts) -> Split | None:
+def _pair(name: str, source: Any, facts: Facts) -> Samples | None:
     """(x, y) or (x, y, weights): arrays, tables, or dicts and tuples of arrays, rows first."""
     if isinstance(source, list):
         pair = len(source) == 2 and all(getattr(each, "shape", ()) != () for each in source)
@@ -160,14 +160,14 @@ def _unlabelled(y: Any) -> Any:
     return lists[0] if len(lists) == 1 else [repr(row) for row in zip(*lists, strict=True)]
 
 
-def _labelled(split: Split, labels: list[Any], facts: Facts) -> Split:
+def _labelled(split: Samples, labels: list[Any], facts: Facts) -> Samples:
     if split.memory is not None and (split.memory.labels is None or not callable(facts.label)):
         whole = split.memory
-        split.memory = Chunk(whole.index, whole.leaves, labels, whole.groups, whole.times)
+        split.memory = SampleChunk(whole.index, whole.leaves, labels, whole.groups, whole.times)
     return split
 
 
-def _array(name: str, source: Any, facts: Facts) -> Split | None:
+def _array(name: str, source: Any, facts: Facts) -> Samples | None:
     """An array or tensor, rows first; a sparse matrix row by row."""
     if hasattr(source, "tocsr") and hasattr(source, "nnz"):
         rows = source.tocsr()
@@ -189,7 +189,7 @@ def _array(name: str, source: Any, facts: Facts) -> Split | None:
     return _memory(name, {"": found}, how, facts)
 
 
-def _memory(name: str, leaves: Mapping[str, Any], how: str, facts: Facts) -> Split:
+def _memory(name: str, leaves: Mapping[str, Any], how: str, facts: Facts) -> Samples:
     """Columns of one length without names of their own."""
     sizes = {len(each) for each in leaves.values()}
     if len(sizes) > 1:
@@ -198,7 +198,7 @@ def _memory(name: str, leaves: Mapping[str, Any], how: str, facts: Facts) -> Spl
         )
     index = range(sizes.pop())
     if callable(facts.key) or callable(facts.label) or callable(facts.group) or callable(facts.time):
-        return Split(name, how, facts, len(index), fetch=Lines(leaves))  # these take one sample each
+        return Samples(name, how, facts, len(index), fetch=Lines(leaves))  # these take one sample each
     groups, times = (
         row_values(fact, (), index, name, what) if isinstance(fact, Mapping) else None
         for fact, what in ((facts.group, "group"), (facts.time, "time"))
@@ -210,10 +210,10 @@ def _memory(name: str, leaves: Mapping[str, Any], how: str, facts: Facts) -> Spl
                 f"{what}={fact!r} names a column, but {name}= is {how} without names; give {what}= a dict with one "
                 "array a split"
             )
-    return Split(name, how, facts, len(index), Chunk(index, leaves, labels, groups, times))
+    return Samples(name, how, facts, len(index), SampleChunk(index, leaves, labels, groups, times))
 
 
-def _named(name: str, source: Any, facts: Facts) -> Split | None:
+def _named(name: str, source: Any, facts: Facts) -> Samples | None:
     """A dict of columns; a tuple of many columns is one without names."""
     if isinstance(source, Mapping):
         return _columns(name, {str(key): _column(each) for key, each in source.items()}, "dict of columns", facts)
@@ -232,7 +232,7 @@ def _column(value: Any) -> Any:
     return rows_of(value) if hasattr(value, "shape") or isinstance(value, (list, tuple)) else list(value)
 
 
-def _listed(name: str, items: list[Any], facts: Facts) -> Split:
+def _listed(name: str, items: list[Any], facts: Facts) -> Samples:
     """A list: of texts, of numbers, of rows, of samples."""
     if not items:
         raise CaseError(f"{name}= is empty: it has no samples")
@@ -278,7 +278,7 @@ def _same(source: Source) -> Source:
 
 def _made(function: Callable[[], Any], name: str, facts: Facts, bare: bool) -> Source:
 
-    split = open_split(name, function, facts, 0, keep=lambda container: None)  # the worker's own
+    split = open_samples(name, function, facts, 0, keep=lambda container: None)  # the worker's own
     if bare and split.bare is not None:
         split = split.bare() or split
     if split.fetch is None:

@@ -32,7 +32,7 @@ SAMPLES, ROWS = 1_024, 8_192
 
 
 @dataclasses.dataclass(frozen=True)
-class Chunk:
+class SampleChunk:
     """Some samples of a split: `leaves` has one column for each part of the input."""
 
     #: an array of places; a `range` where all of a split is in memory, so that it takes none
@@ -45,10 +45,10 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.index)
 
-    def part(self, rows: slice) -> Chunk:
+    def part(self, rows: slice) -> SampleChunk:
         """Some of the samples, without a copy where columns are arrays."""
         index = self.index[rows]
-        return Chunk(
+        return SampleChunk(
             np.arange(index.start, index.stop, index.step) if isinstance(index, range) else index,
             {name: column[rows] for name, column in self.leaves.items()},
             *(None if each is None else each[rows] for each in (self.labels, self.groups, self.times)),
@@ -60,7 +60,7 @@ class Chunk:
 
 
 @dataclasses.dataclass
-class Split:
+class Samples:
     """One split, read in chunks.
 
     `memory` is everything at once, where it is in memory; else `fetch(places)` gives samples by place, or `open()`
@@ -72,7 +72,7 @@ class Split:
     how: str
     facts: Facts
     length: int | None = None
-    memory: Chunk | None = None
+    memory: SampleChunk | None = None
     #: a dict of equal columns, by name: tables, where columns are found by name
     is_table: bool = False
     fetch: Source | None = None
@@ -86,14 +86,14 @@ class Split:
     #: at most so many samples are read of what has no length
     most: int = 0
     #: the same dataset with its transforms taken off
-    bare: Callable[[], Split | None] | None = None
+    bare: Callable[[], Samples | None] | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
     #: samples that could not be read: place and reason
     errors: dict[int, str] = dataclasses.field(default_factory=dict)
     #: more was there than was read
     cut: bool = False
 
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[SampleChunk]:
         """All samples, or those from `start` to `stop` where places are known."""
         if self.memory is not None:
             yield from self._sliced(self.memory, start, self.length if stop is None else stop)
@@ -102,12 +102,12 @@ class Split:
         elif self.open is not None:
             yield from self._streamed()
 
-    def _sliced(self, whole: Chunk, start: int, stop: int | None) -> Iterator[Chunk]:
+    def _sliced(self, whole: SampleChunk, start: int, stop: int | None) -> Iterator[SampleChunk]:
         end = len(whole) if stop is None else min(stop, len(whole))
         for first in range(start, end, ROWS):
             yield whole.part(slice(first, min(first + ROWS, end)))
 
-    def _fetched(self, start: int, stop: int | None) -> Iterator[Chunk]:
+    def _fetched(self, start: int, stop: int | None) -> Iterator[SampleChunk]:
         end = min(self.length or 0, stop or 0)
         for first in range(start, end, SAMPLES):
             places = list(range(first, min(first + SAMPLES, end)))
@@ -140,7 +140,7 @@ class Split:
                 samples += list(found)
         return good, columns or samples
 
-    def _streamed(self, most: int = 0) -> Iterator[Chunk]:
+    def _streamed(self, most: int = 0) -> Iterator[SampleChunk]:
         first, waiting = 0, []
         most = most or self.most
         for item in self._items():
@@ -172,11 +172,11 @@ class Split:
             what = "batch" if self.batched else "sample"
             self.errors[number] = f"the {what} after {number} raised {type(error).__name__}: {error}"
 
-    def peek(self, most: int) -> Chunk | None:
+    def peek(self, most: int) -> SampleChunk | None:
         """Some samples, without losing any of what can be read only once."""
         if self.memory is not None:
             at = np.unique(np.linspace(0, len(self.memory) - 1, most).astype(int))
-            return Chunk(at, {name: _taken(each, at) for name, each in self.memory.leaves.items()})
+            return SampleChunk(at, {name: _taken(each, at) for name, each in self.memory.leaves.items()})
         if self.fetch is not None:
             return next((chunk for chunk in self.chunks(0, most) if len(chunk)), None)
         if not self.again and self.open is not None:
@@ -188,7 +188,7 @@ class Split:
         self.cut = False
         return first
 
-    def sample(self, place: int) -> Chunk | None:
+    def sample(self, place: int) -> SampleChunk | None:
         """One sample by its place; None where places are not known or the sample cannot be read."""
         if self.memory is None and self.fetch is None:
             return None
@@ -199,7 +199,7 @@ def _taken(column: Any, at: Array) -> Any:
     return [column[place] for place in at] if isinstance(column, list) else column[at]
 
 
-def gathered(places: Sequence[int], samples: Sequence[Any], split: Split) -> Iterator[Chunk]:
+def gathered(places: Sequence[int], samples: Sequence[Any], split: Samples) -> Iterator[SampleChunk]:
     """Chunks of samples: one for each run of samples that are made of the same parts."""
     facts = split.facts
     if isinstance(samples, Mapping):  # a dict of columns, as Hugging Face datasets give it
@@ -215,7 +215,7 @@ def gathered(places: Sequence[int], samples: Sequence[Any], split: Split) -> Ite
         while stop < len(samples) and names[stop] == names[start]:
             stop += 1
         some, run = samples[start:stop], inputs[start:stop]
-        yield Chunk(
+        yield SampleChunk(
             np.asarray(places[start:stop], np.int64),
             {name: [each[name] for each in run] for name in names[start]},
             None if labels is None else labels[start:stop],
@@ -225,14 +225,14 @@ def gathered(places: Sequence[int], samples: Sequence[Any], split: Split) -> Ite
         start = stop
 
 
-def _from_columns(index: Array, columns: Mapping[str, Any], split: Split) -> Chunk:
+def _from_columns(index: Array, columns: Mapping[str, Any], split: Samples) -> SampleChunk:
     """A chunk of named columns: the label, group and time columns are no input."""
     from pytest_overfit.duplicates.reading.fields import table_parts
 
-    return Chunk(index, *table_parts(columns, split.facts, split.name, index))
+    return SampleChunk(index, *table_parts(columns, split.facts, split.name, index))
 
 
-def batch_chunk(batch: Any, first: int, split: Split) -> Chunk:
+def batch_chunk(batch: Any, first: int, split: Samples) -> SampleChunk:
     """A chunk of one batch: (x, y), (x, y, weights), a dict of columns, or inputs alone, rows first."""
     facts = split.facts
     x, y = halves(batch, facts)
@@ -257,7 +257,7 @@ def batch_chunk(batch: Any, first: int, split: Split) -> Chunk:
         for fact, what in ((facts.group, "group"), (facts.time, "time"))
     ]
     leaves = leaves if facts.key is None else selected(leaves, facts)
-    return Chunk(index, leaves, None if y is None else label_list(rows_of(y)), *extras)
+    return SampleChunk(index, leaves, None if y is None else label_list(rows_of(y)), *extras)
 
 
 def _sample(leaves: Mapping[str, Any], labels: Any, place: int) -> Any:

@@ -21,7 +21,7 @@ _WHOLE, _WHOLE_HALF = 0.02, 0.15
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class ValueComparison:
     """How one part of the input (one leaf) is compared, the same for all splits."""
 
     #: numpy type that both sides are brought to
@@ -109,7 +109,7 @@ def words(values: Array) -> Array:
     return unsigned if unsigned.dtype.itemsize == 8 else unsigned.astype(np.uint64)
 
 
-def compared(samples: dict[str, Array]) -> Comparison:
+def compared(samples: dict[str, Array]) -> ValueComparison:
     """How values of the splits are compared, from a few of each: `samples` has plain numbers by split."""
     dtypes = [each.dtype for each in samples.values()]
     names = tuple(dict.fromkeys(str(each) for each in dtypes))
@@ -117,7 +117,7 @@ def compared(samples: dict[str, Array]) -> Comparison:
     scaled = tuple(name for name, each in samples.items() if _holds_scaled_bytes(each)) if bytes_in else ()
     others = [each.dtype for name, each in samples.items() if name not in scaled]
     dtype = common_dtype(others) if others else common_dtype(dtypes)
-    return Comparison(dtype, scaled, names if len(names) > 1 else ())
+    return ValueComparison(dtype, scaled, names if len(names) > 1 else ())
 
 
 def _holds_bytes(values: Array) -> bool:

@@ -21,7 +21,7 @@ from pytest_overfit.core import foreign
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.batch import to_numpy
-from pytest_overfit.duplicates.values.canonical import Comparison, canonical, common_dtype, numeric, plain_numbers
+from pytest_overfit.duplicates.values.canonical import ValueComparison, canonical, common_dtype, numeric, plain_numbers
 
 #: `digest(data, seed) -> 16 bytes`
 Digest = Callable[[Any, int], bytes]
@@ -108,7 +108,7 @@ def _listed(value: Any) -> Any:
 class Encoder:
     """Makes fingerprints of the chunks of one split."""
 
-    def __init__(self, split: str, comparisons: Mapping[str, Comparison], text: str) -> None:
+    def __init__(self, split: str, comparisons: Mapping[str, ValueComparison], text: str) -> None:
         self.split, self.comparisons, self.fold = split, comparisons, text == "normalized"
         self._digest = digest_function()
         self._seeds: dict[Any, int] = {}
@@ -231,7 +231,7 @@ class Encoder:
 class Coding:
     """How fingerprints are made: the same in every process."""
 
-    comparisons: Mapping[str, Comparison]
+    comparisons: Mapping[str, ValueComparison]
     text: str
 
     def encoder(self, split: str) -> Encoder:

@@ -14,7 +14,7 @@ from pytest_overfit.adapters.base import Reading
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.batch import missing_values
 from pytest_overfit.measures.memorising.criteria import FitLimits, fits, loss_ratio
-from pytest_overfit.measures.memorising.progress import Point, Progress
+from pytest_overfit.measures.memorising.progress import FitProgress, Point
 from pytest_overfit.measures.predictions.on_batch import Predictions
 from pytest_overfit.measures.reference_losses.closed_form import closed_form, summed
 from pytest_overfit.measures.reference_losses.reference import BLINDED, SCORE_ALONE, Reference, optimised
@@ -54,7 +54,7 @@ STEPS, MOST_STEPS = 500, 1000
 Stop = Literal["fits", "steps", "non_finite", "no_update", "budget"]
 
 
-class RunLimits(FitLimits, Protocol):
+class MemoriseLimits(FitLimits, Protocol):
     """When a batch counts as memorised, and how many steps it may take."""
 
     @property
@@ -62,7 +62,7 @@ class RunLimits(FitLimits, Protocol):
 
 
 @dataclasses.dataclass(kw_only=True)
-class Run:
+class BatchRun:
     """One training run on one batch."""
 
     reference: Reference
@@ -128,15 +128,15 @@ class Fit:
         steps: int,
         fits: Callable[[Point, Reference], bool],
         proceed: Callable[[int, float], bool],
-        longer: Callable[[Run], int] = lambda run: 0,
-    ) -> Run:
+        longer: Callable[[BatchRun], int] = lambda run: 0,
+    ) -> BatchRun:
         """Train for at most `steps` steps.
 
         `fits` is asked at chunk ends and must say yes twice running, the second time of a reading made after the last
         update; `proceed(step, loss)` may end the run (budget); `longer` is asked once, at the end, for how many more
         steps the run may have.
         """
-        run = Run(reference=self.reference)
+        run = BatchRun(reference=self.reference)
         control = self.learner.blinded() if self.reference.how == BLINDED else None
         if self.first.loss is not None:
             run.points.append(self.point(0, self.first))
@@ -165,7 +165,7 @@ class Fit:
             confirmed = now
         return run
 
-    def _chunk(self, run: Run, size: int, control: Learner | None) -> None:
+    def _chunk(self, run: BatchRun, size: int, control: Learner | None) -> None:
         """Make the steps of one chunk, also on the control, and read where they led."""
         run.losses += self.learner.train(size)
         run.chunks.append(size)
@@ -178,13 +178,13 @@ class Fit:
         step = len(run.losses)
         run.points.append(self.read(step, "fit") if passed is None else self.point(step, passed))
 
-    def _read_anew(self, run: Run) -> Point:
+    def _read_anew(self, run: BatchRun) -> Point:
         """The end of a run is judged by a reading of its own, after the last update."""
         if self.learner.last_pass() is not None:
             run.points[-1] = self.read(len(run.losses), "fit")
         return run.points[-1]
 
-    def _broken(self, run: Run) -> Stop | None:
+    def _broken(self, run: BatchRun) -> Stop | None:
         """Rules that end a run early: nothing that meets them can still fit."""
         numbers = (run.points[-1].loss, *run.losses[-run.chunks[-1] :])
         if not all(math.isfinite(each) for each in numbers):
@@ -209,16 +209,18 @@ class Fit:
         return not self.learner.has_schedule and facts.tensors > 0 and len(facts.unchanged) == facts.tensors
 
 
-def memorise(fit: Fit, limits: RunLimits, proceed: Callable[[int, float], bool] = lambda step, loss: True) -> Run:
+def memorise(
+    fit: Fit, limits: MemoriseLimits, proceed: Callable[[int, float], bool] = lambda step, loss: True
+) -> BatchRun:
     """Train until the batch is memorised by these limits, or their steps are made.
 
     Where nobody says how many, a run that is projected to fit may go on; a schedule ends where its owner said.
     """
 
-    def longer(run: Run) -> int:
+    def longer(run: BatchRun) -> int:
         if limits.steps is not None or fit.learner.has_schedule:
             return 0
-        end = Progress(run.points, run.reference, limits).fits_by()
+        end = FitProgress(run.points, run.reference, limits).fits_by()
         return MOST_STEPS - STEPS if end is not None and end <= MOST_STEPS else 0
 
     def fitting(point: Point, reference: Reference) -> bool:
@@ -259,7 +261,7 @@ def chunk_size(steps: int, done: int, apart: int, to_go: int | None = None) -> i
     return min(size, longest, steps - done)
 
 
-def steps_to_go(run: Run) -> int | None:
+def steps_to_go(run: BatchRun) -> int | None:
     """How many steps the loss ratio needs at its last rate; None: it does not fall, or there is no ratio.
 
     A network leaves the constant's loss slowly, then faster, and ends at an even rate: along a logistic curve, on

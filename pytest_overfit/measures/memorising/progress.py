@@ -35,7 +35,7 @@ def point_of(form: Mapping[str, Any]) -> Point:
     return Point(step=form["step"], loss=form["loss"], agreements=scores)
 
 
-class Progress:
+class FitProgress:
     """The trends of everything that the last point does not meet yet."""
 
     def __init__(self, points: Sequence[Point], reference: Reference, limits: FitLimits) -> None:

@@ -17,7 +17,7 @@ from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Head
-    from pytest_overfit.adapters.trainer import Chunk
+    from pytest_overfit.adapters.trainer import ChunkReading
 
 
 Metric = Literal["accuracy", "R2", "score", ""]
@@ -122,7 +122,7 @@ class _Explained:
         return 0.0
 
 
-def scores_of(chunks: Iterable[Chunk], task: str | None) -> Scores:
+def scores_of(chunks: Iterable[ChunkReading], task: str | None) -> Scores:
     """The scores of one split, from its parts. Several heads count alike; their metric is the first one's."""
     tallies: list[_Tally] = []
     rows, loss, own = 0, 0.0, 0.0

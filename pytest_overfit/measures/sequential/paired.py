@@ -36,7 +36,7 @@ SKEW = 2.5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Comparison:
+class PairedComparison:
     """What the differences so far say about the mean difference.
 
     `outcome`: "helps", "harms", "no measurable effect"; "undecided" (train more seeds), or "inconclusive" (undecided
@@ -59,7 +59,7 @@ class Comparison:
         return self.outcome in ("helps", "harms", "no measurable effect")
 
 
-def paired(differences: Sequence[float], margin: float, alpha: float = 0.05, most: int = MOST) -> Comparison:
+def paired(differences: Sequence[float], margin: float, alpha: float = 0.05, most: int = MOST) -> PairedComparison:
     """Judge the differences that are in so far; more of them may follow, up to `most`.
 
     `differences`: higher is better; `margin`: the least difference that matters, stated before the first training, and
@@ -98,16 +98,16 @@ def paired(differences: Sequence[float], margin: float, alpha: float = 0.05, mos
     following = stages[len(done)] if len(done) < len(stages) else None
     if not done:
         mean = math.fsum(differences) / len(differences)
-        return Comparison("undecided", mean, -math.inf, math.inf, len(differences), following)
+        return PairedComparison("undecided", mean, -math.inf, math.inf, len(differences), following)
     values = np.asarray(differences[: done[-1]], float)
     narrowest = unseen(margin, len(values), alpha)
     low, high = (float(each) for each in interval(values, boundaries(stages, alpha)[len(done) - 1], narrowest))
     outcome = answer(low, high, margin) or ("undecided" if following else "inconclusive")
     ended = outcome != "undecided"
-    return Comparison(outcome, float(values.mean()), low, high, done[-1], None if ended else following)
+    return PairedComparison(outcome, float(values.mean()), low, high, done[-1], None if ended else following)
 
 
-def needed(comparison: Comparison, margin: float) -> int | None:
+def needed(comparison: PairedComparison, margin: float) -> int | None:
     """About how many seeds in all would decide this comparison; None before its first look.
 
     For messages: it takes the mean and the spread as they are now for the true ones, so it is as uncertain as they

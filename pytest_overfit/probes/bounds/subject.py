@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_overfit.measures.memorising.evaluation import unsuitable
-from pytest_overfit.measures.memorising.memorise import Fit, Run, RunLimits, memorise
+from pytest_overfit.measures.memorising.memorise import BatchRun, Fit, MemoriseLimits, memorise
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
 from pytest_overfit.measures.reference_losses.ties import tied_rows
-from pytest_overfit.measures.training_runs import ArmRun, run_arm
+from pytest_overfit.measures.training_runs import TrainingRun, run_arm
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner, Reading
@@ -54,7 +54,7 @@ class Subject:
     counts: Counts
     epochs: int
     #: when the batch counts as memorised
-    criteria: RunLimits
+    criteria: MemoriseLimits
     seed: int
     #: a new learner, from this seed each time
     make_learner: Callable[[], Learner]
@@ -89,14 +89,14 @@ class Subject:
         return learner, learner.train(self.counts.k) if self.counts.k else []
 
     @functools.cached_property
-    def memorising(self) -> Run | str:
+    def memorising(self) -> BatchRun | str:
         """A run on the batch until it is memorised as `overfit_batch` wants it; why there is none, in words."""
         learner = self.make_learner()
         why_not = unsuitable(learner.inputs, learner.targets, tied_rows(learner.inputs, len(learner.inputs[0])))
         return why_not or memorise(Fit(learner, self.task), self.criteria)
 
     @functools.cached_property
-    def _trained(self) -> tuple[Trainer, ArmRun] | None:
+    def _trained(self) -> tuple[Trainer, TrainingRun] | None:
         train = self.open_split("train")
         if train is None:
             return None
@@ -104,7 +104,7 @@ class Subject:
         return trainer, run_arm(trainer, self.seed, self.epochs, train, val, self.task)
 
     @property
-    def run(self) -> ArmRun | None:
+    def run(self) -> TrainingRun | None:
         """A training run over the whole train split, read on both; without validation data both are train."""
         return None if self._trained is None else self._trained[1]
 

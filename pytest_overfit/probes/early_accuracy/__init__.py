@@ -17,11 +17,16 @@ from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.early_accuracy import controls, symptoms
-from pytest_overfit.probes.early_accuracy.epochs import Run, Splits, answers_differ, open_splits, run_epochs
-from pytest_overfit.probes.early_accuracy.estimates import Answers
+from pytest_overfit.probes.early_accuracy.epochs import EpochsRun, Splits, answers_differ, open_splits, run_epochs
+from pytest_overfit.probes.early_accuracy.estimates import Predictions
 from pytest_overfit.probes.early_accuracy.judgement import judge_early
 from pytest_overfit.probes.early_accuracy.label_in_input import best_column, label_columns
-from pytest_overfit.probes.early_accuracy.simple_models import Table, constant_only, holds_inside, measure_baselines
+from pytest_overfit.probes.early_accuracy.simple_models import (
+    FeatureTable,
+    constant_only,
+    holds_inside,
+    measure_baselines,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +111,7 @@ class EarlyAccuracy:
         return judge_early(measured, limits)
 
 
-def _of_run(run: Run, splits: Splits, trainer: Any, bench: Bench) -> dict[str, Any]:
+def _of_run(run: EpochsRun, splits: Splits, trainer: Any, bench: Bench) -> dict[str, Any]:
     train, val = run.train[-1], run.val[-1]
     rows = {"train": splits.train.rows, "val": splits.val.rows}
     return {
@@ -131,7 +136,7 @@ def _of_run(run: Run, splits: Splits, trainer: Any, bench: Bench) -> dict[str, A
     }
 
 
-def _own_score(run: Run, trainer: Any, splits: Splits, task: str | None) -> dict[str, Any] | None:
+def _own_score(run: EpochsRun, trainer: Any, splits: Splits, task: str | None) -> dict[str, Any] | None:
     """What the user's own score does when the model, or the targets, are others; None: there is no such score."""
     if run.val[-1].metric != "score":
         return None
@@ -139,7 +144,7 @@ def _own_score(run: Run, trainer: Any, splits: Splits, task: str | None) -> dict
     return {"before": run.val[0].score, "after": run.val[-1].score, "other_targets": others}
 
 
-def _of_data(tables: tuple[Table, Table] | None, train: Answers, val: Answers) -> dict[str, Any]:
+def _of_data(tables: tuple[FeatureTable, FeatureTable] | None, train: Predictions, val: Predictions) -> dict[str, Any]:
     """What the data alone tell: simple models, columns that are the target, classes of one split only."""
     if tables is None:
         found: dict[str, Any] = {"baselines": constant_only(train, val), "label_columns": [], "best_column": None}
@@ -149,7 +154,7 @@ def _of_data(tables: tuple[Table, Table] | None, train: Answers, val: Answers) -
     return {**found, "unseen": _unseen(train, val), "columns": tables[0].features.shape[1] if tables else None}
 
 
-def _unseen(train: Answers, val: Answers) -> list[dict[str, Any]]:
+def _unseen(train: Predictions, val: Predictions) -> list[dict[str, Any]]:
     if train.kind != "classes" or train.target.shape[1] != 1:
         return []
     counts = [
@@ -164,11 +169,11 @@ def _controls(
     bench: Bench,
     splits: Splits,
     limits: EarlyAccuracyLimits,
-    tables: tuple[Table, Table] | None,
+    tables: tuple[FeatureTable, FeatureTable] | None,
 ) -> dict[str, Any]:
     """Trainings with one thing changed, those that the scores ask for."""
     alpha = limits.alpha
-    at = controls.Bench(
+    at = controls.ControlRun(
         lambda seed, train: bench.make_trainer(seed, False, train), splits, bench.seed, limits.epochs, bench.case.task
     )
     found: dict[str, Any] = {"permuted": [], "rates": [], "scale": controls.scale_of(splits), "standardised": None,

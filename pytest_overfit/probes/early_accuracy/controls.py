@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.data.splits import Split, Whole
+from pytest_overfit.data.splits import Arrays, Split
 from pytest_overfit.data.tree import Rows, plain, to_numpy
 from pytest_overfit.duplicates.request import Request
 from pytest_overfit.duplicates.search import measure_duplicates
-from pytest_overfit.probes.early_accuracy.epochs import Run, Splits, run_epochs
-from pytest_overfit.probes.early_accuracy.estimates import Answers, answers_of, estimate
+from pytest_overfit.probes.early_accuracy.epochs import EpochsRun, Splits, run_epochs
+from pytest_overfit.probes.early_accuracy.estimates import Predictions, answers_of, estimate
 from pytest_overfit.probes.early_accuracy.in_memory import features_of, inputs_of, with_features, with_targets_of
 from pytest_overfit.probes.early_accuracy.symptoms import cured, random_labels_beat_chance
 
@@ -38,7 +38,7 @@ MakeOn = Callable[[int, Split | None], "Trainer"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Bench:
+class ControlRun:
     """What a control needs of the probe."""
 
     make: MakeOn
@@ -47,7 +47,9 @@ class Bench:
     epochs: int
     task: str | None
 
-    def trained(self, train: Whole | None, val: Whole | None = None, shift: int = 0, factor: float = 1.0) -> Run | None:
+    def trained(
+        self, train: Arrays | None, val: Arrays | None = None, shift: int = 0, factor: float = 1.0
+    ) -> EpochsRun | None:
         """One training of the same length with something changed; None: the rate cannot be reached."""
         trainer = self.make(self.seed + shift, train)
         if factor != 1.0 and not trainer.scale_rate(factor):
@@ -59,7 +61,7 @@ class Bench:
 # --------------------------------------------------------------------------------------------------------------- leaks
 
 
-def copies(splits: Splits, answers: Answers | None, near: bool) -> dict[str, Any]:
+def copies(splits: Splits, answers: Predictions | None, near: bool) -> dict[str, Any]:
     """Rows of the judged split with a copy in train, and the score with and without them."""
     given = {name: _given(split) for name, split in (("train", splits.train), (splits.name, splits.val))}
     found = measure_duplicates(Request(given=given, near="auto" if near else False, windows=False))
@@ -100,7 +102,7 @@ def _repetition(splits: Splits) -> dict[str, Any]:
     return {"by_columns": -math.expm1(-len(table) * math.exp(agree)), "identified": values >= different / 2}
 
 
-def _given(split: Whole) -> Any:
+def _given(split: Arrays) -> Any:
     x, y = plain(split.batch.x), plain(split.batch.y)
     return (x, y) if y is not None else x
 
@@ -122,7 +124,7 @@ def without_columns(trainer: Trainer, splits: Splits, columns: list[int], task: 
     return None if answers is None else estimate(answers)
 
 
-def _offsets(split: Whole) -> list[int]:
+def _offsets(split: Arrays) -> list[int]:
     """Where the columns of each floating-point leaf begin in the table of all of them."""
     starts, at = [], 0
     for leaf in inputs_of(split.batch):
@@ -138,7 +140,7 @@ def _offsets(split: Whole) -> list[int]:
 # ------------------------------------------------------------------------------------------------------------ pipeline
 
 
-def permuted_labels(bench: Bench, repeats: int, alpha: float) -> list[dict[str, Any]] | str:
+def permuted_labels(bench: ControlRun, repeats: int, alpha: float) -> list[dict[str, Any]] | str:
     """Trained anew on permuted training labels, judged by the labels as they are.
 
     Once; again, up to `repeats` times, for as long as each run beats chance. A string: why it cannot be done.
@@ -177,7 +179,9 @@ def score_with_other_targets(trainer: Trainer, splits: Splits, task: str | None)
 # ----------------------------------------------------------------------------------------------- why nothing is learnt
 
 
-def other_rates(bench: Bench, factors: tuple[float, ...], stuck: dict[str, Any], alpha: float) -> list[dict[str, Any]]:
+def other_rates(
+    bench: ControlRun, factors: tuple[float, ...], stuck: dict[str, Any], alpha: float
+) -> list[dict[str, Any]]:
     """The same training with other learning rates, until one cures; empty: the rate cannot be reached."""
     found: list[dict[str, Any]] = []
     for factor in factors:
@@ -210,7 +214,7 @@ def scale_of(splits: Splits) -> dict[str, float] | None:
     }
 
 
-def standardised(bench: Bench) -> dict[str, Any] | None:
+def standardised(bench: ControlRun) -> dict[str, Any] | None:
     """The same training on standardised copies of the floating-point inputs; None: there are none."""
     facts: list[tuple[Array, Array]] = []
 
@@ -223,7 +227,7 @@ def standardised(bench: Bench) -> dict[str, Any] | None:
     if not facts:
         return None
 
-    def scaled(split: Whole) -> Whole:
+    def scaled(split: Arrays) -> Arrays:
         each = iter(facts)
 
         def change(table: Array) -> Array:

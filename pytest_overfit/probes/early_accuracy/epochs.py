@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.errors import CaseError, NotApplicable
-from pytest_overfit.data.splits import Split, Whole, open_split
+from pytest_overfit.data.splits import Arrays, Split, open_split
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
-from pytest_overfit.probes.early_accuracy.estimates import Answers, answers_of, estimate
+from pytest_overfit.probes.early_accuracy.estimates import Predictions, answers_of, estimate
 from pytest_overfit.probes.early_accuracy.in_memory import features_of, gathered
-from pytest_overfit.probes.early_accuracy.simple_models import Table
+from pytest_overfit.probes.early_accuracy.simple_models import FeatureTable
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.trainer import Trainer
@@ -26,21 +26,25 @@ if TYPE_CHECKING:
 class Splits:
     """What is trained on and what it is judged by, in memory."""
 
-    train: Whole
-    val: Whole
+    train: Arrays
+    val: Arrays
     #: "val" or "test"
     name: str
     #: train is the whole of the case's own, as it stands
     whole: bool
 
-    def tables(self, train: Answers, val: Answers) -> tuple[Table, Table] | None:
+    def tables(self, train: Predictions, val: Predictions) -> tuple[FeatureTable, FeatureTable] | None:
         """Inputs as tables beside the targets; None: inputs are no table, or rows have many targets."""
         x_train, x_val = features_of(self.train.batch), features_of(self.val.batch)
         if x_train is None or x_val is None or x_train.shape[1:] != x_val.shape[1:] or not x_train.shape[1]:
             return None
         if not (train.flat and val.flat) or train.target.shape[1:] != val.target.shape[1:]:
             return None
-        return (Table(x_train, train), Table(x_val, val)) if train.counted.all() and val.counted.all() else None
+        return (
+            (FeatureTable(x_train, train), FeatureTable(x_val, val))
+            if train.counted.all() and val.counted.all()
+            else None
+        )
 
 
 def open_splits(case: Case) -> Splits:
@@ -53,7 +57,7 @@ def open_splits(case: Case) -> Splits:
     if missing:
         wanted = "train=" if missing == ["train"] else "val= or test="
         raise NotApplicable(f"it has no {wanted.removesuffix('=')} data to compare scores on; give {wanted}")
-    found: list[Whole] = []
+    found: list[Arrays] = []
     splits = [open_split(case, each) for each in ("train", name)]
     for split, each in zip(splits, ("train", name), strict=True):
         whole = gathered(split)
@@ -67,15 +71,15 @@ def open_splits(case: Case) -> Splits:
 
 
 @dataclasses.dataclass
-class Run:
+class EpochsRun:
     """One training, read on train and val. Index 0 of a curve is before the first update."""
 
     train: list[Scores]
     val: list[Scores]
     losses: list[float]
     #: answers at the end
-    train_answers: Answers | None = None
-    val_answers: Answers | None = None
+    train_answers: Predictions | None = None
+    val_answers: Predictions | None = None
     #: estimates before the first update
     before: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -104,11 +108,11 @@ def run_epochs(
     task: str | None,
     progress: Callable[[int, float], None] = lambda epoch, loss: None,
     every: bool = True,
-) -> Run:
+) -> EpochsRun:
     """Train some epochs; `every`: read after each, else before and at the end only."""
-    run = Run([], [], [])
+    run = EpochsRun([], [], [])
 
-    def read(split: Split) -> tuple[Scores, Answers | None]:
+    def read(split: Split) -> tuple[Scores, Predictions | None]:
         chunks = list(trainer.read(split))
         return scores_of(iter(chunks), task), answers_of(iter(chunks), task)
 

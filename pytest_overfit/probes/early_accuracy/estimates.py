@@ -20,7 +20,7 @@ from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Head
-    from pytest_overfit.adapters.trainer import Chunk
+    from pytest_overfit.adapters.trainer import ChunkReading
 
 
 Kind = Literal["classes", "binary", "values"]
@@ -36,7 +36,7 @@ _LEVEL = 0.95
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Answers:
+class Predictions:
     """Predictions beside targets of the first head."""
 
     kind: Kind
@@ -58,20 +58,20 @@ class Answers:
         """One target a row, or a few columns of a table: what simple models can be fitted to."""
         return self.kind != "classes" or self.target.shape[1] == 1
 
-    def of(self, rows: Sequence[int] | Array) -> Answers:
+    def of(self, rows: Sequence[int] | Array) -> Predictions:
         """The answers of some rows."""
         predicted, target, counted = self.predicted[rows], self.target[rows], self.counted[rows]
-        return Answers(kind=self.kind, predicted=predicted, target=target, counted=counted,
+        return Predictions(kind=self.kind, predicted=predicted, target=target, counted=counted,
                        raw=None if self.raw is None else self.raw[rows])  # fmt: skip
 
-    def instead(self, predicted: Array, raw: Array | None = None) -> Answers:
+    def instead(self, predicted: Array, raw: Array | None = None) -> Predictions:
         """Other predictions of the same targets."""
         return dataclasses.replace(self, predicted=predicted, raw=raw)
 
 
-def answers_of(chunks: Iterable[Chunk], task: str | None) -> Answers | None:
+def answers_of(chunks: Iterable[ChunkReading], task: str | None) -> Predictions | None:
     """The answers on a whole split; None: they cannot be read."""
-    parts: list[Answers] = []
+    parts: list[Predictions] = []
     for chunk in chunks:
         heads = chunk.reading.heads or inferred_heads(chunk.reading.outputs, chunk.targets, task)
         if not heads or len(heads[0].targets) != chunk.rows:
@@ -84,10 +84,10 @@ def answers_of(chunks: Iterable[Chunk], task: str | None) -> Answers | None:
     predicted, target, counted = (
         np.concatenate([getattr(each, name) for each in parts]) for name in ("predicted", "target", "counted")
     )
-    return Answers(kind=parts[0].kind, predicted=predicted, target=target, counted=counted, raw=raw)
+    return Predictions(kind=parts[0].kind, predicted=predicted, target=target, counted=counted, raw=raw)
 
 
-def _of_head(head: Head) -> Answers:
+def _of_head(head: Head) -> Predictions:
     rows, targets, outputs = len(head.targets), head.targets, head.outputs
     raw: Array | None
     if head.kind == "classes":
@@ -105,10 +105,10 @@ def _of_head(head: Head) -> Answers:
     if head.mask is not None:
         counted = counted & head.mask.reshape(label.shape)
     predicted, label, counted = (each.reshape(rows, -1) for each in (predicted, label, counted))
-    return Answers(kind=head.kind, predicted=predicted, target=label, counted=counted, raw=raw)
+    return Predictions(kind=head.kind, predicted=predicted, target=label, counted=counted, raw=raw)
 
 
-def estimate(answers: Answers) -> dict[str, Any]:
+def estimate(answers: Predictions) -> dict[str, Any]:
     """Score with its standard error and interval, and the chance that answers and targets go together by luck.
 
     Accuracy: Wilson's interval of the rows (1927), a row with several targets counted once by its share of right
@@ -129,7 +129,7 @@ def estimate(answers: Answers) -> dict[str, Any]:
     }
 
 
-def _varies(answers: Answers) -> bool:
+def _varies(answers: Predictions) -> bool:
     """The outputs are not the same for every row, beyond rounding."""
     said = np.asarray(answers.predicted if answers.raw is None else answers.raw, float)
     if not np.isfinite(said).all():
@@ -137,7 +137,7 @@ def _varies(answers: Answers) -> bool:
     return bool(np.ptp(said, axis=0).max(initial=0.0) > 1e-6 * np.abs(said).max(initial=1e-300))
 
 
-def _accuracy(answers: Answers) -> tuple[float, float, float, float, float]:
+def _accuracy(answers: Predictions) -> tuple[float, float, float, float, float]:
     counted = answers.counted.sum(axis=1)
     right = ((answers.predicted == answers.target) & answers.counted).sum(axis=1)
     rows = max(1, int((counted > 0).sum()))
@@ -161,7 +161,7 @@ def wilson(share: float, rows: int, level: float = _LEVEL) -> tuple[float, float
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _explained(answers: Answers) -> tuple[float, float, float, float, float]:
+def _explained(answers: Predictions) -> tuple[float, float, float, float, float]:
     target = np.where(answers.counted, answers.target, 0.0)
     count = np.maximum(1, answers.counted.sum(axis=0))
     variance = (np.where(answers.counted, target - target.sum(axis=0) / count, 0.0) ** 2).sum(axis=0) / count
@@ -176,7 +176,7 @@ def _explained(answers: Answers) -> tuple[float, float, float, float, float]:
     return score, score, error, score - half, min(score + half, 1.0)
 
 
-def _by_luck(answers: Answers, raw: bool) -> float:
+def _by_luck(answers: Predictions, raw: bool) -> float:
     """The p of a one-sided permutation test: rows of the targets are permuted against the answers.
 
     `raw`: the outputs themselves, which tell more than the predictions made of them (a rare class is never predicted
@@ -193,7 +193,7 @@ def _by_luck(answers: Answers, raw: bool) -> float:
     return (1 + by_luck) / (1 + _PERMUTATIONS)
 
 
-def _fit(answers: Answers, raw: bool) -> Array | None:
+def _fit(answers: Predictions, raw: bool) -> Array | None:
     """How well the answer of each row fits the target of each row: (rows, rows); None: there is no telling."""
     target, counted = answers.target, answers.counted
     said = answers.raw if raw and answers.raw is not None else answers.predicted

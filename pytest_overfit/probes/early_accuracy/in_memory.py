@@ -16,16 +16,16 @@ from pytest_overfit.core import foreign
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import Batch, to_numpy
 from pytest_overfit.data.parts import names_targets
-from pytest_overfit.data.splits import Split, Whole
+from pytest_overfit.data.splits import Arrays, Split
 from pytest_overfit.data.tree import Rows, leaves, length, map_leaves, parts_of, rebuilt, take
 
 #: rows of a loader or dataset that are kept in memory; arrays are there already and are kept whole
 MOST_ROWS = 50_000
 
 
-def gathered(split: Split, most: int = MOST_ROWS) -> Whole | None:
+def gathered(split: Split, most: int = MOST_ROWS) -> Arrays | None:
     """The split as arrays, up to `most` rows of it; None: its batches cannot be joined (other lengths in each)."""
-    if isinstance(split, Whole):
+    if isinstance(split, Arrays):
         return split
     batches: list[Batch] = []
     for batch in split.chunks():
@@ -33,7 +33,7 @@ def gathered(split: Split, most: int = MOST_ROWS) -> Whole | None:
         if sum(each.rows for each in batches) >= most:
             break
     whole = _joined(batches)
-    return None if whole is None else Whole(split.source, whole, next(iter(split.epoch(0))).rows)
+    return None if whole is None else Arrays(split.source, whole, next(iter(split.epoch(0))).rows)
 
 
 def _joined(batches: Sequence[Batch]) -> Batch | None:
@@ -60,12 +60,12 @@ def _concatenated(pieces: Sequence[Any]) -> Any:
     return np.concatenate([to_numpy(each) for each in pieces])
 
 
-def with_batch(split: Whole, batch: Batch) -> Whole:
+def with_batch(split: Arrays, batch: Batch) -> Arrays:
     """The same split with other rows."""
-    return Whole(split.source, batch, split.size)
+    return Arrays(split.source, batch, split.size)
 
 
-def with_targets_of(split: Whole, rows: Sequence[int]) -> Whole | None:
+def with_targets_of(split: Arrays, rows: Sequence[int]) -> Arrays | None:
     """The same inputs with the targets of other rows; None: there are no targets apart from the inputs."""
     batch = split.batch
     change = lambda leaf: take(leaf, rows) if length(leaf) == batch.rows else leaf  # noqa: E731
@@ -104,7 +104,7 @@ def features_of(batch: Batch) -> Array | None:
     return np.concatenate(columns, axis=1) if columns else None
 
 
-def with_features(split: Whole, change: Callable[[Array], Array]) -> Whole:
+def with_features(split: Arrays, change: Callable[[Array], Array]) -> Arrays:
     """The same split with every floating-point input changed: a function of a leaf as a table of its rows."""
     chosen = {id(leaf) for leaf in inputs_of(split.batch) if not isinstance(leaf, Rows)}
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.probes.early_accuracy.estimates import Answers, estimate
-from pytest_overfit.probes.early_accuracy.simple_models import FITTED, Table
+from pytest_overfit.probes.early_accuracy.estimates import Predictions, estimate
+from pytest_overfit.probes.early_accuracy.simple_models import FITTED, FeatureTable
 
 #: rows below which a column agrees with the labels by luck too easily
 _LEAST = 20
@@ -24,7 +24,7 @@ _WORK = 300_000_000
 _BINS = 16
 
 
-def label_columns(train: Table, val: Table) -> list[dict[str, Any]]:
+def label_columns(train: FeatureTable, val: FeatureTable) -> list[dict[str, Any]]:
     """Columns that spell out the target on every row of both splits; empty where there is one column only.
 
     `code`: one value for each class, and another for every other. `one_hot`: a column for each class that is one
@@ -131,7 +131,7 @@ def _is_mean(values: Array, wanted: Array) -> bool:
     return False
 
 
-def best_column(train: Table, val: Table) -> dict[str, Any] | None:
+def best_column(train: FeatureTable, val: FeatureTable) -> dict[str, Any] | None:
     """The column that predicts best alone, by the commonest class or mean in each of its bins, and its estimate.
 
     Chosen on train, asked on val. Keys: column, estimate. None: targets are no classes, or not one a row.
@@ -152,5 +152,5 @@ def best_column(train: Table, val: Table) -> dict[str, Any] | None:
         if table.max(axis=1).sum() > right:
             best, right, rule = column, float(table.max(axis=1).sum()), (edges, table.argmax(axis=1))
     said = rule[1][np.searchsorted(rule[0], val.features[:, best])]
-    alone: Answers = val.answers.instead(said[:, None])
+    alone: Predictions = val.answers.instead(said[:, None])
     return {"column": best, "estimate": estimate(alone)}

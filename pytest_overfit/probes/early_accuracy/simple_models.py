@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.probes.early_accuracy.estimates import Answers, estimate
+from pytest_overfit.probes.early_accuracy.estimates import Predictions, estimate
 
 #: rows that are fitted and asked: the linear model decomposes a matrix of that size, below a second
 FITTED, ASKED = 2_000, 2_000
@@ -22,22 +22,22 @@ _PENALTIES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class FeatureTable:
     """Inputs as a table, and the answers whose targets belong to them."""
 
     features: Array
-    answers: Answers
+    answers: Predictions
 
-    def some(self, most: int) -> Table:
+    def some(self, most: int) -> FeatureTable:
         """At most so many rows, drawn evenly."""
         rows = len(self.features)
         if rows <= most:
             return self
         chosen = np.sort(np.random.default_rng(0).permutation(rows)[:most])
-        return Table(self.features[chosen], self.answers.of(chosen))
+        return FeatureTable(self.features[chosen], self.answers.of(chosen))
 
 
-def measure_baselines(train: Table, val: Table) -> dict[str, dict[str, Any]]:
+def measure_baselines(train: FeatureTable, val: FeatureTable) -> dict[str, dict[str, Any]]:
     """The estimates of `constant`, `linear` and `nearest` on `val` after fitting on `train`."""
     train, val = train.some(FITTED), val.some(ASKED)
     x_train, x_val = _standardised(train.features, val.features)
@@ -53,7 +53,7 @@ def measure_baselines(train: Table, val: Table) -> dict[str, dict[str, Any]]:
     }
 
 
-def constant_only(train: Answers, val: Answers) -> dict[str, dict[str, Any]]:
+def constant_only(train: Predictions, val: Predictions) -> dict[str, dict[str, Any]]:
     """The estimate of `constant` alone, where inputs are no table: position by position."""
     if train.target.shape[1:] != val.target.shape[1:]:
         return {}
@@ -65,11 +65,11 @@ def constant_only(train: Answers, val: Answers) -> dict[str, dict[str, Any]]:
     return {"constant": estimate(val.instead(best[None].repeat(val.rows, axis=0)))}
 
 
-def holds_inside(train: Table) -> dict[str, dict[str, Any]]:
+def holds_inside(train: FeatureTable) -> dict[str, dict[str, Any]]:
     """The same estimates on a quarter of `train`, fitted on the rest of it: do inputs tell anything there?"""
     order = np.random.default_rng(1).permutation(len(train.features))
     cut = len(order) // 4
-    parts = [Table(train.features[rows], train.answers.of(rows)) for rows in (order[cut:], order[:cut])]
+    parts = [FeatureTable(train.features[rows], train.answers.of(rows)) for rows in (order[cut:], order[:cut])]
     return measure_baselines(*parts)
 
 
@@ -85,7 +85,7 @@ def _standardised(train: Array, val: Array) -> tuple[Array, Array]:
     return first, second
 
 
-def _numbers(train: Answers, val: Answers) -> Array:
+def _numbers(train: Predictions, val: Predictions) -> Array:
     """The targets of `train` as columns of numbers; one column a class."""
     if train.kind != "classes":
         return train.target.astype(np.float64)
@@ -95,7 +95,7 @@ def _numbers(train: Answers, val: Answers) -> Array:
     return columns
 
 
-def _decided(answers: Answers, outputs: Array) -> Answers:
+def _decided(answers: Predictions, outputs: Array) -> Predictions:
     """Columns of numbers as predictions of the targets' kind."""
     if answers.kind == "classes":
         return answers.instead(outputs.argmax(axis=1)[:, None], outputs)

@@ -14,10 +14,10 @@ from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.splits import Split, open_split
-from pytest_overfit.measures.training_runs import EPOCHS, ArmRun, curves, plain_form, run_arm, seed_of_run
+from pytest_overfit.measures.training_runs import EPOCHS, TrainingRun, curves, plain_form, run_arm, seed_of_run
 from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.generalization_gap.controls import blank_inputs, permuted_targets
-from pytest_overfit.probes.generalization_gap.judgement import Bounds, judge_gap
+from pytest_overfit.probes.generalization_gap.judgement import GapBounds, judge_gap
 
 #: permutations of the labels that are trained on. One says little: what was learnt from it gives whole clusters of
 #: validation rows one label, so its score is as uncertain as that of a handful of rows
@@ -83,8 +83,8 @@ class GeneralizationGap:
         name = "val" if case.val is not None else "test"
         train, val = open_split(case, "train"), open_split(case, name)
         epochs = limits.epochs or int(case.fit_kwargs.get("epochs") or EPOCHS)
-        bounds, framework = Bounds(limits), ""
-        runs: list[ArmRun] = []
+        bounds, framework = GapBounds(limits), ""
+        runs: list[TrainingRun] = []
         remarks: tuple[str, ...] = ()
         for number in range(limits.seeds):
             seed = seed_of_run(bench.seed, number)
@@ -107,8 +107,8 @@ class GeneralizationGap:
             "remarks": list(remarks),
         }
 
-    def _controls(self, bench: Bench, epochs: int, train: Split, val: Split) -> dict[str, list[ArmRun]]:
-        def trained(seed: int, spoilt: Split, judged: Split) -> ArmRun:
+    def _controls(self, bench: Bench, epochs: int, train: Split, val: Split) -> dict[str, list[TrainingRun]]:
+        def trained(seed: int, spoilt: Split, judged: Split) -> TrainingRun:
             return run_arm(bench.make_trainer(seed, train=spoilt), seed, epochs, spoilt, judged, bench.case.task)
 
         seeds = [seed_of_run(bench.seed, -number) for number in range(1, PERMUTATIONS + 1)]

@@ -9,13 +9,13 @@ import numpy as np
 
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.data.batch import Batch
-from pytest_overfit.data.splits import Split, Whole
+from pytest_overfit.data.splits import Arrays, Split
 
 
 def permuted_targets(split: Split, seed: int) -> Split:
     """Targets that belong to other rows, the same in every epoch."""
     random = np.random.default_rng(seed)
-    if isinstance(split, Whole):
+    if isinstance(split, Arrays):
         return split.prepared(lambda batch: _moved(batch, random.permutation(batch.rows).tolist()))
     raise NotApplicable(
         "labels are permuted over a whole split, so train must be arrays: give train=(x, y), or leave controls out"

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
 from pytest_overfit.measures.sequential.mean import SeedMean, looks, mean_over_seeds
-from pytest_overfit.measures.training_runs import ArmRun, broken, resolution_of, run_of
+from pytest_overfit.measures.training_runs import TrainingRun, broken, resolution_of, run_of
 
 #: with fewer validation rows one row is more than 5 % of the score
 _FEW_ROWS = 20
@@ -36,7 +36,7 @@ class _Limits(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Bound:
+class GapBound:
     """One quantity of every run beside one limit."""
 
     name: str
@@ -55,13 +55,13 @@ class Bound:
         return "passed" if low >= 0 else "failed" if high < 0 else "inconclusive"
 
 
-class Bounds:
+class GapBounds:
     """The bounds that are asked for, on runs made so far."""
 
     def __init__(self, limits: _Limits) -> None:
         self.limits = limits
 
-    def on(self, runs: Sequence[ArmRun]) -> list[Bound]:
+    def on(self, runs: Sequence[TrainingRun]) -> list[GapBound]:
         """Every bound beside what was measured."""
         limits, step = self.limits, resolution_of(runs[0])
         chance = runs[0].val.chance
@@ -74,11 +74,11 @@ class Bounds:
         if limits.max_gap is not None:
             wanted.append(("gap", "max_gap", tuple(each.gap for each in runs), limits.max_gap, "<="))
         return [
-            Bound(name, limit, values, bound, relation, mean_over_seeds(values, limits.alpha, limits.seeds, step))
+            GapBound(name, limit, values, bound, relation, mean_over_seeds(values, limits.alpha, limits.seeds, step))
             for name, limit, values, bound, relation in wanted
         ]
 
-    def decided(self, runs: Sequence[ArmRun]) -> bool:
+    def decided(self, runs: Sequence[TrainingRun]) -> bool:
         """No further run is wanted."""
         asked = len(runs) in looks(self.limits.seeds)
         return asked and all(each.outcome != "inconclusive" for each in self.on(runs))
@@ -114,7 +114,7 @@ class _Judge:
         return f"{self.split} {self.metric} {score:.3f}, {gap:.3f} below train, over {len(self.runs)} seeds"
 
     def _bounds(self) -> Iterator[Finding]:
-        for each in Bounds(self.limits.values).on(self.runs):
+        for each in GapBounds(self.limits.values).on(self.runs):
             yield Finding(
                 name=each.name,
                 value=each.found.mean,
@@ -125,7 +125,7 @@ class _Judge:
                 message=self._words(each),
             )
 
-    def _words(self, bound: Bound) -> str:
+    def _words(self, bound: GapBound) -> str:
         found = bound.found
         around = f" [{found.low:.3f}, {found.high:.3f}]" if found.low > -math.inf else " (no interval yet)"
         what = f"gap of {self.metric}" if bound.name == "gap" else f"{self.split} {self.metric}"

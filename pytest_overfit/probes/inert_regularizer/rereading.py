@@ -16,7 +16,7 @@ import numpy as np
 from pytest_overfit.core.state import seed_standard_library
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import Batch, to_numpy
-from pytest_overfit.data.splits import Loader, Samples, Whole, open_split
+from pytest_overfit.data.splits import Arrays, Loader, MapStyle, open_split
 from pytest_overfit.data.tree import leaves
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ def reread(case: Case) -> Iterator[Reread]:
 def _reread(case: Case, name: str) -> Reread | None:
     split = open_split(case, name)
     trains = name == "train"
-    if isinstance(split, Whole):
+    if isinstance(split, Arrays):
         return None
-    dataset = split.source if isinstance(split, Samples) else _dataset_of(split.source)
+    dataset = split.source if isinstance(split, MapStyle) else _dataset_of(split.source)
     if dataset is not None:
         with user_code(f"Case {case.name!r}: reading {name}="):
             found = _by_place(dataset, name, trains)
-        if found is not None and (found.varies or isinstance(split, Samples)):
+        if found is not None and (found.varies or isinstance(split, MapStyle)):
             return found
     return _by_batch(split, name, trains) if isinstance(split, Loader) else None
 

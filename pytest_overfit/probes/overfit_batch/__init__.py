@@ -21,7 +21,7 @@ from pytest_overfit.measures.memorising.evaluation import (
     rows_stand_alone,
     unsuitable,
 )
-from pytest_overfit.measures.memorising.memorise import STEPS, Fit, Run, memorise
+from pytest_overfit.measures.memorising.memorise import STEPS, BatchRun, Fit, memorise
 from pytest_overfit.measures.memorising.progress import Point
 from pytest_overfit.measures.reference_losses.ties import tied_rows
 from pytest_overfit.probes.base import Bench
@@ -122,7 +122,7 @@ def _rows_interact(bench: Bench) -> bool:
     return bool(given.get("rows_interact", False))
 
 
-def _measured(fit: Fit, run: Run) -> dict[str, Any]:
+def _measured(fit: Fit, run: BatchRun) -> dict[str, Any]:
     """Everything the judgement needs of the training itself, as plain values."""
     learner = fit.learner
     return {
@@ -154,7 +154,7 @@ def _minimum(fit: Fit) -> dict[str, Any] | None:
     return None
 
 
-def _evaluation(fit: Fit, run: Run, fitted: Callable[[Point], bool], together: bool) -> dict[str, Any]:
+def _evaluation(fit: Fit, run: BatchRun, fitted: Callable[[Point], bool], together: bool) -> dict[str, Any]:
     """The trained model in each mode, and whether it is steady; where that is wrong, more is measured to say why."""
     learner = fit.learner
     differ = learner.differing_module

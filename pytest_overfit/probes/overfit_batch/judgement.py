@@ -21,7 +21,7 @@ from pytest_overfit.measures.memorising.criteria import (
     loss_ratio,
     margin,
 )
-from pytest_overfit.measures.memorising.progress import Progress, point_of
+from pytest_overfit.measures.memorising.progress import FitProgress, point_of
 from pytest_overfit.measures.memorising.trend import TRICKLE, Trend
 from pytest_overfit.measures.predictions.agreement import Agreement
 from pytest_overfit.measures.reference_losses.reference import PROPORTIONAL, SCORE_ALONE, Reference
@@ -63,7 +63,7 @@ class _Judge:
         self.last = self.points[-1]
         self.scores = self.last.agreements
         self.ratio = loss_ratio(self.last.loss, self.reference)
-        self.progress = Progress(self.points, self.reference, self.values)
+        self.progress = FitProgress(self.points, self.reference, self.values)
 
     def judgement(self) -> Judgement:
         evaluation = Evaluation(self.measured, self.reference, self.values).findings()

@@ -17,8 +17,8 @@ from pytest_overfit.data.splits import Split, open_split
 from pytest_overfit.measures.sequential.paired import FIRST_LOOK, MOST, lot
 from pytest_overfit.measures.training_runs import (
     EPOCHS,
-    ArmRun,
     Start,
+    TrainingRun,
     compare,
     curves,
     plain_form,
@@ -125,8 +125,8 @@ class _Pairs:
     def __init__(self, bench: Bench, limits: RegularizationLimits, train: Split, val: Split) -> None:
         self.bench, self.limits, self.train, self.val = bench, limits, train, val
         self.epochs = limits.epochs or int(bench.case.fit_kwargs.get("epochs") or EPOCHS)
-        self.own: list[ArmRun] = []
-        self.plain: list[ArmRun] = []
+        self.own: list[TrainingRun] = []
+        self.plain: list[TrainingRun] = []
         self.removed: tuple[str, ...] = ()
         self.remarks: tuple[str, ...] = ()
         self.same_start = True
@@ -154,7 +154,7 @@ class _Pairs:
             return "decided"
         return "budget" if limits.budget is not None and self.bench.clock() - start >= limits.budget else ""
 
-    def _next(self) -> list[tuple[ArmRun, ArmRun]]:
+    def _next(self) -> list[tuple[TrainingRun, TrainingRun]]:
         """The next pair, or all pairs up to the next look, where they can train at once."""
         number = len(self.own)
         first = self._made(number)

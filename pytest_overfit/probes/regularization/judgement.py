@@ -11,8 +11,8 @@ from typing import Any
 
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
-from pytest_overfit.measures.sequential.paired import Comparison, needed
-from pytest_overfit.measures.training_runs import ArmRun, broken, compare, least_difference, run_of
+from pytest_overfit.measures.sequential.paired import PairedComparison, needed
+from pytest_overfit.measures.training_runs import TrainingRun, broken, compare, least_difference, run_of
 
 #: with fewer validation rows one row is more than 5 % of the score
 _FEW_ROWS = 20
@@ -66,11 +66,11 @@ class _Judge:
         told = f"inert: with and without {what}, both arms do the same to the bit in {_pairs(len(self.pairs))}"
         return Finding(name="score_difference", value=0.0, outcome="failed", source="theory", message=told)
 
-    def _comparison(self) -> Comparison:
+    def _comparison(self) -> PairedComparison:
         values = self.limits.values
         return compare(self.own, self.plain, values.margin, values.alpha, values.seeds)
 
-    def _compared(self, found: Comparison) -> Finding:
+    def _compared(self, found: PairedComparison) -> Finding:
         outcome = {"helps": "passed", "no measurable effect": "passed", "harms": "failed"}.get(
             found.outcome, "inconclusive"
         )
@@ -85,7 +85,7 @@ class _Judge:
             message=f"{words}: {self._numbers(found)}",
         )
 
-    def _numbers(self, found: Comparison) -> str:
+    def _numbers(self, found: PairedComparison) -> str:
         with_, without = _mean([each.score for each in self.own]), _mean([each.score for each in self.plain])
         interval = f"[{found.low:+.3f}, {found.high:+.3f}]" if found.low > -math.inf else "(no interval yet)"
         return (
@@ -97,7 +97,7 @@ class _Judge:
         """Said where a row is more than the margin."""
         return "" if self.least == self.limits.values.margin else f"; less than one row ({self.least:.3f}) is no effect"
 
-    def _undecided(self, found: Comparison) -> str:
+    def _undecided(self, found: PairedComparison) -> str:
         if self.measured["stop"] == "budget":
             return "undecided when the budget was spent"
         if found.high < 0:
@@ -148,7 +148,7 @@ class _Judge:
         yield Finding(name="loss", value=with_ - without, outcome="warning" if apart else "note", message=told)
 
 
-def _same(mine: ArmRun, other: ArmRun) -> bool:
+def _same(mine: TrainingRun, other: TrainingRun) -> bool:
     """Training did the same to the bit, and what was read is the same.
 
     Readings may differ by rounding: an adapter may compile them when there were many, which depends on the clock.

@@ -13,17 +13,17 @@ import numpy as np
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.foreign import is_torch_tensor
 from pytest_overfit.data.batch import Batch
-from pytest_overfit.data.splits import Split, Whole, rows_of
+from pytest_overfit.data.splits import Arrays, Split, rows_of
 from pytest_overfit.data.tree import Rows, leaves, length, map_leaves
 
 
-def resplit(train: Split, val: Split, seed: int, where: str) -> tuple[Whole, Whole]:
+def resplit(train: Split, val: Split, seed: int, where: str) -> tuple[Arrays, Arrays]:
     """Pool the rows of both splits and cut them anew at random, at the same sizes.
 
     Raises `CaseError` for splits that are not held as arrays. Groups and time order are not kept: rows that belong
     together must not be cut at random.
     """
-    if not isinstance(train, Whole) or not isinstance(val, Whole):
+    if not isinstance(train, Arrays) or not isinstance(val, Arrays):
         raise CaseError(
             f"{where} resplit=True pools the rows of train and val, so both must be arrays; give train=(x, y) and "
             "val=(x, y), or leave resplit out"
@@ -32,8 +32,8 @@ def resplit(train: Split, val: Split, seed: int, where: str) -> tuple[Whole, Who
     order = np.random.default_rng(seed).permutation(pooled.rows).tolist()
     cut = train.rows
     return (
-        Whole(train.source, rows_of(pooled, order[:cut]), train.size),
-        Whole(val.source, rows_of(pooled, order[cut:]), val.size),
+        Arrays(train.source, rows_of(pooled, order[:cut]), train.size),
+        Arrays(val.source, rows_of(pooled, order[cut:]), val.size),
     )
 
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, r2_score
 
 from pytest_overfit.adapters.base import Head, Reading
-from pytest_overfit.adapters.trainer import Chunk
+from pytest_overfit.adapters.trainer import ChunkReading
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
 
 
-def chunks(cuts: list[int], *heads: dict[str, Any], loss: float | None = 1.0) -> list[Chunk]:
+def chunks(cuts: list[int], *heads: dict[str, Any], loss: float | None = 1.0) -> list[ChunkReading]:
     rows = len(heads[0]["targets"])
     edges = sorted({0, rows, *(cut % rows for cut in cuts)})
     found = []
@@ -26,7 +26,7 @@ def chunks(cuts: list[int], *heads: dict[str, Any], loss: float | None = 1.0) ->
             Head(**{k: v[part] if k in ("outputs", "targets", "mask") else v for k, v in head.items()})
             for head in heads
         ]
-        found.append(Chunk(rows=stop - start, reading=Reading(loss=loss, heads=tuple(cut)), targets=()))
+        found.append(ChunkReading(rows=stop - start, reading=Reading(loss=loss, heads=tuple(cut)), targets=()))
     return found
 
 
@@ -82,14 +82,14 @@ def test_missing_targets_and_constant_columns_do_not_count() -> None:
 
 def test_the_cases_own_score_wins_and_rows_weigh_its_parts() -> None:
     parts = [
-        Chunk(rows=rows, reading=Reading(loss=loss), targets=(), score=score)
+        ChunkReading(rows=rows, reading=Reading(loss=loss), targets=(), score=score)
         for rows, loss, score in ((30, 1.0, 0.5), (10, 3.0, 0.9))
     ]
     assert scores_of(parts, None) == Scores(loss=1.5, score=0.6, metric="score", chance=None, rows=40)
 
 
 def test_what_cannot_be_scored_is_not_measured() -> None:
-    parts = [Chunk(rows=4, reading=Reading(loss=None, outputs=(np.zeros((4, 7)),)), targets=(np.zeros((4, 2)),))]
+    parts = [ChunkReading(rows=4, reading=Reading(loss=None, outputs=(np.zeros((4, 7)),)), targets=(np.zeros((4, 2)),))]
     assert scores_of(parts, None) == Scores(loss=None, score=None, metric="", chance=None, rows=4)
 
 

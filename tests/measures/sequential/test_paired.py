@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pytest_overfit.measures.sequential.boundaries import boundaries, spent
-from pytest_overfit.measures.sequential.paired import FIRST_LOOK, MOST, Comparison, looks, needed, paired
+from pytest_overfit.measures.sequential.paired import FIRST_LOOK, MOST, PairedComparison, looks, needed, paired
 
 FAST = settings(deadline=None, max_examples=60)
 NUMBERS = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=FIRST_LOOK, max_size=MOST)
@@ -114,7 +114,7 @@ def test_answers(differences: list[float], outcome: str, seeds: int) -> None:
 
 def test_there_is_no_interval_before_the_first_look() -> None:
     found = paired([0.5, 0.7], margin=0.01)
-    assert found == Comparison("undecided", 0.6, -math.inf, math.inf, 2, FIRST_LOOK)
+    assert found == PairedComparison("undecided", 0.6, -math.inf, math.inf, 2, FIRST_LOOK)
 
 
 def test_between_looks_the_last_look_counts() -> None:

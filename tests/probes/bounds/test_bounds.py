@@ -30,7 +30,7 @@ from pytest_overfit import (
     theory,
 )
 from pytest_overfit.adapters.base import Head, Reading
-from pytest_overfit.adapters.trainer import Chunk
+from pytest_overfit.adapters.trainer import ChunkReading
 from pytest_overfit.core.bounds import Bound, bound_of, with_bounds
 from pytest_overfit.core.limits import resolve
 from pytest_overfit.core.verdict import Judgement
@@ -462,7 +462,9 @@ def class_head(outputs: Any, targets: Any, **more: Any) -> Head:
 
 def calibration(*heads: Head, task: str | None = None) -> Any:
     chunks = [
-        Chunk(rows=len(each.targets), reading=Reading(loss=1.0, outputs=(each.outputs,), heads=(each,)), targets=())
+        ChunkReading(
+            rows=len(each.targets), reading=Reading(loss=1.0, outputs=(each.outputs,), heads=(each,)), targets=()
+        )
         for each in heads
     ]
     return calibration_found(chunks, task)
@@ -511,7 +513,7 @@ def test_what_has_no_probabilities_has_no_calibration() -> None:
     values = Head(kind="values", outputs=np.ones((2, 1)), targets=np.ones((2, 1)), loss_name="mse_loss")
     assert "values, not classes" in calibration(values).why
     assert "no cross-entropy" in calibration(class_head([[3.0, 1.0]], [0], loss_name="multi_margin_loss")).why
-    labels = Chunk(rows=2, reading=Reading(loss=None, outputs=(np.array([0, 1]),)), targets=(np.array([0, 1]),))
+    labels = ChunkReading(rows=2, reading=Reading(loss=None, outputs=(np.array([0, 1]),)), targets=(np.array([0, 1]),))
     assert "no cross-entropy" in calibration_found([labels], "multiclass").why
     assert math.isnan(calibration(class_head([[math.nan, 1.0]], [0])).value)
     regression = case(

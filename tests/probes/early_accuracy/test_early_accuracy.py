@@ -21,9 +21,9 @@ from pytest_overfit import Case, CaseError, Verdict, run_probes
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.probes.early_accuracy import PROBE, EarlyAccuracyLimits
-from pytest_overfit.probes.early_accuracy.estimates import Answers, clearly_above, estimate, shrunk, wilson
+from pytest_overfit.probes.early_accuracy.estimates import Predictions, clearly_above, estimate, shrunk, wilson
 from pytest_overfit.probes.early_accuracy.label_in_input import label_columns
-from pytest_overfit.probes.early_accuracy.simple_models import Table, measure_baselines
+from pytest_overfit.probes.early_accuracy.simple_models import FeatureTable, measure_baselines
 from pytest_overfit.probes.early_accuracy.symptoms import halving_epochs, unseen_by_luck
 
 Pair = tuple[Any, Any]
@@ -613,10 +613,10 @@ def test_without_answers_row_by_row_it_does_not_apply() -> None:
 # ------------------------------------------------------------------------------------------------------------- measures
 
 
-def answers(target: np.ndarray, predicted: np.ndarray | None = None, kind: Any = "classes") -> Answers:
+def answers(target: np.ndarray, predicted: np.ndarray | None = None, kind: Any = "classes") -> Predictions:
     target = target.reshape(len(target), -1)
     predicted = target if predicted is None else predicted.reshape(target.shape)
-    return Answers(kind=kind, predicted=predicted, target=target, counted=np.ones(target.shape, bool), raw=None)
+    return Predictions(kind=kind, predicted=predicted, target=target, counted=np.ones(target.shape, bool), raw=None)
 
 
 @settings(deadline=None, max_examples=30)
@@ -649,7 +649,7 @@ def test_the_baselines_are_what_scikit_learn_reaches() -> None:
     from sklearn.neighbors import KNeighborsClassifier
 
     (x, y), (asked, wanted) = cut(*digits())
-    found = measure_baselines(Table(x, answers(y)), Table(asked, answers(wanted)))
+    found = measure_baselines(FeatureTable(x, answers(y)), FeatureTable(asked, answers(wanted)))
     spread = np.where(x.std(0) > 0, x.std(0), 1)
     x, asked = (x - x.mean(0)) / spread, (asked - x.mean(0)) / spread
     linear = RidgeClassifierCV(alphas=np.logspace(-2, 5, 20)).fit(x, y).score(asked, wanted)
@@ -661,8 +661,8 @@ def test_the_baselines_are_what_scikit_learn_reaches() -> None:
 
 def test_wide_and_narrow_tables_have_the_same_linear_model() -> None:
     x, y = diabetes()
-    tables = [Table(part, answers(target, kind="values")) for part, target in cut(x, y)]
-    wide = [Table(np.repeat(each.features, 40, axis=1), each.answers) for each in tables]
+    tables = [FeatureTable(part, answers(target, kind="values")) for part, target in cut(x, y)]
+    wide = [FeatureTable(np.repeat(each.features, 40, axis=1), each.answers) for each in tables]
     narrow, repeated = (measure_baselines(*each)["linear"]["score"] for each in (tables, wide))
     assert narrow > 0.3
     assert abs(narrow - repeated) < 0.05  # another scale, so another penalty of the same list
@@ -673,7 +673,7 @@ def test_wide_and_narrow_tables_have_the_same_linear_model() -> None:
 def test_no_label_is_seen_in_random_columns(seed: int, classes: int, width: int) -> None:
     generator = np.random.default_rng(seed)
     features, target = generator.integers(0, 5, (100, width)).astype(float), generator.integers(0, classes, 100)
-    tables = [Table(features[part], answers(target[part])) for part in (slice(0, 70), slice(70, 100))]
+    tables = [FeatureTable(features[part], answers(target[part])) for part in (slice(0, 70), slice(70, 100))]
     assert label_columns(*tables) == []
 
 
@@ -684,7 +684,7 @@ def test_any_spelling_of_the_label_is_seen(seed: int, classes: int, width: int) 
     features, target = generator.normal(size=(100, width)), generator.integers(0, classes, 100)
     code = generator.permutation(classes).astype(float)[target]
     features = np.concatenate([features, 0.1 * code[:, None] + 2], axis=1)
-    tables = [Table(features[part], answers(target[part])) for part in (slice(0, 70), slice(70, 100))]
+    tables = [FeatureTable(features[part], answers(target[part])) for part in (slice(0, 70), slice(70, 100))]
     if len(set(target.tolist())) > 1:
         assert [width] in [each["columns"] for each in label_columns(*tables)]
 

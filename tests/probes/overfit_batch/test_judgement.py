@@ -14,7 +14,7 @@ from pytest_overfit import Case
 from pytest_overfit.adapters.base import Mode, Reading, RunningStatistics
 from pytest_overfit.core.limits import resolve
 from pytest_overfit.core.verdict import Finding, Judgement
-from pytest_overfit.measures.memorising.memorise import Run, chunk_size, steps_to_go
+from pytest_overfit.measures.memorising.memorise import BatchRun, chunk_size, steps_to_go
 from pytest_overfit.measures.memorising.progress import Point
 from pytest_overfit.measures.reference_losses.reference import Reference
 from pytest_overfit.probes.base import Bench
@@ -69,7 +69,7 @@ def test_a_dip_does_not_pass(good: set[int], share: float) -> None:
 def test_the_next_reading_comes_within_25_steps(ratios: list[float], apart: int) -> None:
     reference = Reference(constant=1.0, best=0.0, how="")
     points = [Point(step=step, loss=ratio) for step, ratio in zip((25, 50), ratios, strict=True)]
-    run = Run(reference=reference, points=points)
+    run = BatchRun(reference=reference, points=points)
     assert 1 <= chunk_size(500, 50, apart, steps_to_go(run)) <= 25
 
 

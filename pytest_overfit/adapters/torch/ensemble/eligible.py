@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from pytest_overfit.data.splits import Whole
+from pytest_overfit.data.splits import Arrays
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.torch.ensemble.trace import Program
@@ -52,7 +52,7 @@ def may_join(trainer: TorchTrainer, members: int, epochs: int) -> bool:
     return (
         members > 1
         and _is_plain_case(trainer)
-        and type(split) is Whole
+        and type(split) is Arrays
         and _pays(trainer, split, members, epochs)
         and _is_plain_model(trainer.model)
         and _is_plain_optimizer(trainer.learner.optimizer, trainer.learner.scheduler)
@@ -66,7 +66,7 @@ def _is_plain_case(trainer: TorchTrainer) -> bool:
     return case.step is None and case.autocast is None and not learns and trainer.learner.runs_as_written
 
 
-def _pays(trainer: TorchTrainer, split: Whole, members: int, epochs: int) -> bool:
+def _pays(trainer: TorchTrainer, split: Arrays, members: int, epochs: int) -> bool:
     entries = sum(each.numel() for each in trainer.model.parameters())
     held = sum(each.numel() for each in pytree.tree_leaves((split.batch.x, split.batch.y)) if torch.is_tensor(each))
     return (
@@ -127,7 +127,7 @@ def options_of(group: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in group.items() if name not in ("params", "param_names")}
 
 
-def _are_tensors(split: Whole) -> bool:
+def _are_tensors(split: Arrays) -> bool:
     """Every part of the data is a tensor with one entry for each row."""
     given = pytree.tree_leaves((split.batch.x, split.batch.y))
     plain = all(type(each) is torch.Tensor and each.ndim and len(each) == split.rows for each in given)
@@ -153,8 +153,8 @@ def _form(trainer: TorchTrainer) -> tuple[Any, ...]:
     return shapes, groups, modules, sizes, str(spec), split.size, trainer.removed
 
 
-def whole(trainer: TorchTrainer) -> Whole:
+def whole(trainer: TorchTrainer) -> Arrays:
     """The data of a trainer that may join."""
-    if not isinstance(trainer.split, Whole):
+    if not isinstance(trainer.split, Arrays):
         raise TypeError(f"{type(trainer.split).__name__} is read batch by batch")
     return trainer.split

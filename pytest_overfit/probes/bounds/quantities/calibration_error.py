@@ -18,7 +18,7 @@ from pytest_overfit.probes.bounds.subject import Found
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Head
-    from pytest_overfit.adapters.trainer import Chunk
+    from pytest_overfit.adapters.trainer import ChunkReading
 
 
 #: equal-width bins of the probability of the predicted class, as in Naeini et al. (2015) and Guo et al. (2017)
@@ -28,7 +28,7 @@ _NO_CLASSES = "the model predicts values, not classes, so it has no probabilitie
 _NO_PROBABILITIES = "the outputs cannot be read as probabilities: the loss is no cross-entropy"
 
 
-def calibration_found(chunks: Iterable[Chunk], task: str | None) -> Found:
+def calibration_found(chunks: Iterable[ChunkReading], task: str | None) -> Found:
     """Expected calibration error of a split, read chunk by chunk; of several heads of classes the mean."""
     sums: list[Array] = []
     for chunk in chunks:
@@ -61,7 +61,7 @@ def _binned(confidence: Array, right: Array) -> Array:
     return np.stack([np.bincount(number, weights=each, minlength=BINS) for each in parts], axis=1)
 
 
-def _heads(chunk: Chunk, task: str | None) -> Sequence[Head]:
+def _heads(chunk: ChunkReading, task: str | None) -> Sequence[Head]:
     """The heads that the loss showed, else guessed ones, of outputs that are no plain labels."""
     if chunk.reading.heads:
         return chunk.reading.heads

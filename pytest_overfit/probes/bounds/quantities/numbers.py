@@ -21,7 +21,7 @@ from pytest_overfit.probes.bounds.subject import Found, Subject
 
 if TYPE_CHECKING:
     from pytest_overfit.measures.predictions.scores import Scores
-    from pytest_overfit.measures.training_runs import ArmRun
+    from pytest_overfit.measures.training_runs import TrainingRun
 
 
 # -------------------------------------------------------------------------------------------------- losses on one batch
@@ -75,7 +75,7 @@ def steps_to_memorise(subject: Subject) -> Found:
 
 
 def _read_at_end(
-    subject: Subject, get: Callable[[ArmRun], float | None], *, val: bool = True, split: str = ""
+    subject: Subject, get: Callable[[TrainingRun], float | None], *, val: bool = True, split: str = ""
 ) -> Found:
     if val and not subject.has_val:
         return Found(why="the case has no val= data")
