@@ -10,20 +10,18 @@ import functools
 import math
 from collections.abc import Iterable, Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.measures.predictions.agreement import padding
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
+from pytest_overfit.measures.predictions.read import Kind, read
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Head
     from pytest_overfit.adapters.trainer import ChunkReading
 
-
-Kind = Literal["classes", "binary", "values"]
 
 #: permutations of an exact test: the least p is 1 / 1000
 _PERMUTATIONS = 999
@@ -88,24 +86,14 @@ def answers_of(chunks: Iterable[ChunkReading], task: str | None) -> Predictions 
 
 
 def _of_head(head: Head) -> Predictions:
-    rows, targets, outputs = len(head.targets), head.targets, head.outputs
-    raw: Array | None
+    rows = len(head.targets)
+    found = read(head).by_row(rows)
     if head.kind == "classes":
-        soft = targets.ndim == outputs.ndim
-        label = targets.argmax(axis=head.class_axis) if soft else targets
-        raw = outputs if outputs.ndim == 2 else None
-        predicted = outputs.argmax(axis=head.class_axis)
-        counted = ~padding(label) if label.ndim > 1 else np.ones(label.shape, bool)
-    else:
-        predicted = outputs.reshape(targets.shape).astype(np.float64)
-        raw, label, counted = predicted.reshape(rows, -1), targets.astype(np.float64), ~np.isnan(targets.astype(float))
-        if head.kind == "binary":
-            threshold = 0.0 if head.domain == "unbounded" else 0.5
-            predicted, label = predicted > threshold, label > 0.5
-    if head.mask is not None:
-        counted = counted & head.mask.reshape(label.shape)
-    predicted, label, counted = (each.reshape(rows, -1) for each in (predicted, label, counted))
-    return Predictions(kind=head.kind, predicted=predicted, target=label, counted=counted, raw=raw)
+        raw, counted = head.outputs if head.outputs.ndim == 2 else None, found.counted
+    else:  # a missing yes or no does not count here
+        numbers = read(head, "values").by_row(rows)
+        raw, counted = numbers.predicted, numbers.counted
+    return Predictions(kind=head.kind, predicted=found.predicted, target=found.label, counted=counted, raw=raw)
 
 
 def estimate(answers: Predictions) -> dict[str, Any]:
