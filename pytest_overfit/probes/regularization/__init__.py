@@ -14,14 +14,13 @@ from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.splits import Split, open_split
-from pytest_overfit.measures.sequential.paired import FIRST_LOOK, MOST, lot
 from pytest_overfit.measures.training_runs import (
-    EPOCHS,
     Start,
     TrainingRun,
-    compare,
     curves,
-    plain_form,
+    epochs_of,
+    judged_split,
+    plain_forms,
     run_arm,
     run_arms,
     seed_of_run,
@@ -29,6 +28,7 @@ from pytest_overfit.measures.training_runs import (
 from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.regularization.judgement import judge_arms
 from pytest_overfit.probes.regularization.new_split import resplit
+from pytest_overfit.probes.regularization.paired import FIRST_LOOK, MOST, compare, lot
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class Regularization:
     *Measured*: for each seed, the validation score of both arms, trained from the same initial weights (where shapes
     agree) on the same data in the same order; the difference, regularised minus unregularised, over the seeds, with a
     confidence interval that holds although seeds are added one by one (see
-    `pytest_overfit.measures.sequential.paired`). Loss and gap are reported as well.
+    `pytest_overfit.probes.regularization.paired`). Loss and gap are reported as well.
 
     *Passing* means: the regularisers help, or make no measurable effect (the difference is shown to lie within
     `margin`). *Failing*: they harm (the difference is shown to be below 0, and is at least `margin` as far as the pairs
@@ -86,14 +86,12 @@ class Regularization:
     def measure(self, bench: Bench, limits: RegularizationLimits) -> dict[str, Any]:
         """Train pairs and return plain values."""
         case = bench.case
-        if case.val is None and case.test is None:
-            raise NotApplicable("it has no val= data, and regularisers are judged by the validation score")
+        name = judged_split(case, ", and regularisers are judged by the validation score")
         if limits.resplit and isinstance(case.unregularized, Mapping) and "train" in case.unregularized:
             raise CaseError(
                 f"Case {case.name!r}: resplit=True cuts one set of rows anew, but unregularized= has a train= of its "
                 "own; leave resplit out"
             )
-        name = "val" if case.val is not None else "test"
         train, val = open_split(case.without_regularizers() or case, "train"), open_split(case, name)
         pairs = _Pairs(bench, limits, train, val)
         outcome = pairs.run()
@@ -109,8 +107,8 @@ class Regularization:
             "remarks": list(pairs.remarks),
             "stop": outcome,
             "resplit": limits.resplit,
-            "regularized": [plain_form(each) for each in pairs.own],
-            "unregularized": [plain_form(each) for each in pairs.plain],
+            "regularized": plain_forms(pairs.own),
+            "unregularized": plain_forms(pairs.plain),
             "pictures": [curves({"regularised": pairs.own, "unregularised": pairs.plain}, case.name)],
         }
 
@@ -124,7 +122,7 @@ class _Pairs:
 
     def __init__(self, bench: Bench, limits: RegularizationLimits, train: Split, val: Split) -> None:
         self.bench, self.limits, self.train, self.val = bench, limits, train, val
-        self.epochs = limits.epochs or int(bench.case.fit_kwargs.get("epochs") or EPOCHS)
+        self.epochs = epochs_of(bench.case, limits.epochs)
         self.own: list[TrainingRun] = []
         self.plain: list[TrainingRun] = []
         self.removed: tuple[str, ...] = ()
