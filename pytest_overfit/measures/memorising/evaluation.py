@@ -1,4 +1,4 @@
-"""Checks on a trained model that cost a few forward passes: is evaluation steady, and does each row stand alone?
+"""Checks on a trained model that cost a few forward passes: is evaluation steady, and are rows independent?
 
 PYTEST_DONT_REWRITE
 """
@@ -29,7 +29,7 @@ _FEWEST = 5
 
 
 def both_at_once(learner: Learner, rows: int, evaluated: Sequence[Array]) -> bool:
-    """One more forward pass, on permuted rows, that answers as `evaluated` did: evaluation is steady, rows stand alone.
+    """One more forward pass, on permuted rows, that answers as `evaluated` did: evaluation is steady, rows independent.
 
     False says nothing yet; the two checks below then tell what is wrong.
     """
@@ -110,7 +110,7 @@ def _spread(outputs: Array) -> float:
 
 
 def unsuitable(inputs: Sequence[Array], targets: Sequence[Array], groups: Array) -> str | None:
-    """Why no model could be told from a constant on this batch; None: it is fit for a test."""
+    """Why this batch shows no difference between a model and a constant; None: it is fit for a test."""
     rows = len(groups)
     if rows < 2:
         return "the batch has one row only; give it at least two, with different targets"

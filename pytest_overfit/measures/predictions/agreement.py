@@ -49,7 +49,7 @@ def agreements(
 ) -> list[Agreement]:
     """Score every head that can be scored; an empty list means: not measured.
 
-    `groups` and `cells` (a head each) number the inputs that cannot be told apart, as rows and as single positions.
+    `groups` and `cells` (a head each) number the inputs that no model can distinguish, as rows and as single positions.
     `samples`: outputs hold latent noise, so of quantities only the share of rows nearer than the constant counts.
     """
     found: list[Agreement] = []

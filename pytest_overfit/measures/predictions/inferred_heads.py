@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def inferred_heads(outputs: Sequence[Array], targets: Sequence[Array], task: str | None) -> list[Head]:
-    """A head for each pair of output and target, in their order; an empty list where one pair cannot be told."""
+    """A head for each pair of output and target, in their order; an empty list where one pair cannot be recognised."""
     if not targets or len(outputs) != len(targets) or (task is not None and len(targets) > 1):
         return []
     heads = [_inferred(*pair, task) for pair in zip(outputs, targets, strict=True)]
@@ -37,8 +37,8 @@ def _inferred(output: Array, target: Array, task: str | None) -> Head | None:
         return None
     if output.dtype.kind in "iu" and target.dtype.kind in "iu" and output.size == target.size:  # labels already
         kinds, both = np.unique(np.stack([output.ravel(), target.ravel()]), return_inverse=True)
-        said, true = both.reshape(2, *target.shape)
-        return Head(kind="classes", outputs=np.eye(max(2, len(kinds)))[said], targets=true)
+        given, true = both.reshape(2, *target.shape)
+        return Head(kind="classes", outputs=np.eye(max(2, len(kinds)))[given], targets=true)
     inside = bool(((output >= 0) & (output <= 1)).all())
     axis = _class_axis(output.shape, target.shape)
     one_hot = (

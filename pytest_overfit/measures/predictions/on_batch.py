@@ -1,4 +1,4 @@
-"""What a model predicts on its batch, beside the targets: read off the loss, else guessed, and scored.
+"""What a model predicts on its batch: read off the loss, else guessed, and scored.
 
 PYTEST_DONT_REWRITE
 """
@@ -29,7 +29,7 @@ _BELIEVED = 0.9
 _REACHED = 0.8
 
 
-class Predictions:
+class BatchPredictions:
     """Heads and scores of readings."""
 
     def __init__(self, learner: Learner, first: Reading, groups: Array, task: str | None) -> None:

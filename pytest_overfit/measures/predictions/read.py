@@ -45,7 +45,7 @@ class Prediction:
 def read(head: Head, kind: Kind | None = None) -> Prediction:
     """The predictions of a head: the largest class, the side of the threshold, or the value itself.
 
-    `kind`: read it as this in place of its own kind, which may be guessed anew for each chunk of a split.
+    `kind`: read it as this in place of its own kind, which may be guessed for each chunk of a split.
     """
     kind = kind or head.kind
     if kind == "classes":

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 BLINDED = "blinded run"
 
 #: how where the loss looks at no target, so that blinding the inputs would change the task: not at all
-SCORE_ALONE = "none: the loss looks at no target beside the inputs, so the score decides"
+SCORE_ALONE = "none: the loss looks at no target, only at the inputs, so the score decides"
 
-#: how where a loss of one number a row falls with the size of the numbers, for ever
+#: how where a loss of one number a row falls with the size of the numbers without limit
 PROPORTIONAL = "none: the loss falls without limit, in proportion to the outputs"
 
 #: growth of the gain when the outputs double

@@ -1,4 +1,4 @@
-"""Which rows, and which positions of rows, no model could tell apart.
+"""Which rows, and which positions of rows, no model could distinguish.
 
 PYTEST_DONT_REWRITE
 """
@@ -57,7 +57,7 @@ def prefix_cells(head: Head, inputs: Sequence[Array], groups: Array) -> Array | 
 
 
 def _split(inputs: Sequence[Array], targets: Array) -> tuple[list[Array], list[Array]]:
-    """The inputs that may be read from left to right beside the targets, and all others.
+    """The inputs that may be read from left to right along with the targets, and all others.
 
     Of several that hold tokens the one most like the targets, shifted or not, is read so; masks and positions go with
     it. The others are sources.

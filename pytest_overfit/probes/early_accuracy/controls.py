@@ -14,12 +14,12 @@ import numpy as np
 
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.splits import Arrays, Split
-from pytest_overfit.data.tree import Rows, plain, to_numpy
+from pytest_overfit.data.tree import plain
 from pytest_overfit.duplicates.request import Request
 from pytest_overfit.duplicates.search import measure_duplicates
 from pytest_overfit.probes.early_accuracy.epochs import EpochsRun, Splits, run_epochs
 from pytest_overfit.probes.early_accuracy.estimates import Predictions, answers_of, estimate
-from pytest_overfit.probes.early_accuracy.in_memory import features_of, inputs_of, with_features, with_targets_of
+from pytest_overfit.probes.early_accuracy.in_memory import features_of, with_features, with_targets_of
 from pytest_overfit.probes.early_accuracy.symptoms import cured, random_labels_beat_chance
 
 if TYPE_CHECKING:
@@ -66,19 +66,19 @@ def copies(splits: Splits, answers: Predictions | None, near: bool) -> dict[str,
     given = {name: _given(split) for name, split in (("train", splits.train), (splits.name, splits.val))}
     found = measure_duplicates(Request(given=given, near="auto" if near else False, windows=False))
     touched = found["touched"][splits.name]
-    kinds = {"exact": set(touched.get("exact", ())), "near": set(touched.get("near", ()))}
-    rows = splits.val.batch.rows
-    told: dict[str, Any] = {"rows": rows, "within": found["expected_rate"], "near_searched": near}
-    told.update(_repetition(splits))
-    told["near_testable"] = any(each["testable"] for each in found["near"])
-    told["near_expected"] = sum(each.get("expected") or 0.0 for each in found["near"])
-    for kind, places in (("exact", kinds["exact"]), ("near", kinds["exact"] | kinds["near"])):
-        told[kind] = {"rows": len(places), "with": None, "without": None}
-        rest = sorted(set(range(rows)) - places)
-        if answers is not None and places:
-            told[kind]["with"] = estimate(answers.of(sorted(places)))
-            told[kind]["without"] = estimate(answers.of(rest)) if rest else None
-    return told
+    exact, rows = set(touched.get("exact", ())), splits.val.batch.rows
+    measured: dict[str, Any] = {"rows": rows, "within": found["expected_rate"], "near_searched": near}
+    measured.update(_repetition(splits))
+    measured["near_testable"] = any(each["testable"] for each in found["near"])
+    measured["near_expected"] = sum(each.get("expected") or 0.0 for each in found["near"])
+    for kind, places in (("exact", exact), ("near", exact | set(touched.get("near", ())))):
+        rest, known = sorted(set(range(rows)) - places), answers if places else None
+        measured[kind] = {
+            "rows": len(places),
+            "with": None if known is None else estimate(known.of(sorted(places))),
+            "without": None if known is None or not rest else estimate(known.of(rest)),
+        }
+    return measured
 
 
 def _repetition(splits: Splits) -> dict[str, Any]:
@@ -109,13 +109,10 @@ def _given(split: Arrays) -> Any:
 
 def without_columns(trainer: Trainer, splits: Splits, columns: list[int], task: str | None) -> dict[str, Any] | None:
     """The trained model's score with these columns of the judged split permuted among its rows."""
-    rows = splits.val.batch.rows
-    order = np.random.default_rng(0).permutation(rows)
-    starts = iter(_offsets(splits.val))
+    order = np.random.default_rng(0).permutation(splits.val.batch.rows)
 
-    def permuted(table: Array) -> Array:
-        start = next(starts)
-        mine = [each - start for each in columns if start <= each < start + table.shape[1]]
+    def permuted(table: Array, start: int) -> Array:
+        mine = [column - start for column in columns if start <= column < start + table.shape[1]]
         table = table.copy()
         table[:, mine] = table[order][:, mine]
         return table
@@ -124,24 +121,11 @@ def without_columns(trainer: Trainer, splits: Splits, columns: list[int], task: 
     return None if answers is None else estimate(answers)
 
 
-def _offsets(split: Arrays) -> list[int]:
-    """Where the columns of each floating-point leaf begin in the table of all of them."""
-    starts, at = [], 0
-    for leaf in inputs_of(split.batch):
-        array = None if isinstance(leaf, Rows) else to_numpy(leaf)
-        if array is None:
-            continue
-        if array.dtype.kind == "f":
-            starts.append(at)
-        at += array.reshape(len(array), -1).shape[1] if array.size else 0
-    return starts
-
-
 # ------------------------------------------------------------------------------------------------------------ pipeline
 
 
 def permuted_labels(bench: ControlRun, repeats: int, alpha: float) -> list[dict[str, Any]] | str:
-    """Trained anew on permuted training labels, judged by the labels as they are.
+    """Trained on permuted training labels, judged by the labels as they are.
 
     Once; again, up to `repeats` times, for as long as each run beats chance. A string: why it cannot be done.
     """
@@ -151,7 +135,7 @@ def permuted_labels(bench: ControlRun, repeats: int, alpha: float) -> list[dict[
         order = np.random.default_rng([bench.seed, repeat]).permutation(train.batch.rows).tolist()
         changed = with_targets_of(train, order)
         if changed is None:
-            return "the targets do not stand apart from the inputs, so they cannot be permuted"
+            return "the targets are no separate part of the batch, so they cannot be permuted"
         run = bench.trained(changed, shift=repeat)
         if run is None or run.val_answers is None:
             return "its answers cannot be read"
@@ -216,25 +200,15 @@ def scale_of(splits: Splits) -> dict[str, float] | None:
 
 def standardised(bench: ControlRun) -> dict[str, Any] | None:
     """The same training on standardised copies of the floating-point inputs; None: there are none."""
-    facts: list[tuple[Array, Array]] = []
+    moments: dict[int, tuple[Array, Array]] = {}
 
-    def learn(table: Array) -> Array:
-        spread = table.std(axis=0, dtype=np.float64)
-        facts.append((table.mean(axis=0, dtype=np.float64), np.where(spread > 0, spread, 1.0)))
-        return table
+    def scaled(table: Array, start: int) -> Array:
+        if start not in moments:  # train comes first, so these are train's
+            spread = table.std(axis=0, dtype=np.float64)
+            moments[start] = table.mean(axis=0, dtype=np.float64), np.where(spread > 0, spread, 1.0)
+        mean, spread = moments[start]
+        return ((table - mean) / spread).clip(-_CUT, _CUT)
 
-    with_features(bench.splits.train, learn)
-    if not facts:
-        return None
-
-    def scaled(split: Arrays) -> Arrays:
-        each = iter(facts)
-
-        def change(table: Array) -> Array:
-            mean, spread = next(each)
-            return ((table - mean) / spread).clip(-_CUT, _CUT)
-
-        return with_features(split, change)
-
-    run = bench.trained(scaled(bench.splits.train), scaled(bench.splits.val))
+    train = with_features(bench.splits.train, scaled)
+    run = bench.trained(train, with_features(bench.splits.val, scaled)) if moments else None
     return None if run is None else run.ends()

@@ -34,17 +34,15 @@ class Splits:
     whole: bool
 
     def tables(self, train: Predictions, val: Predictions) -> tuple[FeatureTable, FeatureTable] | None:
-        """Inputs as tables beside the targets; None: inputs are no table, or rows have many targets."""
+        """Inputs as tables with the targets; None: inputs are no table, or rows have many targets."""
         x_train, x_val = features_of(self.train.batch), features_of(self.val.batch)
         if x_train is None or x_val is None or x_train.shape[1:] != x_val.shape[1:] or not x_train.shape[1]:
             return None
         if not (train.flat and val.flat) or train.target.shape[1:] != val.target.shape[1:]:
             return None
-        return (
-            (FeatureTable(x_train, train), FeatureTable(x_val, val))
-            if train.counted.all() and val.counted.all()
-            else None
-        )
+        if not (train.counted.all() and val.counted.all()):
+            return None
+        return FeatureTable(x_train, train), FeatureTable(x_val, val)
 
 
 def open_splits(case: Case) -> Splits:
@@ -53,21 +51,23 @@ def open_splits(case: Case) -> Splits:
     Raises `NotApplicable` where one of them is missing, `CaseError` where batches cannot be joined to one table.
     """
     name = "val" if case.val is not None else "test"
-    missing = [each for each in ("train", name) if getattr(case, each) is None]
+    missing = [split for split in ("train", name) if getattr(case, split) is None]
     if missing:
-        wanted = "train=" if missing == ["train"] else "val= or test="
-        raise NotApplicable(f"it has no {wanted.removesuffix('=')} data to compare scores on; give {wanted}")
-    found: list[Arrays] = []
-    splits = [open_split(case, each) for each in ("train", name)]
-    for split, each in zip(splits, ("train", name), strict=True):
-        whole = gathered(split)
-        if whole is None:
-            raise CaseError(
-                f"Case {case.name!r}: the batches of {each}= cannot be joined, because they differ in shape; give "
-                f"{each}= padded to one length, as arrays or a loader"
-            )
-        found.append(whole)
-    return Splits(found[0], found[1], name, found[0] is splits[0])
+        names = "train=" if missing == ["train"] else "val= or test="
+        raise NotApplicable(f"it has no {names.removesuffix('=')} data to compare scores on; give {names}")
+    train, val = open_split(case, "train"), open_split(case, name)
+    whole = _whole(case, "train", train)
+    return Splits(whole, _whole(case, name, val), name, whole is train)
+
+
+def _whole(case: Case, name: str, split: Split) -> Arrays:
+    whole = gathered(split)
+    if whole is None:
+        raise CaseError(
+            f"Case {case.name!r}: the batches of {name}= cannot be joined, because they differ in shape; give "
+            f"{name}= padded to one length, as arrays or a loader"
+        )
+    return whole
 
 
 @dataclasses.dataclass

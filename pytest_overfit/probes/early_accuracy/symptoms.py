@@ -16,7 +16,7 @@ from pytest_overfit.probes.early_accuracy.estimates import clearly_above
 
 Measured = Mapping[str, Any]
 
-#: epochs to halve the loss at the pace measured, beyond which nobody would train: it counts as standing still
+#: epochs to halve the loss at the pace measured, beyond which training makes no sense: the loss counts as flat
 HALVING = 10_000.0
 #: an input is near unit scale when its standard deviation and mean are below this: raw pixels have 70 and 33 or more
 FAR = 10.0

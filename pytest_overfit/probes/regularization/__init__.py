@@ -43,7 +43,7 @@ class RegularizationLimits:
     epochs: int | None = None
     #: share of wrong answers that is accepted
     alpha: float = 0.05
-    #: cut train and validation anew for each seed, so that the interval covers the choice of the split
+    #: cut train and validation again for each seed, so that the interval covers the choice of the split
     resplit: bool = False
     #: seconds; None: no limit, so that a slow machine cannot change a verdict
     budget: float | None = None
@@ -89,8 +89,8 @@ class Regularization:
         name = judged_split(case, ", and regularisers are judged by the validation score")
         if limits.resplit and isinstance(case.unregularized, Mapping) and "train" in case.unregularized:
             raise CaseError(
-                f"Case {case.name!r}: resplit=True cuts one set of rows anew, but unregularized= has a train= of its "
-                "own; leave resplit out"
+                f"Case {case.name!r}: resplit=True cuts one set of rows again, but unregularized= has another train=; "
+                "leave resplit out"
             )
         train, val = open_split(case.without_regularizers() or case, "train"), open_split(case, name)
         pairs = _Pairs(bench, limits, train, val)
@@ -182,8 +182,8 @@ class _Pairs:
         if not self.removed and case.unregularized is None:
             raise NotApplicable(
                 f"no regulariser found in the model or its optimizer ({own.framework}: dropout, weight decay, "
-                "penalties, augmentation layers, early stopping were looked for); one that stands elsewhere, as a "
-                "penalty inside the loss, is compared with unregularized="
+                "penalties, augmentation layers, early stopping were looked for); one in another "
+                "place, as a penalty inside the loss, is compared with unregularized="
             )
         self.same_start = plain.start_from(own.state()) and self.same_start
         return Start(own, seed, train, val), Start(plain, seed, train, val)
