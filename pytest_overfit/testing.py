@@ -26,7 +26,7 @@ def memorising(step: int) -> float:
 
 @dataclasses.dataclass(kw_only=True)
 class FakeLearner:
-    """A learner without a model: its outputs are the targets, mixed with what a constant would say.
+    """A learner without a model: its outputs are the targets, mixed with what a constant gives.
 
     `way(step)` is the share of the targets in the outputs, 0.0 for a constant and 1.0 for a memorised batch, and
     everything else follows from real losses on those outputs. Costs microseconds, so judgements can be tested by the
@@ -62,7 +62,7 @@ class FakeLearner:
     has_schedule: bool = False
     framework: str = "fake"
     remarks: tuple[str, ...] = ()
-    #: samples by design: `read` and `outputs_for` then draw anew each time
+    #: samples by design: `read` and `outputs_for` then draw each time
     samples: bool = False
     #: the last training pass is offered as a reading
     watched: bool = False
@@ -233,7 +233,7 @@ def check_learner(learner: Learner) -> list[str]:
     learner.statistics(), learner.parameters(), learner.differing_module("eval", "eval")
     after = learner.read("fit")
     if before.loss != after.loss or not all(map(np.array_equal, before.outputs, after.outputs)):
-        wrong.append("a reading, or asking for facts, changed what the next reading says")
+        wrong.append("a reading, or asking for facts, changed what is read next")
     if first.loss is not None and before.loss == first.loss and losses[0] != losses[-1]:
         wrong.append("five steps did not change the loss that is read")
     answer = learner.loss_and_gradient(before.outputs)

@@ -1,4 +1,4 @@
-"""The spec of a case's own data: what its batch has, said as fields.
+"""The spec of a case's own data: what its batch has, as fields.
 
 PYTEST_DONT_REWRITE
 """
