@@ -23,7 +23,7 @@ from pytest_overfit.core.errors import CaseError, PropertyFailed
 from pytest_overfit.core.state import preserved
 from pytest_overfit.data.batch import batch_of
 from pytest_overfit.properties.batch_spec import BatchSpec
-from pytest_overfit.properties.check import Question, counted
+from pytest_overfit.properties.check import Question
 from pytest_overfit.properties.outputs import ModelOutputs
 from pytest_overfit.properties.perturbed import padded, rows_of
 from pytest_overfit.run import checked_case

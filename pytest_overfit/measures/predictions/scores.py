@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -36,16 +36,6 @@ class Scores:
     #: what the best constant answer scores on this split; None for a score of the case's own
     chance: float | None
     rows: int
-
-
-class _Tally(Protocol):
-    metric: Metric
-
-    def add(self, head: Head) -> None: ...
-
-    def score(self) -> float | None: ...
-
-    def chance(self) -> float | None: ...
 
 
 class _Right:
@@ -108,7 +98,7 @@ class _Explained:
 
 def scores_of(chunks: Iterable[ChunkReading], task: str | None) -> Scores:
     """The scores of one split, from its parts. Several heads count alike; their metric is the first one's."""
-    tallies: list[_Tally] = []
+    tallies: list[_Right | _Explained] = []
     rows, loss, own = 0, 0.0, 0.0
     loss_known = own_known = True
     for chunk in chunks:
@@ -127,7 +117,7 @@ def scores_of(chunks: Iterable[ChunkReading], task: str | None) -> Scores:
     return _measured(tallies, mean, rows)
 
 
-def _measured(tallies: Sequence[_Tally], loss: float | None, rows: int) -> Scores:
+def _measured(tallies: Sequence[_Right | _Explained], loss: float | None, rows: int) -> Scores:
     found = [(each, value) for each in tallies if (value := each.score()) is not None]
     if not found:
         return Scores(loss=loss, score=None, metric="", chance=None, rows=rows)

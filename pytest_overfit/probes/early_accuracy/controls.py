@@ -7,24 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.data.splits import Arrays, Split
+from pytest_overfit.data.splits import Arrays
 from pytest_overfit.data.tree import plain
 from pytest_overfit.duplicates.request import Request
 from pytest_overfit.duplicates.search import measure_duplicates
+from pytest_overfit.measures.predictions.scores import scores_of
+from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.early_accuracy.epochs import EpochsRun, Splits, run_epochs
-from pytest_overfit.probes.early_accuracy.estimates import Predictions, answers_of, estimate
+from pytest_overfit.probes.early_accuracy.estimates import Predictions, estimate
 from pytest_overfit.probes.early_accuracy.in_memory import features_of, with_features, with_targets_of
 from pytest_overfit.probes.early_accuracy.symptoms import cured, random_labels_beat_chance
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.trainer import Trainer
-
 
 #: factors of the learning rate, tried in this order until one trains
 LOWER, HIGHER = (0.1, 0.01, 1e-3, 1e-4), (1e2, 1e4, 1e6)
@@ -33,29 +30,24 @@ _CUT = 10.0
 #: targets that a score of the user's is read with in place of the true ones
 _OTHERS = 5
 
-#: makes a trainer on other data than the case's own train split; None: on that
-MakeOn = Callable[[int, Split | None], "Trainer"]
-
 
 @dataclasses.dataclass(frozen=True)
 class ControlRun:
     """What a control needs of the probe."""
 
-    make: MakeOn
+    bench: Bench
     splits: Splits
-    seed: int
     epochs: int
-    task: str | None
 
     def trained(
         self, train: Arrays | None, val: Arrays | None = None, shift: int = 0, factor: float = 1.0
     ) -> EpochsRun | None:
         """One training of the same length with something changed; None: the rate cannot be reached."""
-        trainer = self.make(self.seed + shift, train)
+        trainer = self.bench.make_trainer(self.bench.seed + shift, False, train)
         if factor != 1.0 and not trainer.scale_rate(factor):
             return None
         splits = dataclasses.replace(self.splits, train=train or self.splits.train, val=val or self.splits.val)
-        return run_epochs(trainer, splits, self.epochs, self.task, every=False)
+        return run_epochs(trainer, splits, self.epochs, self.bench.case.task, every=False)
 
 
 # --------------------------------------------------------------------------------------------------------------- leaks
@@ -107,9 +99,10 @@ def _given(split: Arrays) -> Any:
     return (x, y) if y is not None else x
 
 
-def without_columns(trainer: Trainer, splits: Splits, columns: list[int], task: str | None) -> dict[str, Any] | None:
+def without_columns(run: EpochsRun, columns: list[int]) -> dict[str, Any] | None:
     """The trained model's score with these columns of the judged split permuted among its rows."""
-    order = np.random.default_rng(0).permutation(splits.val.batch.rows)
+    val = run.splits.val
+    order = np.random.default_rng(0).permutation(val.batch.rows)
 
     def permuted(table: Array, start: int) -> Array:
         mine = [column - start for column in columns if start <= column < start + table.shape[1]]
@@ -117,26 +110,25 @@ def without_columns(trainer: Trainer, splits: Splits, columns: list[int], task: 
         table[:, mine] = table[order][:, mine]
         return table
 
-    answers = answers_of(trainer.read(with_features(splits.val, permuted)), task)
-    return None if answers is None else estimate(answers)
+    return run.estimate_on(with_features(val, permuted))
 
 
 # ------------------------------------------------------------------------------------------------------------ pipeline
 
 
-def permuted_labels(bench: ControlRun, repeats: int, alpha: float) -> list[dict[str, Any]] | str:
+def permuted_labels(control: ControlRun, repeats: int, alpha: float) -> list[dict[str, Any]] | str:
     """Trained on permuted training labels, judged by the labels as they are.
 
     Once; again, up to `repeats` times, for as long as each run beats chance. A string: why it cannot be done.
     """
-    train = bench.splits.train
+    train = control.splits.train
     runs: list[dict[str, Any]] = []
     for repeat in range(repeats):
-        order = np.random.default_rng([bench.seed, repeat]).permutation(train.batch.rows).tolist()
+        order = np.random.default_rng([control.bench.seed, repeat]).permutation(train.batch.rows).tolist()
         changed = with_targets_of(train, order)
         if changed is None:
             return "the targets are no separate part of the batch, so they cannot be permuted"
-        run = bench.trained(changed, shift=repeat)
+        run = control.trained(changed, shift=repeat)
         if run is None or run.val_answers is None:
             return "its answers cannot be read"
         runs.append({**run.ends(), "before": run.before})
@@ -145,17 +137,15 @@ def permuted_labels(bench: ControlRun, repeats: int, alpha: float) -> list[dict[
     return runs
 
 
-def score_with_other_targets(trainer: Trainer, splits: Splits, task: str | None) -> list[float]:
+def score_with_other_targets(run: EpochsRun) -> list[float]:
     """The user's own score with one row's target in the place of all, for some rows; empty: there are no targets."""
-    from pytest_overfit.measures.predictions.scores import scores_of
-
-    rows = splits.val.batch.rows
+    rows = run.splits.val.batch.rows
     found = []
     for row in np.random.default_rng(0).permutation(rows)[:_OTHERS].tolist():
-        other = with_targets_of(splits.val, [row] * rows)
+        other = with_targets_of(run.splits.val, [row] * rows)
         if other is None:
             return []
-        score = scores_of(trainer.read(other), task).score
+        score = scores_of(run.trainer.read(other), run.task).score
         found.append(math.nan if score is None else score)
     return found
 
@@ -164,12 +154,12 @@ def score_with_other_targets(trainer: Trainer, splits: Splits, task: str | None)
 
 
 def other_rates(
-    bench: ControlRun, factors: tuple[float, ...], stuck: dict[str, Any], alpha: float
+    control: ControlRun, factors: tuple[float, ...], stuck: dict[str, Any], alpha: float
 ) -> list[dict[str, Any]]:
     """The same training with other learning rates, until one cures; empty: the rate cannot be reached."""
     found: list[dict[str, Any]] = []
     for factor in factors:
-        run = bench.trained(None, factor=factor)
+        run = control.trained(None, factor=factor)
         if run is None:
             break
         found.append({"factor": factor, **run.ends()})
@@ -198,7 +188,7 @@ def scale_of(splits: Splits) -> dict[str, float] | None:
     }
 
 
-def standardised(bench: ControlRun) -> dict[str, Any] | None:
+def standardised(control: ControlRun) -> dict[str, Any] | None:
     """The same training on standardised copies of the floating-point inputs; None: there are none."""
     moments: dict[int, tuple[Array, Array]] = {}
 
@@ -209,6 +199,6 @@ def standardised(bench: ControlRun) -> dict[str, Any] | None:
         mean, spread = moments[start]
         return ((table - mean) / spread).clip(-_CUT, _CUT)
 
-    train = with_features(bench.splits.train, scaled)
-    run = bench.trained(train, with_features(bench.splits.val, scaled)) if moments else None
+    train = with_features(control.splits.train, scaled)
+    run = control.trained(train, with_features(control.splits.val, scaled)) if moments else None
     return None if run is None else run.ends()
