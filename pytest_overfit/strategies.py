@@ -8,6 +8,8 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pytest_overfit.adapters.dispatch import guards, seed_everything
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, did_you_mean
@@ -145,8 +148,6 @@ def batches_like(case: Case, rows: int | None = None) -> SearchStrategy[Pair]:
 
 def spec_of(case: Case, rows: int | None = None) -> BatchSpec:
     """The spec that `batches_like` draws from, to be changed with `dataclasses.replace`. Reads the case's data."""
-    from pytest_overfit.adapters.dispatch import guards, seed_everything
-
     if not isinstance(case, Case):
         raise CaseError(f"expected a Case, got {describe(case)}; write batches_like(Case(name='mlp', ...))")
     with preserved(guards()):
@@ -180,8 +181,6 @@ def cases_of(
 
 
 def _made(factory: Callable[..., Any], case: Case | None, drawn: Mapping[str, Any], suffix: str) -> Case:
-    import dataclasses
-
     found = case if case is not None else factory(**drawn)
     if not isinstance(found, Case):
         raise CaseError(
@@ -193,8 +192,6 @@ def _made(factory: Callable[..., Any], case: Case | None, drawn: Mapping[str, An
 
 
 def _check_arguments(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    import inspect
-
     for name, given in arguments.items():
         if not isinstance(given, st.SearchStrategy):
             raise CaseError(f"cases_of: expected a strategy, got {name}={given!r}; write {name}=st.just({given!r})")

@@ -161,8 +161,7 @@ class FakeLearner:
         return True
 
     def blinded(self) -> FakeLearner:
-        fresh = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return FakeLearner(**{**fresh, "way": lambda step: 0.0, "modes": {}})
+        return dataclasses.replace(self, way=lambda step: 0.0, modes={})
 
     def score(self) -> float | None:
         return None
