@@ -11,12 +11,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pytest_overfit.core.errors import NotApplicable
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.trainer import Company, Trainer
-    from pytest_overfit.core.case import Case
     from pytest_overfit.data.splits import Split
 
 
@@ -100,9 +98,9 @@ def seed_of_run(seed: int, number: int) -> int:
     return zlib.crc32(f"{seed}/{number}".encode())
 
 
-def plain_forms(runs: Sequence[TrainingRun]) -> list[dict[str, Any]]:
-    """Each run as plain values."""
-    return [dataclasses.asdict(run) for run in runs]
+def plain_form(run: TrainingRun) -> dict[str, Any]:
+    """A run as plain values."""
+    return dataclasses.asdict(run)
 
 
 def run_of(form: Any) -> TrainingRun:
@@ -111,18 +109,6 @@ def run_of(form: Any) -> TrainingRun:
     return TrainingRun(
         seed=form["seed"], losses=tuple(form["losses"]), curve=tuple(form["curve"]), train=train, val=val
     )
-
-
-def judged_split(case: Case, purpose: str) -> str:
-    """The split that scores are judged on: val before test. `purpose`: how the reason ends where there is neither."""
-    if case.val is None and case.test is None:
-        raise NotApplicable(f"it has no val= data{purpose}")
-    return "val" if case.val is not None else "test"
-
-
-def epochs_of(case: Case, epochs: int | None) -> int:
-    """How many epochs a run takes: as many as the call says, else as the case's own `fit_kwargs`."""
-    return epochs or int(case.fit_kwargs.get("epochs") or EPOCHS)
 
 
 def curves(series: Mapping[str, Sequence[TrainingRun]], title: str) -> dict[str, Any]:

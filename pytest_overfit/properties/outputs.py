@@ -14,7 +14,7 @@ import numpy as np
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.data.batch import Batch, checked
-from pytest_overfit.data.tree import Rows, leaves, length, map_leaves, take
+from pytest_overfit.data.tree import length, map_leaves, take
 from pytest_overfit.properties.perturbed import pair_of
 
 if TYPE_CHECKING:
@@ -118,6 +118,8 @@ def _rows(batch: Batch, rows: Sequence[int]) -> Batch:
 
 
 def _shapes(batch: Batch) -> list[tuple[int, ...]]:
+    from pytest_overfit.data.tree import Rows, leaves
+
     return [tuple(each.shape[1:]) for each in leaves(batch.x) if not isinstance(each, Rows)]
 
 

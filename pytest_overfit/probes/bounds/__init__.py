@@ -18,7 +18,7 @@ from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.splits import Split, open_split
-from pytest_overfit.measures.training_runs import epochs_of, seed_of_run
+from pytest_overfit.measures.training_runs import EPOCHS, seed_of_run
 from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.bounds.calibrated_ends import Asked, Plan, measured_now, read_back, same_everywhere
 from pytest_overfit.probes.bounds.judgement import Series, judge_bounds
@@ -155,7 +155,7 @@ def _calibrated(
         return asked, {}, []
     if bench.calibration is None:
         raise CaseError(f"{open_ends[0].where}: calibrated bounds are read by pytest alone; write numbers here")
-    same = {"epochs": epochs_of(bench.case, limits.epochs), "k": limits.k, "steps": _criteria(bench, limits).steps}
+    same = {"epochs": _epochs(bench.case, limits), "k": limits.k, "steps": _criteria(bench, limits).steps}
     plan = Plan(bench.case.name, open_ends, limits, same)
     written, notes = dict[str, Any](), list[str]()
     if bench.calibration.now:
@@ -183,6 +183,10 @@ def _series(asked: Asked) -> Series:
     )
 
 
+def _epochs(case: Case, limits: BoundsLimits) -> int:
+    return limits.epochs or int(case.fit_kwargs.get("epochs") or EPOCHS)
+
+
 def _criteria(bench: Bench, limits: BoundsLimits) -> OverfitBatchLimits:
     """What `overfit_batch` asks of this case, with the steps that are given here."""
     memorised: OverfitBatchLimits = bench.limits_of("overfit_batch") or OverfitBatchLimits()
@@ -194,7 +198,7 @@ def _subject(bench: Bench, limits: BoundsLimits, number: int, splits: Any) -> Su
     return Subject(
         task=case.task,
         counts=limits,
-        epochs=epochs_of(case, limits.epochs),
+        epochs=_epochs(case, limits),
         criteria=_criteria(bench, limits),
         seed=seed,
         make_learner=lambda: bench.make_learner(seed),

@@ -51,23 +51,21 @@ def open_splits(case: Case) -> Splits:
     Raises `NotApplicable` where one of them is missing, `CaseError` where batches cannot be joined to one table.
     """
     name = "val" if case.val is not None else "test"
-    missing = [split for split in ("train", name) if getattr(case, split) is None]
+    missing = [each for each in ("train", name) if getattr(case, each) is None]
     if missing:
-        names = "train=" if missing == ["train"] else "val= or test="
-        raise NotApplicable(f"it has no {names.removesuffix('=')} data to compare scores on; give {names}")
-    train, val = open_split(case, "train"), open_split(case, name)
-    whole = _whole(case, "train", train)
-    return Splits(whole, _whole(case, name, val), name, whole is train)
-
-
-def _whole(case: Case, name: str, split: Split) -> Arrays:
-    whole = gathered(split)
-    if whole is None:
-        raise CaseError(
-            f"Case {case.name!r}: the batches of {name}= cannot be joined, because they differ in shape; give "
-            f"{name}= padded to one length, as arrays or a loader"
-        )
-    return whole
+        wanted = "train=" if missing == ["train"] else "val= or test="
+        raise NotApplicable(f"it has no {wanted.removesuffix('=')} data to compare scores on; give {wanted}")
+    found: list[Arrays] = []
+    splits = [open_split(case, each) for each in ("train", name)]
+    for split, each in zip(splits, ("train", name), strict=True):
+        whole = gathered(split)
+        if whole is None:
+            raise CaseError(
+                f"Case {case.name!r}: the batches of {each}= cannot be joined, because they differ in shape; give "
+                f"{each}= padded to one length, as arrays or a loader"
+            )
+        found.append(whole)
+    return Splits(found[0], found[1], name, found[0] is splits[0])
 
 
 class EpochsRun:

@@ -10,19 +10,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.splits import Split, open_split
-from pytest_overfit.measures.training_runs import (
-    TrainingRun,
-    curves,
-    epochs_of,
-    judged_split,
-    plain_forms,
-    run_arm,
-    seed_of_run,
-)
+from pytest_overfit.measures.training_runs import EPOCHS, TrainingRun, curves, plain_form, run_arm, seed_of_run
 from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.generalization_gap.controls import blank_inputs, permuted_targets
 from pytest_overfit.probes.generalization_gap.judgement import GapBounds, judge_gap
@@ -86,9 +78,12 @@ class GeneralizationGap:
     def measure(self, bench: Bench, limits: GeneralizationGapLimits) -> dict[str, Any]:
         """Train and return plain values."""
         case = bench.case
-        name = judged_split(case, " to generalise to")
+        if case.val is None and case.test is None:
+            raise NotApplicable("it has no val= data to generalise to")
+        name = "val" if case.val is not None else "test"
         train, val = open_split(case, "train"), open_split(case, name)
-        epochs, bounds, framework = epochs_of(case, limits.epochs), GapBounds(limits), ""
+        epochs = limits.epochs or int(case.fit_kwargs.get("epochs") or EPOCHS)
+        bounds, framework = GapBounds(limits), ""
         runs: list[TrainingRun] = []
         remarks: tuple[str, ...] = ()
         for number in range(limits.seeds):
@@ -106,8 +101,8 @@ class GeneralizationGap:
             "losses": [],
             "split": name,
             "epochs": epochs,
-            "runs": plain_forms(runs),
-            "controls": {control: plain_forms(made) for control, made in found.items()},
+            "runs": [plain_form(each) for each in runs],
+            "controls": {control: [plain_form(each) for each in made] for control, made in found.items()},
             "pictures": [curves({case.name: runs}, case.name)],
             "remarks": list(remarks),
         }

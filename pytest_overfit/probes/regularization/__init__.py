@@ -15,12 +15,11 @@ from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.splits import Split, open_split
 from pytest_overfit.measures.training_runs import (
+    EPOCHS,
     Start,
     TrainingRun,
     curves,
-    epochs_of,
-    judged_split,
-    plain_forms,
+    plain_form,
     run_arm,
     run_arms,
     seed_of_run,
@@ -86,12 +85,14 @@ class Regularization:
     def measure(self, bench: Bench, limits: RegularizationLimits) -> dict[str, Any]:
         """Train pairs and return plain values."""
         case = bench.case
-        name = judged_split(case, ", and regularisers are judged by the validation score")
+        if case.val is None and case.test is None:
+            raise NotApplicable("it has no val= data, and regularisers are judged by the validation score")
         if limits.resplit and isinstance(case.unregularized, Mapping) and "train" in case.unregularized:
             raise CaseError(
                 f"Case {case.name!r}: resplit=True cuts one set of rows again, but unregularized= has another train=; "
                 "leave resplit out"
             )
+        name = "val" if case.val is not None else "test"
         train, val = open_split(case.without_regularizers() or case, "train"), open_split(case, name)
         pairs = _Pairs(bench, limits, train, val)
         outcome = pairs.run()
@@ -107,8 +108,8 @@ class Regularization:
             "remarks": list(pairs.remarks),
             "stop": outcome,
             "resplit": limits.resplit,
-            "regularized": plain_forms(pairs.own),
-            "unregularized": plain_forms(pairs.plain),
+            "regularized": [plain_form(each) for each in pairs.own],
+            "unregularized": [plain_form(each) for each in pairs.plain],
             "pictures": [curves({"regularised": pairs.own, "unregularised": pairs.plain}, case.name)],
         }
 
@@ -122,7 +123,7 @@ class _Pairs:
 
     def __init__(self, bench: Bench, limits: RegularizationLimits, train: Split, val: Split) -> None:
         self.bench, self.limits, self.train, self.val = bench, limits, train, val
-        self.epochs = epochs_of(bench.case, limits.epochs)
+        self.epochs = limits.epochs or int(bench.case.fit_kwargs.get("epochs") or EPOCHS)
         self.own: list[TrainingRun] = []
         self.plain: list[TrainingRun] = []
         self.removed: tuple[str, ...] = ()
