@@ -132,7 +132,7 @@ class Fit:
     ) -> BatchRun:
         """Train for at most `steps` steps.
 
-        `fits` is asked at each reading and must say yes twice running, the second time of a reading made after the last
+        `fits` is asked at each reading and must say yes at two consecutive ones, the second made after the last
         update; `proceed(step, loss)` may end the run (budget); `longer` is asked once, at the end, for how many more
         steps the run may have.
         """
@@ -250,7 +250,7 @@ def _mean(draws: Sequence[Reading]) -> Reading:
 
 
 def chunk_size(steps: int, done: int, apart: int, to_go: int | None = None) -> int:
-    """Steps until the next reading: a few steps in all would leave too few readings to tell a trend by.
+    """Steps until the next reading: a few steps in all would leave too few readings to see a trend.
 
     `to_go`: after so many steps the loss is expected to be where it should, so a reading is due there, but no sooner
     than `apart` after the last.

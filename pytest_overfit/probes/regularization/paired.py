@@ -71,7 +71,7 @@ def paired(differences: Sequence[float], margin: float, alpha: float = 0.05, mos
     is inside or not. Else it lies above 0: "helps", or below: "harms". Inside the margins is two one-sided tests
     (Schuirmann 1987), each at alpha / 2; never a test that failed to show something. "helps" is better than 0 and not
     better than the margin: so for every true mean there is a true answer that enough seeds will reach, also for one
-    at the margin itself. Between 0 and the margin both answers are true. "helps" then says besides that an effect
+    at the margin itself. Between 0 and the margin both answers are true. "helps" then also means that an effect
     that matters has not been ruled out.
 
     The interval is a repeated confidence interval (Jennison and Turnbull 1989, J. R. Stat. Soc. B 51, 305): mean plus
