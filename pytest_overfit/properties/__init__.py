@@ -194,5 +194,4 @@ def _taken(array: Array, order: list[int], axis: int) -> Array:
     """Rows of the axis in this order; each row may be several entries, one after the other."""
     entries = array.shape[axis] // len(order)
     index = (np.asarray(order)[:, None] * entries + np.arange(entries)).ravel()
-    taken: Array = array.take(index, axis=axis)
-    return taken
+    return np.asarray(array.take(index, axis=axis))

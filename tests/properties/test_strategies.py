@@ -726,7 +726,9 @@ def test_given_goes_with_the_fixture_and_the_failure_is_remembered(
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*right_shape: Case 'squeezed': output 0: expected the shape (1, 3) on 1 row, *got (3,)"])
+    result.stdout.fnmatch_lines(
+        ["*right_shape: Case 'squeezed': output 0: expected the shape (1, 3) on 1 row, *got (3,)"]
+    )
     result.stdout.no_fnmatch_line("*FailedHealthCheck*")
     result.stdout.no_fnmatch_line("*properties.py*")  # the traceback ends in the test
     assert [*(pytester.path / ".hypothesis" / "examples").iterdir()]

@@ -132,9 +132,8 @@ class Fit:
     ) -> BatchRun:
         """Train for at most `steps` steps.
 
-        `fits` is asked at each reading and must say yes at two consecutive ones, the second made after the last
-        update; `proceed(step, loss)` may end the run (budget); `longer` is asked once, at the end, for how many more
-        steps the run may have.
+        `fits` must say yes at two consecutive readings, the second made after the last update; `proceed(step, loss)`
+        may end the run (budget); `longer` is asked once, at the end, for how many more steps the run may have.
         """
         run = BatchRun(reference=self.reference)
         control = self.learner.blinded() if self.reference.how == BLINDED else None

@@ -126,6 +126,5 @@ def _asked_for(head: Head, gradient: Array | None) -> Array | None:
         return None
     asked: Array = gradient != 0
     if head.kind == "classes":
-        found: Array = np.any(asked, axis=head.class_axis)
-        return found
+        return np.asarray(np.any(asked, axis=head.class_axis))
     return asked.reshape(head.targets.shape)

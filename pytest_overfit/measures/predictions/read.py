@@ -33,8 +33,7 @@ class Prediction:
     @property
     def right(self) -> Array:
         """True where the prediction is the label."""
-        equal: Array = self.predicted == self.label
-        return equal
+        return np.asarray(self.predicted == self.label)
 
     def by_row(self, rows: int) -> Prediction:
         """The same with one axis behind the rows."""

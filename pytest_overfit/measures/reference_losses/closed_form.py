@@ -62,8 +62,7 @@ def _label_entropy(head: Head, cells: Array) -> float:
 def _cross_entropy_with_mean(targets: Array) -> Array:
     """Per row: cross-entropy of its target distribution with the rows' mean distribution."""
     mean = targets.mean(axis=0, keepdims=True)
-    entropy: Array = -(targets * np.log(np.where(mean > 0, mean, 1.0))).sum(axis=-1)
-    return entropy
+    return np.asarray(-(targets * np.log(np.where(mean > 0, mean, 1.0))).sum(axis=-1))
 
 
 def _binary_entropy(head: Head, groups: Array) -> float:
