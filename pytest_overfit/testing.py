@@ -8,15 +8,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
+from pytest_overfit.adapters.base import Head, Learner, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.core.arrays import Array
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Learner
 
 
 def memorising(step: int) -> float:

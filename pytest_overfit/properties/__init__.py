@@ -13,12 +13,13 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pytest_overfit.adapters.dispatch import guards, learner_for, seed_everything
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, PropertyFailed
 from pytest_overfit.core.state import preserved
 from pytest_overfit.data.batch import batch_of
@@ -28,10 +29,6 @@ from pytest_overfit.properties.outputs import ModelOutputs
 from pytest_overfit.properties.perturbed import padded, rows_of
 from pytest_overfit.run import checked_case
 from pytest_overfit.settings import current_settings
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
-
 
 __all__ = [
     "PropertyFailed",

@@ -6,18 +6,16 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.data.batch import Batch, Rows, leaves, map_leaves, to_numpy
 from pytest_overfit.properties.batch_spec import BatchSpec, Field
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
 
 
 def spec_of_batch(case: Case, batch: Batch, rows: int | None = None) -> BatchSpec:

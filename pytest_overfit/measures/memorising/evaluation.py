@@ -6,16 +6,14 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Learner
 from pytest_overfit.core.arrays import Array
 
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Learner
-
-    Pair = tuple[Sequence[Array], Sequence[Array]]
+#: outputs in float32, and in float64
+Pair = tuple[Sequence[Array], Sequence[Array]]
 
 #: differences below this share of the outputs' own spread are arithmetic: kernels sum in other orders for other rows
 _TOLERANCE = 1e-3

@@ -8,9 +8,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
-from pytest_overfit.adapters.base import Reading
+from pytest_overfit.adapters.base import Learner, Mode, Reading
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.batch import missing_values
 from pytest_overfit.measures.memorising.criteria import FitLimits, fits, loss_ratio
@@ -19,9 +19,6 @@ from pytest_overfit.measures.predictions.on_batch import BatchPredictions
 from pytest_overfit.measures.reference_losses.closed_form import closed_form, summed
 from pytest_overfit.measures.reference_losses.reference import BLINDED, SCORE_ALONE, Reference, optimised
 from pytest_overfit.measures.reference_losses.ties import tied_rows
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Learner, Mode
 
 #: the first reading comes early, because a small net fits in a few steps; then the loss's own rate says when to look
 _FIRST = 5

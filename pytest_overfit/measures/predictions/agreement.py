@@ -8,16 +8,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Head
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.predictions.read import read
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Head
-
 
 Measure = Literal["accuracy", "token_accuracy", "worst_column", "near_rows", "score"]
 

@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Head, Learner, Reading
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.predictions.agreement import Agreement, agreements
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
 from pytest_overfit.measures.reference_losses.output_domains import simplex_axis
 from pytest_overfit.measures.reference_losses.reference import Reference
 from pytest_overfit.measures.reference_losses.ties import prefix_cells
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Head, Learner, Reading
-
 
 #: a guessed task is believed when outputs that memorise under the loss score at least this
 _BELIEVED = 0.9

@@ -6,15 +6,12 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Head
 from pytest_overfit.core.arrays import Array
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Head
-
 
 #: what a prediction can be scored as
 Kind = Literal["classes", "binary", "values"]

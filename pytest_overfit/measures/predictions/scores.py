@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Head
+from pytest_overfit.adapters.trainer import ChunkReading
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
 from pytest_overfit.measures.predictions.read import read
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Head
-    from pytest_overfit.adapters.trainer import ChunkReading
-
 
 Metric = Literal["accuracy", "R2", "score", ""]
 

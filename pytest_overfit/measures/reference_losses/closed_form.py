@@ -6,15 +6,13 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Head
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.reference_losses.reference import Reference
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Head
 
 
 def closed_form(head: Head, groups: Array, cells: Array | None = None) -> Reference:

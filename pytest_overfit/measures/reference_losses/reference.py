@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Learner, Reading
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.reference_losses.lbfgs import Minimum, minimise
 from pytest_overfit.measures.reference_losses.output_domains import Link, candidate_links
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Learner, Reading
-
 
 #: how references are found where outputs cannot be substituted: the same factory, trained on inputs that are all alike
 BLINDED = "blinded run"

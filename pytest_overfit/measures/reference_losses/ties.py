@@ -6,14 +6,12 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Head
 from pytest_overfit.core.arrays import Array
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Head
 
 
 def tied_rows(inputs: Sequence[Array], rows: int) -> Array:

@@ -10,18 +10,15 @@ import functools
 import math
 from collections.abc import Iterable, Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Head
+from pytest_overfit.adapters.trainer import ChunkReading
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
 from pytest_overfit.measures.predictions.read import Kind, read
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Head
-    from pytest_overfit.adapters.trainer import ChunkReading
-
 
 #: permutations of an exact test: the least p is 1 / 1000
 _PERMUTATIONS = 999
