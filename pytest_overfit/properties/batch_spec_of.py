@@ -43,14 +43,9 @@ def _field(case: Case, batch: Batch, leaf: Any, target: bool) -> Field:
         dtype=str(array.dtype),
         low=float(real.min()),
         high=float(real.max()),
-        missing=_missing(array),
+        missing=float(np.isnan(array).mean()) if array.dtype.kind == "f" else 0.0,
     )
     return _as_sequence(field, array)
-
-
-def _missing(array: Array) -> float:
-    """The share of NaN."""
-    return float(np.isnan(array).mean()) if array.dtype.kind == "f" else 0.0
 
 
 def _classes(case: Case, targets: Array) -> Field | None:

@@ -96,8 +96,7 @@ def close(first: Array, second: Array, tolerance: float = 0.0) -> bool:
         return False
     if first.dtype.kind not in "fc":
         return bool((first == second).all())
-    same_holes = np.array_equal(np.isfinite(first), np.isfinite(second))
-    if not same_holes:
+    if not np.array_equal(np.isfinite(first), np.isfinite(second)):
         return False
     a, b = np.nan_to_num(first.astype(np.float64)), np.nan_to_num(second.astype(np.float64))
     return bool(np.abs(a - b).max(initial=0.0) <= max(_TOLERANCE, tolerance) * _spread(a))

@@ -13,7 +13,6 @@ import numpy as np
 
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.splits import Arrays
-from pytest_overfit.data.tree import plain
 from pytest_overfit.duplicates.request import Request
 from pytest_overfit.duplicates.search import measure_duplicates
 from pytest_overfit.measures.predictions.scores import scores_of
@@ -55,7 +54,8 @@ class ControlRun:
 
 def copies(splits: Splits, answers: Predictions | None, near: bool) -> dict[str, Any]:
     """Rows of the judged split with a copy in train, and the score with and without them."""
-    given = {name: _given(split) for name, split in (("train", splits.train), (splits.name, splits.val))}
+    batches = {"train": splits.train.batch.plain(), splits.name: splits.val.batch.plain()}
+    given = {name: (batch.x, batch.y) if batch.y is not None else batch.x for name, batch in batches.items()}
     found = measure_duplicates(Request(given=given, near="auto" if near else False, windows=False))
     touched = found["touched"][splits.name]
     exact, rows = set(touched.get("exact", ())), splits.val.batch.rows
@@ -92,11 +92,6 @@ def _repetition(splits: Splits) -> dict[str, Any]:
     rows = np.ascontiguousarray(table).view(np.dtype((np.void, table.shape[1] * table.itemsize))).reshape(-1)
     different = len(np.unique(rows))
     return {"by_columns": -math.expm1(-len(table) * math.exp(agree)), "identified": values >= different / 2}
-
-
-def _given(split: Arrays) -> Any:
-    x, y = plain(split.batch.x), plain(split.batch.y)
-    return (x, y) if y is not None else x
 
 
 def without_columns(run: EpochsRun, columns: list[int]) -> dict[str, Any] | None:
