@@ -46,7 +46,9 @@ class ControlRun:
         if factor != 1.0 and not trainer.scale_rate(factor):
             return None
         splits = dataclasses.replace(self.splits, train=train or self.splits.train, val=val or self.splits.val)
-        return run_epochs(trainer, splits, self.epochs, self.bench.case.task, every=False)
+        run = run_epochs(trainer, splits, self.epochs, self.bench.case.task, every=False)
+        del run.trainer  # nothing more is asked of a control's model, and it may be large
+        return run
 
 
 # --------------------------------------------------------------------------------------------------------------- leaks

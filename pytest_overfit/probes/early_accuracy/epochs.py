@@ -109,10 +109,7 @@ class EpochsRun:
         }
 
     def answers_differ(self) -> bool:
-        """Rows of train get answers that differ where batch normalisation uses the batch's own statistics.
-
-        Nothing drops out there.
-        """
+        """Rows of train get answers that differ on the batch's own statistics, with nothing dropped out."""
         found = answers_of([next(self.trainer.read(self.splits.train, "fit"))], None)
         return found is not None and bool(estimate(found)["varies"])
 
