@@ -24,7 +24,7 @@ from pytest_overfit.core.errors import CaseError, PropertyFailed
 from pytest_overfit.core.state import preserved
 from pytest_overfit.data.batch import batch_of
 from pytest_overfit.properties.batch_spec import BatchSpec
-from pytest_overfit.properties.check import Question
+from pytest_overfit.properties.check import Question, counted
 from pytest_overfit.properties.outputs import ModelOutputs
 from pytest_overfit.properties.perturbed import padded, rows_of
 from pytest_overfit.run import checked_case
@@ -115,7 +115,8 @@ def batch_size_does_not_matter(case: Case, batch: Any, tolerance: float | None =
                 for part in parts:
                     ask.has_shape(number, part, axes, 1)
                 joined = np.concatenate(parts, axis=axes[0])
-                ask.close(number, together[number], joined, f"the same outputs row by row as for {rows} at once")
+                what = f"the same outputs row by row as for {counted(rows)} at once"
+                ask.close(number, together[number], joined, what)
 
 
 def padding_does_not_matter(
