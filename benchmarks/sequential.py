@@ -3,7 +3,7 @@
 Simulated differences of many kinds, 20,000 comparisons a cell, every random number from a fixed seed. A comparison is
 wrong that claims "helps" or "harms" where the true mean is 0, the wrong sign, or "no measurable effect" where the true
 mean is a margin or more. All numbers are in margins. It takes some five minutes; all of it runs through
-`pytest_overfit.measures.sequential.paired.interval`, and `answers` is checked against `paired` in tests/test_paired.py.
+`pytest_overfit.probes.regularization.paired.interval`, and `answers` is checked against `paired` in the tests.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from pytest_overfit.measures.sequential.boundaries import boundaries, spent
-from pytest_overfit.measures.sequential.paired import MOST, SKEW, interval, looks, unseen
+from pytest_overfit.probes.regularization.paired import MOST, SKEW, interval, looks, unseen
 
 RUNS = 20_000
 HELPS, HARMS, NO_EFFECT, OPEN = 1, -1, 2, 0

@@ -98,5 +98,5 @@ def test_every_width(case, batch):
 
 
 def test_a_batch_that_is_scaled_as_a_whole_is_caught():
-    with pytest.raises(PropertyFailed, match="row by row, the same outputs as 2 rows at once are wanted"):
+    with pytest.raises(PropertyFailed, match="expected the same outputs row by row as for 2 rows at once"):
         given(batches_like(BATCH_SCALED))(lambda batch: batch_size_does_not_matter(BATCH_SCALED, batch))()

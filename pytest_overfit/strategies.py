@@ -8,6 +8,8 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pytest_overfit.adapters.dispatch import guards, seed_everything
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, did_you_mean
@@ -80,7 +83,7 @@ def batches(spec: BatchSpec) -> SearchStrategy[Pair]:
     """
     if not isinstance(spec, BatchSpec):
         raise CaseError(
-            f"batches({describe(spec)}): a BatchSpec is wanted; write batches(BatchSpec(x=Field(shape=(64,)), "
+            f"batches: expected a BatchSpec, got {describe(spec)}; write batches(BatchSpec(x=Field(shape=(64,)), "
             "y=Field(classes=10))), or batches_like(case)"
         )
     return _batches(spec)
@@ -145,10 +148,8 @@ def batches_like(case: Case, rows: int | None = None) -> SearchStrategy[Pair]:
 
 def spec_of(case: Case, rows: int | None = None) -> BatchSpec:
     """The spec that `batches_like` draws from, to be changed with `dataclasses.replace`. Reads the case's data."""
-    from pytest_overfit.adapters.dispatch import guards, seed_everything
-
     if not isinstance(case, Case):
-        raise CaseError(f"got {describe(case)}, but a Case is wanted; write batches_like(Case(name='mlp', ...))")
+        raise CaseError(f"expected a Case, got {describe(case)}; write batches_like(Case(name='mlp', ...))")
     with preserved(guards()):
         seed_everything(current_settings().seed_of(case))
         batch = batch_of(case)
@@ -166,7 +167,7 @@ def cases_of(
     values that have no name of their own.
     """
     if not callable(factory):
-        raise CaseError(f"cases_of({describe(factory)}, ...): a factory is wanted; write cases_of(make_mlp, case, ...)")
+        raise CaseError(f"cases_of: expected a factory, got {describe(factory)}; write cases_of(make_mlp, case, ...)")
     _check_arguments(factory, arguments)
     made: dict[str, Case] = {}
 
@@ -180,12 +181,10 @@ def cases_of(
 
 
 def _made(factory: Callable[..., Any], case: Case | None, drawn: Mapping[str, Any], suffix: str) -> Case:
-    import dataclasses
-
     found = case if case is not None else factory(**drawn)
     if not isinstance(found, Case):
         raise CaseError(
-            f"cases_of: the factory returned {describe(found)}, but a Case is wanted; for a factory of models write "
+            f"cases_of: expected the factory to return a Case, got {describe(found)}; for a factory of models write "
             "cases_of(make_model, case, ...), with the case that has everything else"
         )
     model = found.model if case is None else lambda: factory(**drawn)
@@ -193,11 +192,9 @@ def _made(factory: Callable[..., Any], case: Case | None, drawn: Mapping[str, An
 
 
 def _check_arguments(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    import inspect
-
-    for name, each in arguments.items():
-        if not isinstance(each, st.SearchStrategy):
-            raise CaseError(f"cases_of({name}={each!r}): a strategy is wanted; write {name}=st.just({each!r})")
+    for name, given in arguments.items():
+        if not isinstance(given, st.SearchStrategy):
+            raise CaseError(f"cases_of: expected a strategy, got {name}={given!r}; write {name}=st.just({given!r})")
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):
@@ -237,19 +234,19 @@ def perturbations(
     padding, only with `padding=` (the spec, or the value that pads). Targets go with their rows.
     """
     rows = rows_of(batch)
-    wanted = [each for each in KINDS if each != "padded" or padding is not None] if kinds is None else list(kinds)
-    for kind in wanted:
+    chosen = [each for each in KINDS if each != "padded" or padding is not None] if kinds is None else list(kinds)
+    for kind in chosen:
         if kind not in KINDS:
             raise CaseError(f"perturbations: unknown kind {kind!r}{did_you_mean(str(kind), KINDS)}")
-    if not wanted or ("padded" in wanted and padding is None):
+    if not chosen or ("padded" in chosen and padding is None):
         raise CaseError("perturbations: say what pads the sequences, padding=spec or a number, or leave 'padded' out")
     if not noise >= 0 or not 0 < factors[0] <= factors[1]:
         raise CaseError(
-            f"perturbations(noise={noise!r}, factors={factors!r}): noise >= 0 and 0 < low <= high are wanted"
+            f"perturbations(noise={noise!r}, factors={factors!r}): expected noise >= 0 and factors 0 < low <= high"
         )
 
-    def more(chosen: list[int]) -> Pair:
-        return with_rows(batch, [*range(rows), *chosen])
+    def more(twice: list[int]) -> Pair:
+        return with_rows(batch, [*range(rows), *twice])
 
     sizes, seeds = st.floats(0, noise), st.integers(0, 2**16)
     made: dict[str, SearchStrategy[Pair]] = {
@@ -259,4 +256,4 @@ def perturbations(
         "scaled": st.floats(*factors).map(lambda factor: scaled(batch, factor)),
         "padded": st.integers(1, 4).map(lambda columns: padded(batch, columns, padding or 0.0)),
     }
-    return st.one_of([st.tuples(st.just(kind), made[kind]) for kind in wanted])
+    return st.one_of([st.tuples(st.just(kind), made[kind]) for kind in chosen])

@@ -8,15 +8,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
+from pytest_overfit.adapters.base import Head, Learner, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.core.arrays import Array
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Learner
 
 
 def memorising(step: int) -> float:
@@ -26,7 +23,7 @@ def memorising(step: int) -> float:
 
 @dataclasses.dataclass(kw_only=True)
 class FakeLearner:
-    """A learner without a model: its outputs are the targets, mixed with what a constant would say.
+    """A learner without a model: its outputs are the targets, mixed with what a constant gives.
 
     `way(step)` is the share of the targets in the outputs, 0.0 for a constant and 1.0 for a memorised batch, and
     everything else follows from real losses on those outputs. Costs microseconds, so judgements can be tested by the
@@ -62,7 +59,7 @@ class FakeLearner:
     has_schedule: bool = False
     framework: str = "fake"
     remarks: tuple[str, ...] = ()
-    #: samples by design: `read` and `outputs_for` then draw anew each time
+    #: samples by design: `read` and `outputs_for` then draw each time
     samples: bool = False
     #: the last training pass is offered as a reading
     watched: bool = False
@@ -161,8 +158,7 @@ class FakeLearner:
         return True
 
     def blinded(self) -> FakeLearner:
-        fresh = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return FakeLearner(**{**fresh, "way": lambda step: 0.0, "modes": {}})
+        return dataclasses.replace(self, way=lambda step: 0.0, modes={})
 
     def score(self) -> float | None:
         return None
@@ -233,7 +229,7 @@ def check_learner(learner: Learner) -> list[str]:
     learner.statistics(), learner.parameters(), learner.differing_module("eval", "eval")
     after = learner.read("fit")
     if before.loss != after.loss or not all(map(np.array_equal, before.outputs, after.outputs)):
-        wrong.append("a reading, or asking for facts, changed what the next reading says")
+        wrong.append("a reading, or asking for facts, changed what is read next")
     if first.loss is not None and before.loss == first.loss and losses[0] != losses[-1]:
         wrong.append("five steps did not change the loss that is read")
     answer = learner.loss_and_gradient(before.outputs)

@@ -1,4 +1,4 @@
-"""Training runs of one model on one split, from several seeds: what each arm of a comparison comes to.
+"""Training runs of one model on one split, from several seeds: made, kept as plain values, and shown as curves.
 
 PYTEST_DONT_REWRITE
 """
@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
-from pytest_overfit.measures.sequential.paired import PairedComparison, paired
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.trainer import Company, Trainer
@@ -94,32 +93,6 @@ def resolution_of(run: TrainingRun) -> float:
     return 1 / run.val.rows if run.val.metric == "accuracy" else 0.0
 
 
-def least_difference(run: TrainingRun, margin: float) -> float:
-    """The least difference that counts: the margin, or one row of the validation split where that is more.
-
-    Of 45 rows one is 0.022 of the accuracy. No model is better or worse by half a row, and dozens of pairs would be
-    needed to show it of a mean.
-    """
-    return max(margin, resolution_of(run))
-
-
-def compare(
-    own: Sequence[TrainingRun], plain: Sequence[TrainingRun], margin: float, alpha: float, most: int
-) -> PairedComparison:
-    """Score of the first arm minus that of the second, over the pairs.
-
-    Harm that is shown but is, as far as the pairs tell, smaller than the least difference that counts is no answer yet:
-    further pairs may show that it lies within the margin. To call a model harmed fails its test.
-    """
-    differences = [mine.score - other.score for mine, other in zip(own, plain, strict=True)]
-    if len(differences) < 2:
-        return PairedComparison("undecided", differences[0], -math.inf, math.inf, 1, None)
-    least = least_difference(own[0], margin)
-    found = paired(differences, least, alpha, most)
-    small = found.outcome == "harms" and found.mean > -least
-    return dataclasses.replace(found, outcome="undecided") if small else found
-
-
 def seed_of_run(seed: int, number: int) -> int:
     """The seed of the run with this number: runs differ in weights, order of the data and masks."""
     return zlib.crc32(f"{seed}/{number}".encode())
@@ -138,16 +111,17 @@ def run_of(form: Any) -> TrainingRun:
     )
 
 
-def curves(arms: Mapping[str, Sequence[TrainingRun]], title: str) -> dict[str, Any]:
+def curves(series: Mapping[str, Sequence[TrainingRun]], title: str) -> dict[str, Any]:
     """A picture for reports: mean validation score after each epoch, with a band from the lowest run to the highest."""
-    metric = next((each.val.metric for runs in arms.values() for each in runs if each.val.metric), "score")
+    seeds = max(map(len, series.values()))
+    metric = next((each.val.metric for runs in series.values() for each in runs if each.val.metric), "score")
     return {
         "kind": "curves",
-        "series": [{"name": name, **_band(runs)} for name, runs in arms.items()],
+        "series": [{"name": name, **_band(runs)} for name, runs in series.items()],
         "title": title,
         "x_label": "epoch",
         "y_label": f"validation {metric}",
-        "caption": f"mean over {max(map(len, arms.values()))} seeds; the band goes from the lowest run to the highest",
+        "caption": f"mean over {seeds} seeds; the band goes from the lowest run to the highest",
     }
 
 
@@ -163,13 +137,13 @@ def _band(runs: Sequence[TrainingRun]) -> dict[str, list[float]]:
 
 
 def broken(runs: Sequence[TrainingRun], who: str) -> str:
-    """Why the runs of an arm cannot be compared with anything, in words; "" where they can."""
-    for each in runs:
-        lost = next((number for number, loss in enumerate(each.losses, 1) if not math.isfinite(loss)), None)
+    """Why the runs of a model cannot be compared with anything, in words; "" where they can."""
+    for run in runs:
+        lost = next((number for number, loss in enumerate(run.losses, 1) if not math.isfinite(loss)), None)
         if lost is not None:
-            return f"the training loss of the {who} is {each.losses[lost - 1]} in epoch {lost}"
-        if each.val.score is None:
+            return f"the training loss of the {who} is {run.losses[lost - 1]} in epoch {lost}"
+        if run.val.score is None:
             return "no score was measured on the predictions: give task= or score="
-        if not math.isfinite(each.score):
-            return f"the {each.val.metric} of the {who} is {each.score}"
+        if not math.isfinite(run.score):
+            return f"the {run.val.metric} of the {who} is {run.score}"
     return ""

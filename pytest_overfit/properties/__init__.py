@@ -13,25 +13,22 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pytest_overfit.adapters.dispatch import guards, learner_for, seed_everything
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, PropertyFailed
 from pytest_overfit.core.state import preserved
 from pytest_overfit.data.batch import batch_of
 from pytest_overfit.properties.batch_spec import BatchSpec
-from pytest_overfit.properties.check import Question, counted, shown
+from pytest_overfit.properties.check import Question, counted
 from pytest_overfit.properties.outputs import ModelOutputs
 from pytest_overfit.properties.perturbed import padded, rows_of
 from pytest_overfit.run import checked_case
 from pytest_overfit.settings import current_settings
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
-
 
 __all__ = [
     "PropertyFailed",
@@ -65,28 +62,19 @@ def finite_outputs(case: Case, batch: Any) -> None:
 
 
 def right_shape(case: Case, batch: Any) -> None:
-    """Every output has one entry a row, and beside that the shape it has on the case's own batch.
+    """Every output has one entry a row, and else the shape it has on the case's own batch.
 
-    Which axes follow the rows is measured on the case's own batch and on one with a row more. Axes beside the rows are
+    Which axes follow the rows is measured on the case's own batch and on one with a row more. The other axes are
     compared where the inputs' own axes are the same. Cost: one forward pass.
     """
     __tracebackhide__ = True
     with _asked(case, batch, "right_shape") as ask:
-        outputs = ask.outputs(batch)[0]
+        outputs, known = ask.outputs(batch)[0], ask.answers.outputs
         rows, same = rows_of(batch), ask.answers.looks_like_own(batch)
-        if len(outputs) != len(ask.answers.outputs):
-            ask.fail(f"{len(outputs)} outputs, but {len(ask.answers.outputs)} are wanted, as on the case's own batch")
-        for number, (output, known) in enumerate(zip(outputs, ask.answers.outputs, strict=True)):
-            wanted = known.shape(rows)
-            checked = [axis for axis in range(len(wanted)) if same or axis in known.row_axes]
-            right = output.ndim == len(wanted) and all(
-                wanted[axis] is None or output.shape[axis] == wanted[axis] for axis in checked
-            )
-            if not right:
-                ask.fail(
-                    f"output {number} has the shape {output.shape} on {counted(rows)}, but {shown(wanted)} is wanted, "
-                    "as on the case's own batch"
-                )
+        if len(outputs) != len(known):
+            ask.fail(f"expected {len(known)} outputs, as on the case's own batch, got {len(outputs)}")
+        for number, (output, own) in enumerate(zip(outputs, known, strict=True)):
+            ask.has_shape(number, output, range(len(own.fixed)) if same else own.row_axes, rows)
 
 
 def order_does_not_matter(case: Case, batch: Any, tolerance: float | None = None) -> None:
@@ -103,10 +91,10 @@ def order_does_not_matter(case: Case, batch: Any, tolerance: float | None = None
         ask.has_rows(plain, rows)
         for (name, order), mixed in zip(orders.items(), others, strict=True):
             for number in ask.by_row:
-                wanted = plain[number]
+                expected = plain[number]
                 for axis in ask.answers.outputs[number].row_axes:
-                    wanted = _taken(wanted, order, axis)
-                ask.close(number, wanted, mixed[number], f"with its {rows} rows {name}, the same outputs in that order")
+                    expected = _taken(expected, order, axis)
+                ask.close(number, expected, mixed[number], f"the same outputs with its {rows} rows {name}")
 
 
 def batch_size_does_not_matter(case: Case, batch: Any, tolerance: float | None = None) -> None:
@@ -123,11 +111,12 @@ def batch_size_does_not_matter(case: Case, batch: Any, tolerance: float | None =
         for number in ask.by_row:
             axes = ask.answers.outputs[number].row_axes
             if len(axes) == 1:
-                parts = [each[number] for each in alone]
+                parts = [outputs[number] for outputs in alone]
                 for part in parts:
-                    ask.has_axis(number, part, axes[0], 1)
+                    ask.has_shape(number, part, axes, 1)
                 joined = np.concatenate(parts, axis=axes[0])
-                ask.close(number, together[number], joined, f"row by row, the same outputs as {counted(rows)} at once")
+                what = f"the same outputs row by row as for {counted(rows)} at once"
+                ask.close(number, together[number], joined, what)
 
 
 def padding_does_not_matter(
@@ -141,30 +130,28 @@ def padding_does_not_matter(
     """
     __tracebackhide__ = True
     if columns < 1:
-        raise CaseError(f"padding_does_not_matter(columns={columns!r}): at least one column is wanted")
+        raise CaseError(f"padding_does_not_matter(columns={columns!r}): expected at least one column")
     shown = "spec" if isinstance(padding, BatchSpec) else repr(padding)
     with _asked(case, batch, "padding_does_not_matter", tolerance, shown, f"columns={columns}") as ask:
         longer = padded(batch, columns, padding)
         for number, (short, long) in enumerate(zip(ask.outputs(batch)[0], ask.outputs(longer)[0], strict=True)):
             if short.ndim == long.ndim and short.ndim:
                 long = long[tuple(slice(size) for size in short.shape)]
-            ask.close(number, short, long, f"with {columns} more columns of padding, the same outputs")
+            ask.close(number, short, long, f"the same outputs with {columns} more columns of padding")
 
 
 def loss_not_negative(case: Case, batch: Any, minimum: float | None = None) -> None:
     """The loss in evaluation is not below the least value it can have.
 
     `minimum`: that value; default: of a recognised loss, 0 for cross-entropy, squared and absolute error. A loss that
-    is not recognised, or a sum of several, needs `minimum=`, else `CaseError`. A loss below it is handed something
-    else than it wants: probabilities in place of log-probabilities, a flipped sign. Cost: a forward pass with its loss.
+    is not recognised, or a sum of several, needs `minimum=`, else `CaseError`. A loss below it gets something else than
+    it is made for: probabilities in place of log-probabilities, a flipped sign. Cost: a forward pass with its loss.
     """
     __tracebackhide__ = True
     with _asked(case, batch, "loss_not_negative", None, "" if minimum is None else f"minimum={minimum!r}") as ask:
         reading = ask.read(batch)
         if reading.loss is None:
-            raise CaseError(
-                f"Case {case.name!r}: its loss cannot be read apart from a step, so nothing can be said of it"
-            )
+            raise CaseError(f"Case {case.name!r}: its loss cannot be read apart from a step, so it cannot be checked")
         least, name = minimum, "the loss"
         if least is None:
             known = [each for each in reading.heads if each.plain and each.minimum is not None]
@@ -182,7 +169,7 @@ def loss_not_negative(case: Case, batch: Any, minimum: float | None = None) -> N
 def _asked(case: Case, batch: Any, name: str, tolerance: float | None = None, *arguments: str) -> Iterator[Question]:
     __tracebackhide__ = True
     if tolerance is not None and not 0 <= tolerance < 1:
-        raise CaseError(f"{name}(tolerance={tolerance!r}): a share from 0 to below 1 is wanted, of the largest output")
+        raise CaseError(f"{name}(tolerance={tolerance!r}): expected a share from 0 to below 1, of the largest output")
     checked_case(case)
     rows_of(batch)
     given = [*arguments, *([] if tolerance is None else [f"tolerance={tolerance!r}"])]
@@ -205,5 +192,4 @@ def _taken(array: Array, order: list[int], axis: int) -> Array:
     """Rows of the axis in this order; each row may be several entries, one after the other."""
     entries = array.shape[axis] // len(order)
     index = (np.asarray(order)[:, None] * entries + np.arange(entries)).ravel()
-    taken: Array = array.take(index, axis=axis)
-    return taken
+    return np.asarray(array.take(index, axis=axis))

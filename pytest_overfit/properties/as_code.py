@@ -5,7 +5,9 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import zlib
 from typing import Any
 
 import numpy as np
@@ -98,9 +100,6 @@ class _Writer:
             self.lines.append(f"{name} = {self._pack(array)}")
 
     def _pack(self, array: Array) -> str:
-        import base64
-        import zlib
-
         self._packed = True
         text = base64.b85encode(zlib.compress(array.tobytes(), 9)).decode()
         data = f"zlib.decompress(base64.b85decode({text!r}))"

@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class Field:
     width: int | None = None
     #: what stands behind the end of a shorter row
     padding: float = 0.0
-    #: 1 where a row is real and `padding` behind its end: a mask beside another sequence
+    #: 1 where a row is real and `padding` behind its end: a mask of another sequence
     mask: bool = False
     #: at most this share of the numbers is NaN
     missing: float = 0.0
@@ -51,7 +52,7 @@ class Field:
         except TypeError:
             raise CaseError(f"Field(dtype={self.dtype!r}): no dtype of numpy; write e.g. 'float32'") from None
         if kind not in "fiub":
-            raise CaseError(f"Field(dtype={dtype!r}): numbers or truth values are wanted; write e.g. 'float32'")
+            raise CaseError(f"Field(dtype={dtype!r}): expected numbers or truth values; write e.g. 'float32'")
         object.__setattr__(self, "dtype", str(np.dtype(dtype)))
         object.__setattr__(self, "shape", _shape(self.shape))
         self._check_values(kind)
@@ -59,14 +60,14 @@ class Field:
 
     def _check_values(self, kind: str) -> None:
         if self.classes is not None and (isinstance(self.classes, bool) or self.classes < 1):
-            raise CaseError(f"Field(classes={self.classes!r}): at least one class is wanted; write e.g. classes=10")
+            raise CaseError(f"Field(classes={self.classes!r}): expected at least one class; write e.g. classes=10")
         if self.one_hot and self.classes is None:
             raise CaseError("Field(one_hot=True): say how many classes there are; write e.g. classes=10")
         if not (np.isfinite(self.low) and np.isfinite(self.high)) or self.low > self.high:
-            raise CaseError(f"Field(low={self.low!r}, high={self.high!r}): finite numbers with low <= high are wanted")
+            raise CaseError(f"Field(low={self.low!r}, high={self.high!r}): expected finite numbers with low <= high")
         if not 0 <= self.missing < 1 or (self.missing and kind != "f"):
             raise CaseError(
-                f"Field(missing={self.missing!r}, dtype={self.dtype!r}): a share from 0 to below 1 is wanted, and NaN "
+                f"Field(missing={self.missing!r}, dtype={self.dtype!r}): expected a share from 0 to below 1, and NaN "
                 "exists in floating point only"
             )
         if kind in "iu" and not self.one_hot:
@@ -86,17 +87,13 @@ class Field:
         given = self.lengths
         whole = isinstance(given, tuple) and len(given) == 2 and all(type(each) is int for each in given)
         if not whole or not 1 <= given[0] <= given[1]:
-            raise CaseError(
-                f"Field(lengths={given!r}): 1 <= shortest <= longest, in whole numbers, is wanted; write (1, 12)"
-            )
+            raise CaseError(f"Field(lengths={given!r}): expected 1 <= shortest <= longest, whole; write (1, 12)")
         if self.width is not None and self.width < given[1]:
             raise CaseError(f"Field(lengths={given!r}, width={self.width!r}): the longest row does not go in")
 
     @property
     def bounds(self) -> tuple[float, float]:
         """Least and largest value; of whole numbers the whole numbers inside the range."""
-        import math
-
         if self.classes is not None:
             return 0, self.classes - 1
         if not self.dtype.startswith("float"):
@@ -122,17 +119,17 @@ class BatchSpec:
     def __post_init__(self) -> None:
         for name, size in (("rows", self.rows), ("last", self.last)):
             if size is not None and (type(size) is not int or not 1 <= size <= self.rows):
-                raise CaseError(f"BatchSpec({name}={size!r}): a whole number from 1 to rows is wanted")
+                raise CaseError(f"BatchSpec({name}={size!r}): expected a whole number from 1 to rows")
         found = [*leaves([self.x, self.y])]
         if next(leaves(self.x), None) is None or not all(isinstance(each, Field) for each in found):
             given = next((each for each in found if not isinstance(each, Field)), self.x)
             raise CaseError(
-                f"BatchSpec: {describe(given)} was given, but fields are wanted; write BatchSpec(x=Field(shape=(64,)), "
+                f"BatchSpec: expected fields, got {describe(given)}; write BatchSpec(x=Field(shape=(64,)), "
                 "y=Field(classes=10)), or dicts and tuples of fields"
             )
         if len({each.lengths for each in found if each.lengths is not None}) > 1:
             raise CaseError(
-                "BatchSpec: its sequences have different lengths=, but all sequences of a batch share their rows' "
+                "BatchSpec: its sequences have different lengths=, and all sequences of a batch share their rows' "
                 "lengths; give all the same"
             )
 
@@ -146,7 +143,7 @@ def _shape(given: Any) -> tuple[int, ...]:
     shape = tuple(given) if isinstance(given, (tuple, list)) else given
     if not isinstance(shape, tuple) or not all(type(each) is int and each > 0 for each in shape):
         raise CaseError(
-            f"Field(shape={given!r}): a tuple of whole numbers of 1 or more is wanted, the axes of one row; write "
+            f"Field(shape={given!r}): expected a tuple of whole numbers of 1 or more, the axes of one row; write "
             "shape=(64,), or shape=() for one number a row"
         )
     return shape

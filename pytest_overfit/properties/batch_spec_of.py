@@ -1,4 +1,4 @@
-"""The spec of a case's own data: what its batch has, said as fields.
+"""The spec of a case's own data: what its batch has, as fields.
 
 PYTEST_DONT_REWRITE
 """
@@ -6,18 +6,16 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.data.batch import Batch, Rows, leaves, map_leaves, to_numpy
 from pytest_overfit.properties.batch_spec import BatchSpec, Field
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
 
 
 def spec_of_batch(case: Case, batch: Batch, rows: int | None = None) -> BatchSpec:
@@ -45,14 +43,9 @@ def _field(case: Case, batch: Batch, leaf: Any, target: bool) -> Field:
         dtype=str(array.dtype),
         low=float(real.min()),
         high=float(real.max()),
-        missing=_missing(array),
+        missing=float(np.isnan(array).mean()) if array.dtype.kind == "f" else 0.0,
     )
     return _as_sequence(field, array)
-
-
-def _missing(array: Array) -> float:
-    """The share of NaN."""
-    return float(np.isnan(array).mean()) if array.dtype.kind == "f" else 0.0
 
 
 def _classes(case: Case, targets: Array) -> Field | None:

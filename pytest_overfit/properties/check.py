@@ -5,7 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -51,36 +51,42 @@ class Question:
                 f"Case {self.answers.case.name!r}: none of its outputs has one entry a row, so none is compared"
             )
         for number in self.by_row:
-            for axis in self.answers.outputs[number].row_axes:
-                self.has_axis(number, outputs[number], axis, rows)
+            self.has_shape(number, outputs[number], self.answers.outputs[number].row_axes, rows)
 
-    def has_axis(self, number: int, output: Array, axis: int, rows: int) -> None:
+    def has_shape(self, number: int, output: Array, axes: Iterable[int], rows: int) -> None:
+        """Fail where one of these axes has another size than on the case's own batch, for so many rows."""
         __tracebackhide__ = True
-        wanted = self.answers.outputs[number].shape(rows)
-        if output.ndim != len(wanted) or output.shape[axis] != wanted[axis]:
-            self.fail(f"output {number} has the shape {output.shape} on {counted(rows)}, but {shown(wanted)} is wanted")
+        expected = self.answers.outputs[number].shape(rows)
+        if output.ndim != len(expected) or any(expected[axis] not in (None, output.shape[axis]) for axis in axes):
+            self.fail(
+                f"output {number}: expected the shape {_shown(expected)} on {counted(rows)}, as on the case's own "
+                f"batch, got {output.shape}"
+            )
 
-    def close(self, number: int, wanted: Array, found: Array, what: str) -> None:
+    def close(self, number: int, expected: Array, found: Array, what: str) -> None:
         """Fail where the two differ by more than the tolerance times the largest output."""
         __tracebackhide__ = True
-        if wanted.shape != found.shape:
-            self.fail(f"{what} are wanted, but output {number} has the shape {found.shape} in place of {wanted.shape}")
-        if wanted.dtype.kind not in "fc":
-            if (wanted != found).any():
-                self.fail(f"{what} are wanted, but {int((wanted != found).sum())} of output {number} differ (limit: 0)")
-            return
-        holes = np.isfinite(wanted) != np.isfinite(found)
-        if holes.any():
-            self.fail(f"{what} are wanted, but {int(holes.sum())} of output {number} are finite in one only (limit: 0)")
+        difference = self._difference(expected, found)
+        if difference:
+            self.fail(f"expected {what}; output {number} {difference}")
+
+    def _difference(self, expected: Array, found: Array) -> str:
+        """How the second array differs from the first, in words; "" where it does not."""
+        if expected.shape != found.shape:
+            return f"has the shape {found.shape} in place of {expected.shape}"
+        if expected.dtype.kind not in "fc":
+            other = int((expected != found).sum())
+            return f"differs in {other} numbers (limit: 0)" if other else ""
+        holes = int((np.isfinite(expected) != np.isfinite(found)).sum())
+        if holes:
+            return f"has {holes} numbers that are finite in one only (limit: 0)"
         # infinite numbers are so in both; that is a question for finite_outputs
-        a, b = (np.where(np.isfinite(each), each, 0.0).astype(np.float64) for each in (wanted, found))
+        a, b = (np.where(np.isfinite(each), each, 0.0).astype(np.float64) for each in (expected, found))
         scale = max(self.answers.scale, float(np.abs(a).max(initial=0.0)), float(np.abs(b).max(initial=0.0)))
         difference, limit = float(np.abs(a - b).max(initial=0.0)), self._tolerance * scale
-        if difference > limit:
-            self.fail(
-                f"{what} are wanted, but output {number} differs by {difference:.4g} (limit: {limit:.4g}, "
-                f"{self._tolerance:g} of the largest output)"
-            )
+        if difference <= limit:
+            return ""
+        return f"differs by {difference:.4g} (limit: {limit:.4g}, {self._tolerance:g} of the largest output)"
 
     def fail(self, what: str) -> NoReturn:
         __tracebackhide__ = True
@@ -99,5 +105,5 @@ def counted(rows: int) -> str:
     return f"{rows} row{'s' * (rows != 1)}"
 
 
-def shown(shape: tuple[int | None, ...]) -> str:
+def _shown(shape: tuple[int | None, ...]) -> str:
     return f"({', '.join('any' if each is None else str(each) for each in shape)}{',' * (len(shape) == 1)})"

@@ -24,14 +24,14 @@ def rows_of(batch: Pair) -> int:
     """How many rows the batch has."""
     first = next(leaves(pair_of(batch)[0]), None)
     if first is None:
-        raise CaseError(f"the batch's inputs are {describe(batch[0])}, but arrays are wanted, rows first")
+        raise CaseError(f"the batch's inputs: expected arrays, rows first, got {describe(batch[0])}")
     return length(first)
 
 
 def pair_of(batch: Any) -> Pair:
     """The batch, or a `CaseError` that says what was given instead."""
     if not isinstance(batch, tuple) or len(batch) != 2:
-        raise CaseError(f"got {describe(batch)} as a batch, but a pair is wanted; write (x, y), or (x, None)")
+        raise CaseError(f"a batch: expected a pair, got {describe(batch)}; write (x, y), or (x, None)")
     return batch
 
 
@@ -85,7 +85,7 @@ def padded(batch: Pair, columns: int, padding: BatchSpec | float) -> Pair:
 
 
 def _side(value: Any, fields: Any, columns: int) -> Any:
-    """One side of the batch beside the same side of its spec."""
+    """One side of the batch, padded as the same side of its spec says."""
     if value is None or fields is None:
         return value
     if is_leaf(value):

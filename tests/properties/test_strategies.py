@@ -135,7 +135,7 @@ class Refuses(Linear):
 def test_a_squeeze_drops_the_rows_of_a_batch_of_one() -> None:
     (x, _), message = smallest(held.right_shape, torch_case(Squeezed))
     assert len(x) == 1
-    assert "shape (4,) on 1 row, but (1, 4) is wanted" in message
+    assert "expected the shape (1, 4) on 1 row, as on the case's own batch, got (4,)" in message
     assert_holds(held.right_shape, torch_case(Linear))
 
 
@@ -446,7 +446,7 @@ def test_data_without_numbers_cannot_be_drawn() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Field(low=1, high=0), "low <= high are wanted"),
+        (lambda: Field(low=1, high=0), "expected finite numbers with low <= high"),
         (lambda: Field(high=float("nan")), "finite numbers"),
         (lambda: Field(classes=0), "at least one class"),
         (lambda: Field(one_hot=True), "how many classes"),
@@ -461,24 +461,24 @@ def test_data_without_numbers_cannot_be_drawn() -> None:
         (lambda: Field(mask=True), "write lengths="),
         (lambda: Field(missing=1.5), "a share from 0 to below 1"),
         (lambda: Field(missing=0.5, dtype="int64"), "NaN exists in floating point only"),
-        (lambda: BatchSpec(x=()), "fields are wanted"),
+        (lambda: BatchSpec(x=()), "expected fields"),
         (lambda: BatchSpec(x=PIXELS), "ndarray of shape"),
         (lambda: BatchSpec(x=Field(), rows=0), "from 1 to rows"),
         (lambda: BatchSpec(x=Field(), last=9), "from 1 to rows"),
         (lambda: BatchSpec(x=[Field(lengths=(1, 2)), Field(lengths=(1, 3))]), "different lengths="),
-        (lambda: batches(Field()), "a BatchSpec is wanted"),  # type: ignore[arg-type]
+        (lambda: batches(Field()), "expected a BatchSpec"),  # type: ignore[arg-type]
         (lambda: perturbations((PIXELS, LABELS), ["shuffled"]), "unknown kind 'shuffled'"),
         (lambda: perturbations((PIXELS, LABELS), ["padded"]), "padding=spec or a number"),
         (lambda: perturbations((PIXELS, LABELS), noise=-1), "noise >= 0"),
-        (lambda: perturbations(PIXELS), "a pair is wanted"),  # type: ignore[arg-type]
-        (lambda: held.finite_outputs(KERAS, PIXELS), "a pair is wanted"),
+        (lambda: perturbations(PIXELS), "expected a pair"),  # type: ignore[arg-type]
+        (lambda: held.finite_outputs(KERAS, PIXELS), "expected a pair"),
         (lambda: held.finite_outputs(dense, (PIXELS, LABELS)), "a Case is wanted"),  # type: ignore[arg-type]
         (lambda: held.order_does_not_matter(KERAS, (PIXELS, LABELS), 2), "a share from 0"),
         (lambda: held.padding_does_not_matter(KERAS, (PIXELS, LABELS), BatchSpec(x=Field())), "no sequences"),
         (lambda: held.padding_does_not_matter(KERAS, (PIXELS, LABELS), 0, 0), "at least one column"),
-        (lambda: cases_of(3), "a factory is wanted"),  # type: ignore[arg-type]
+        (lambda: cases_of(3), "expected a factory"),  # type: ignore[arg-type]
         (lambda: cases_of(dense, KERAS, hiden=st.just(1)), "takes no argument 'hiden'"),
-        (lambda: cases_of(dict, KERAS, size=4), "a strategy is wanted"),  # type: ignore[arg-type]
+        (lambda: cases_of(dict, KERAS, size=4), "expected a strategy"),  # type: ignore[arg-type]
     ],
 )
 def test_bad_input_is_refused_in_words(make: Callable[[], Any], said: str) -> None:
@@ -528,7 +528,7 @@ def test_cases_of_a_factory_of_cases_and_values_without_a_name() -> None:
     assert first.name == one(st.just((1, -2))).name
     with pytest.raises(CaseError, match="no name that is the same in every run"):
         one(st.just(lambda: 0))
-    with pytest.raises(CaseError, match="a Case is wanted; for a factory of models write"):
+    with pytest.raises(CaseError, match=r"expected the factory to return a Case, .* for a factory of models write"):
         settings(quickly, max_examples=1)(given(cases_of(make_mlp))(lambda case: None))()
 
 
@@ -726,7 +726,9 @@ def test_given_goes_with_the_fixture_and_the_failure_is_remembered(
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*right_shape: Case 'squeezed': output 0 has the shape (3,) on 1 row*"])
+    result.stdout.fnmatch_lines(
+        ["*right_shape: Case 'squeezed': output 0: expected the shape (1, 3) on 1 row, *got (3,)"]
+    )
     result.stdout.no_fnmatch_line("*FailedHealthCheck*")
     result.stdout.no_fnmatch_line("*properties.py*")  # the traceback ends in the test
     assert [*(pytester.path / ".hypothesis" / "examples").iterdir()]

@@ -12,10 +12,10 @@ from typing import Protocol
 from pytest_overfit.measures.predictions.agreement import Agreement
 from pytest_overfit.measures.reference_losses.reference import SCORE_ALONE, Reference
 
-#: reference losses nearer to each other than this share of their size cannot tell anything
+#: reference losses nearer to each other than this share of their size leave nothing to judge by
 _SAME = 1e-6
 
-#: a loss without a lower bound must come this far below the constant's, as a share of its size, beside agreement
+#: a loss without a lower bound must come this far below the constant's, as a share of its size, and agree
 _MARGIN = 0.05
 
 #: the same where nothing else can be measured, in nats a row: what an R2 of 0.95 gains in a Gaussian likelihood

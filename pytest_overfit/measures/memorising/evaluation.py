@@ -1,4 +1,4 @@
-"""Checks on a trained model that cost a few forward passes: is evaluation steady, and does each row stand alone?
+"""Checks on a trained model that cost a few forward passes: is evaluation steady, and are rows independent?
 
 PYTEST_DONT_REWRITE
 """
@@ -6,16 +6,14 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Learner
 from pytest_overfit.core.arrays import Array
 
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Learner
-
-    Pair = tuple[Sequence[Array], Sequence[Array]]
+#: outputs in float32, and in float64
+Pair = tuple[Sequence[Array], Sequence[Array]]
 
 #: differences below this share of the outputs' own spread are arithmetic: kernels sum in other orders for other rows
 _TOLERANCE = 1e-3
@@ -29,7 +27,7 @@ _FEWEST = 5
 
 
 def both_at_once(learner: Learner, rows: int, evaluated: Sequence[Array]) -> bool:
-    """One more forward pass, on permuted rows, that answers as `evaluated` did: evaluation is steady, rows stand alone.
+    """One more forward pass, on permuted rows, that answers as `evaluated` did: evaluation is steady, rows independent.
 
     False says nothing yet; the two checks below then tell what is wrong.
     """
@@ -98,8 +96,7 @@ def close(first: Array, second: Array, tolerance: float = 0.0) -> bool:
         return False
     if first.dtype.kind not in "fc":
         return bool((first == second).all())
-    same_holes = np.array_equal(np.isfinite(first), np.isfinite(second))
-    if not same_holes:
+    if not np.array_equal(np.isfinite(first), np.isfinite(second)):
         return False
     a, b = np.nan_to_num(first.astype(np.float64)), np.nan_to_num(second.astype(np.float64))
     return bool(np.abs(a - b).max(initial=0.0) <= max(_TOLERANCE, tolerance) * _spread(a))
@@ -110,7 +107,7 @@ def _spread(outputs: Array) -> float:
 
 
 def unsuitable(inputs: Sequence[Array], targets: Sequence[Array], groups: Array) -> str | None:
-    """Why no model could be told from a constant on this batch; None: it is fit for a test."""
+    """Why this batch shows no difference between a model and a constant; None: it is fit for a test."""
     rows = len(groups)
     if rows < 2:
         return "the batch has one row only; give it at least two, with different targets"

@@ -8,25 +8,22 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
-from pytest_overfit.adapters.base import Reading
+from pytest_overfit.adapters.base import Learner, Mode, Reading
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.batch import missing_values
 from pytest_overfit.measures.memorising.criteria import FitLimits, fits, loss_ratio
 from pytest_overfit.measures.memorising.progress import FitProgress, Point
-from pytest_overfit.measures.predictions.on_batch import Predictions
+from pytest_overfit.measures.predictions.on_batch import BatchPredictions
 from pytest_overfit.measures.reference_losses.closed_form import closed_form, summed
 from pytest_overfit.measures.reference_losses.reference import BLINDED, SCORE_ALONE, Reference, optimised
 from pytest_overfit.measures.reference_losses.ties import tied_rows
 
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Learner, Mode
-
 #: the first reading comes early, because a small net fits in a few steps; then the loss's own rate says when to look
 _FIRST = 5
 
-#: beside that there is a reading at every so many steps; more would cost forward passes
+#: there is also a reading at every so many steps; more would cost forward passes
 _CHUNK = 25
 
 #: a run that goes to its end is read at least this often
@@ -48,7 +45,7 @@ _DRAWS = 8
 #: a model this share of the way below the best outputs that were found shows that the search fell short
 _BEATEN = 0.01
 
-#: optimizer steps where nobody says how many, and how far a run may go on that is projected to fit
+#: optimizer steps by default, and how far a run may go on that is projected to fit
 STEPS, MOST_STEPS = 500, 1000
 
 Stop = Literal["fits", "steps", "non_finite", "no_update", "budget"]
@@ -73,7 +70,7 @@ class BatchRun:
     extended: bool = False
     #: steps of each chunk
     chunks: list[int] = dataclasses.field(default_factory=list)
-    #: losses at chunk ends of the control run on blinded inputs, where there is one
+    #: losses, one a reading, of the control run on blinded inputs, where there is one
     control: list[float] = dataclasses.field(default_factory=list)
 
 
@@ -89,7 +86,7 @@ class Fit:
         self.groups = tied_rows(learner.inputs, self.rows)
         self.first = learner.last_pass() or learner.read("fit")
         self._check_missing_values()
-        self.predictions = Predictions(learner, self.first, self.groups, task)
+        self.predictions = BatchPredictions(learner, self.first, self.groups, task)
         self.reference = self._reference()
         self.predictions.compare_with(self.reference)
         self._last_loss = math.nan
@@ -132,9 +129,8 @@ class Fit:
     ) -> BatchRun:
         """Train for at most `steps` steps.
 
-        `fits` is asked at chunk ends and must say yes twice running, the second time of a reading made after the last
-        update; `proceed(step, loss)` may end the run (budget); `longer` is asked once, at the end, for how many more
-        steps the run may have.
+        `fits` must say yes at two consecutive readings, the second made after the last update; `proceed(step, loss)`
+        may end the run (budget); `longer` is asked once, at the end, for how many more steps the run may have.
         """
         run = BatchRun(reference=self.reference)
         control = self.learner.blinded() if self.reference.how == BLINDED else None
@@ -151,7 +147,7 @@ class Fit:
             run.reference = self._unless_beaten(run.reference, run.points[-1].loss)
             now = fits(run.points[-1], run.reference)
             if (now and confirmed) or len(run.losses) == steps:
-                now = fits(self._read_anew(run), run.reference)
+                now = fits(self._read_at_end(run), run.reference)
             if now and confirmed:
                 run.stop = "fits"
                 break
@@ -160,7 +156,7 @@ class Fit:
                 steps += longer(run)
             if not proceed(run.points[-1].step, run.points[-1].loss):
                 run.stop = "budget"
-                self._read_anew(run)
+                self._read_at_end(run)
                 break
             confirmed = now
         return run
@@ -178,8 +174,8 @@ class Fit:
         step = len(run.losses)
         run.points.append(self.read(step, "fit") if passed is None else self.point(step, passed))
 
-    def _read_anew(self, run: BatchRun) -> Point:
-        """The end of a run is judged by a reading of its own, after the last update."""
+    def _read_at_end(self, run: BatchRun) -> Point:
+        """The end of a run is judged by a separate reading, after the last update."""
         if self.learner.last_pass() is not None:
             run.points[-1] = self.read(len(run.losses), "fit")
         return run.points[-1]
@@ -214,7 +210,8 @@ def memorise(
 ) -> BatchRun:
     """Train until the batch is memorised by these limits, or their steps are made.
 
-    Where nobody says how many, a run that is projected to fit may go on; a schedule ends where its owner said.
+    Where the limits leave the number open, a run that is projected to fit may go on; a schedule ends where it was
+    planned to end.
     """
 
     def longer(run: BatchRun) -> int:
@@ -249,7 +246,7 @@ def _mean(draws: Sequence[Reading]) -> Reading:
 
 
 def chunk_size(steps: int, done: int, apart: int, to_go: int | None = None) -> int:
-    """Steps until the next reading: a few steps in all would leave too few readings to tell a trend by.
+    """Steps until the next reading: a few steps in all would leave too few readings to see a trend.
 
     `to_go`: after so many steps the loss is expected to be where it should, so a reading is due there, but no sooner
     than `apart` after the last.

@@ -18,7 +18,7 @@ from pytest_overfit.measures.reference_losses.reference import Reference
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Point:
-    """What was read at one chunk end."""
+    """What was read after so many steps."""
 
     step: int
     loss: float
@@ -57,7 +57,7 @@ class FitProgress:
         return max(found) if found and len(found) == len(goals) else None
 
     def _trend(self, criterion: str) -> Trend:
-        """Trend of one unmet criterion; shares move in jumps, so the loss stands in for them."""
+        """Trend of one unmet criterion; shares move in jumps, so the loss is projected instead."""
         steps = [each.step for each in self.points]
         goal = self.limits.max_loss_ratio
         if criterion.startswith("worst_column"):

@@ -37,7 +37,7 @@ class Trend:
     slope: float
     #: the slope is no noise
     significant: bool
-    #: step at which the curve reaches the goal, as far as it can be told; None: it does not
+    #: step at which the curve reaches the goal, as far as it can be projected; None: it does not
     reaches_goal_at: int | None
 
     #: how much the natural logarithm fell over the part looked at
@@ -47,8 +47,8 @@ class Trend:
     def still_falling(self) -> bool:
         """The fall is no noise, and it leads to the goal within the horizon, or at least it is more than a trickle.
 
-        A projection can be wrong both ways: networks leave plateaus. So a curve that visibly falls is never said to
-        stand still.
+        A projection can be wrong both ways: networks leave plateaus. So a curve that visibly falls is never called
+        flat.
         """
         return self.significant and (self.reaches_goal_at is not None or self.fall > TRICKLE)
 
@@ -59,7 +59,7 @@ NOTHING = Trend(0.0, False, None)
 def trend(steps: Sequence[int], values: Sequence[float], goal: float) -> Trend:
     """Project log(value) from its slopes in the two halves of the last part of the curve.
 
-    A fall that slows down from the first half to the second is taken to slow down by the same factor for ever, so
+    A fall that slows down from the first half to the second is taken to keep slowing down by that factor, so
     that a curve on its way to a plateau is not mistaken for one on its way to the goal. Of a short curve it looks at
     the last seven points; with fewer than six it can tell no noise from a fall, so any fall counts.
     """

@@ -8,15 +8,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Head
 from pytest_overfit.core.arrays import Array
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Head
-
+from pytest_overfit.measures.predictions.read import read
 
 Measure = Literal["accuracy", "token_accuracy", "worst_column", "near_rows", "score"]
 
@@ -48,7 +46,7 @@ def agreements(
 ) -> list[Agreement]:
     """Score every head that can be scored; an empty list means: not measured.
 
-    `groups` and `cells` (a head each) number the inputs that cannot be told apart, as rows and as single positions.
+    `groups` and `cells` (a head each) number the inputs that no model can distinguish, as rows and as single positions.
     `samples`: outputs hold latent noise, so of quantities only the share of rows nearer than the constant counts.
     """
     found: list[Agreement] = []
@@ -75,47 +73,19 @@ def _probabilities(head: Head) -> Head:
 
 
 def _classes(head: Head, groups: Array, cells: Array | None) -> list[Agreement]:
-    predicted = head.outputs.argmax(axis=head.class_axis)
+    found = read(head)
+    label, counted, right = found.label, found.counted, found.right
     if head.targets.ndim == head.outputs.ndim:
         soft = np.moveaxis(head.targets, head.class_axis, -1)
-        chosen = np.take_along_axis(soft, predicted[..., None], axis=-1)[..., 0]
+        chosen = np.take_along_axis(soft, found.predicted[..., None], axis=-1)[..., 0]
         # a single unit leaves no other answer than "yes", which is right where the target says so
-        enough = SOFT_SHARE * soft.max(axis=-1) if soft.shape[-1] > 1 else 0.5
-        right, label = chosen >= enough, soft.argmax(axis=-1)
-    else:
-        label = head.targets
-        right = predicted == label
-    counted = np.ones(label.shape, bool) if head.mask is None else head.mask
-    if label.ndim > 1:
-        counted = counted & ~padding(label)
+        right = chosen >= (SOFT_SHARE * soft.max(axis=-1) if soft.shape[-1] > 1 else 0.5)
     if not counted.any():
         return []
     measure: Measure = "token_accuracy" if label.ndim > 1 else "accuracy"
     tied = cells if cells is not None and cells.shape == label.shape else None
     best = _majority_share(label, counted, groups, tied)
     return [Agreement(measure=measure, value=float(right[counted].mean()), best=best, head=head.name)]
-
-
-def padding(tokens: Array) -> Array:
-    """True on trailing runs of one token that fill up rows of unequal length, where a row has any left over.
-
-    A token is taken for padding when it ends at least one row in two, in runs of differing length, and never stands
-    before another token. Leaving it out is safe for a model that memorises: it has those tokens right as well.
-    """
-    none = np.zeros(tokens.shape, bool)
-    if tokens.ndim != 2 or tokens.shape[1] < 3:
-        return none
-    last = tokens[:, -1]
-    values, counts = np.unique(last, return_counts=True)
-    token = values[counts.argmax()]
-    same = tokens == token
-    trailing = np.cumprod(same[:, ::-1], axis=1)[:, ::-1].astype(bool)
-    lengths = trailing.sum(axis=1)
-    ends_often = counts.max() * 2 >= len(last)
-    only_trailing = not bool((same & ~trailing).any())
-    if ends_often and only_trailing and lengths.max() > 1 and len(np.unique(lengths)) > 1:
-        return trailing
-    return none
 
 
 def _majority_share(label: Array, counted: Array, groups: Array, cells: Array | None = None) -> float:
@@ -133,16 +103,13 @@ def _majority_share(label: Array, counted: Array, groups: Array, cells: Array | 
 
 
 def _binary(head: Head, groups: Array) -> list[Agreement]:
-    threshold = 0.0 if head.domain == "unbounded" else 0.5
-    label = head.targets > 0.5
-    if head.outputs.size != label.size:
+    if head.outputs.size != head.targets.size:
         return []
-    predicted = head.outputs.reshape(label.shape) > threshold
-    counted = np.ones(label.shape, bool) if head.mask is None else head.mask.reshape(label.shape)
-    dense = label.ndim > 2
-    flat, used = (predicted == label).reshape(len(label), -1), counted.reshape(len(label), -1)
-    best = _majority_share(label, counted, groups)
-    if dense:
+    found = read(head)
+    rows = found.by_row(len(found.label))
+    flat, used = rows.right, rows.counted
+    best = _majority_share(found.label, found.counted, groups)
+    if found.label.ndim > 2:
         return [Agreement(measure="token_accuracy", value=float(flat[used].mean()), best=best, head=head.name)]
     columns = [float(column[mask].mean()) for column, mask in zip(flat.T, used.T, strict=True) if mask.any()]
     if not columns:
@@ -150,8 +117,8 @@ def _binary(head: Head, groups: Array) -> list[Agreement]:
     worst = int(np.argmin(columns))
     detail = f"column {worst}, the worst of {len(columns)}" if len(columns) > 1 else ""
     if best < 1.0 and len(columns) > 1:
-        column = label.reshape(len(label), -1)[:, worst : worst + 1]
-        best = _majority_share(column, used[:, worst : worst + 1], groups)
+        column = slice(worst, worst + 1)
+        best = _majority_share(rows.label[:, column], used[:, column], groups)
     return [Agreement(measure="accuracy", value=columns[worst], best=best, head=head.name, detail=detail)]
 
 
@@ -164,17 +131,15 @@ def _values(head: Head, groups: Array) -> list[Agreement]:
     """
     if head.outputs.size != head.targets.size:
         return []
-    rows = len(groups)
-    target = head.targets.reshape(rows, -1).astype(np.float64)
-    output = head.outputs.reshape(rows, -1).astype(np.float64)
-    missing = np.isnan(target)
+    found = read(head, "values").by_row(len(groups))
+    target, output, missing = found.label, found.predicted, np.isnan(found.label)
     centre = np.where(missing, 0.0, target).sum(axis=0, keepdims=True) / np.maximum(1, (~missing).sum(axis=0))
     target, output = np.where(missing, centre, target), np.where(missing, centre, output)
     if len(np.unique(groups)) == len(groups):
         within = target
     else:
         within = np.stack([target[groups == g].mean(axis=0) for g in groups])
-    error, spread, floor = ((output - target) ** 2, (target - centre) ** 2, (target - within) ** 2)
+    error, spread, floor = (output - target) ** 2, (target - centre) ** 2, (target - within) ** 2
     variance = (spread - floor).sum(axis=0)
     if not np.isfinite(error).all():
         return [Agreement(measure="worst_column", value=float("inf"), best=0.0, head=head.name)]

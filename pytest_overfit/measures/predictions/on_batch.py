@@ -1,4 +1,4 @@
-"""What a model predicts on its batch, beside the targets: read off the loss, else guessed, and scored.
+"""What a model predicts on its batch: read off the loss, else guessed, and scored.
 
 PYTEST_DONT_REWRITE
 """
@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Head, Learner, Reading
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.predictions.agreement import Agreement, agreements
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
 from pytest_overfit.measures.reference_losses.output_domains import simplex_axis
 from pytest_overfit.measures.reference_losses.reference import Reference
 from pytest_overfit.measures.reference_losses.ties import prefix_cells
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Head, Learner, Reading
-
 
 #: a guessed task is believed when outputs that memorise under the loss score at least this
 _BELIEVED = 0.9
@@ -29,7 +25,7 @@ _BELIEVED = 0.9
 _REACHED = 0.8
 
 
-class Predictions:
+class BatchPredictions:
     """Heads and scores of readings."""
 
     def __init__(self, learner: Learner, first: Reading, groups: Array, task: str | None) -> None:
@@ -126,6 +122,5 @@ def _asked_for(head: Head, gradient: Array | None) -> Array | None:
         return None
     asked: Array = gradient != 0
     if head.kind == "classes":
-        found: Array = np.any(asked, axis=head.class_axis)
-        return found
+        return np.asarray(np.any(asked, axis=head.class_axis))
     return asked.reshape(head.targets.shape)

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Head
+from pytest_overfit.adapters.trainer import ChunkReading
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.measures.predictions.agreement import padding
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Head
-    from pytest_overfit.adapters.trainer import ChunkReading
-
+from pytest_overfit.measures.predictions.read import read
 
 Metric = Literal["accuracy", "R2", "score", ""]
 
@@ -38,16 +35,6 @@ class Scores:
     rows: int
 
 
-class _Tally(Protocol):
-    metric: Metric
-
-    def add(self, head: Head) -> None: ...
-
-    def score(self) -> float | None: ...
-
-    def chance(self) -> float | None: ...
-
-
 class _Right:
     """Share of right answers."""
 
@@ -58,13 +45,11 @@ class _Right:
         self._labels: dict[int, int] = {}
 
     def add(self, head: Head) -> None:
-        predicted, label = _classes(head) if head.kind == "classes" else _yes_or_no(head)
-        counted = np.ones(label.shape, bool) if head.mask is None else head.mask.reshape(label.shape)
-        if head.kind == "classes" and label.ndim > 1:
-            counted = counted & ~padding(label)
-        self._right += int((predicted == label)[counted].sum())
-        self._counted += int(counted.sum())
-        for value, count in zip(*np.unique(label[counted], return_counts=True), strict=True):
+        found = read(head, "classes" if head.kind == "classes" else "binary")
+        label = found.label[found.counted]
+        self._right += int(found.right[found.counted].sum())
+        self._counted += len(label)
+        for value, count in zip(*np.unique(label, return_counts=True), strict=True):
             self._labels[int(value)] = self._labels.get(int(value), 0) + int(count)
 
     def score(self) -> float | None:
@@ -72,17 +57,6 @@ class _Right:
 
     def chance(self) -> float | None:
         return max(self._labels.values(), default=0) / self._counted if self._counted else None
-
-
-def _classes(head: Head) -> tuple[Array, Array]:
-    soft = head.targets.ndim == head.outputs.ndim
-    label = head.targets.argmax(axis=head.class_axis) if soft else head.targets
-    return head.outputs.argmax(axis=head.class_axis), label
-
-
-def _yes_or_no(head: Head) -> tuple[Array, Array]:
-    threshold = 0.0 if head.domain == "unbounded" else 0.5
-    return head.outputs.reshape(head.targets.shape) > threshold, head.targets > 0.5
 
 
 class _Explained:
@@ -98,15 +72,12 @@ class _Explained:
         self._centre: Any = 0.0
 
     def add(self, head: Head) -> None:
-        target = head.targets.reshape(len(head.targets), -1).astype(np.float64)
-        output = head.outputs.reshape(target.shape).astype(np.float64)
-        known = ~np.isnan(target)
-        if head.mask is not None:
-            known &= head.mask.reshape(target.shape)
+        found = read(head, "values").by_row(len(head.targets))
+        target, known = found.label, found.counted
         if self._sums is None:
             self._centre = np.where(known, target, 0.0).sum(axis=0) / np.maximum(1, known.sum(axis=0))
         moved = np.where(known, target - self._centre, 0.0)
-        error = np.where(known, output - target, 0.0)
+        error = np.where(known, found.predicted - target, 0.0)
         sums = np.stack([known.sum(axis=0), moved.sum(axis=0), (moved**2).sum(axis=0), (error**2).sum(axis=0)])
         self._sums = sums if self._sums is None else self._sums + sums
 
@@ -124,7 +95,7 @@ class _Explained:
 
 def scores_of(chunks: Iterable[ChunkReading], task: str | None) -> Scores:
     """The scores of one split, from its parts. Several heads count alike; their metric is the first one's."""
-    tallies: list[_Tally] = []
+    tallies: list[_Right | _Explained] = []
     rows, loss, own = 0, 0.0, 0.0
     loss_known = own_known = True
     for chunk in chunks:
@@ -143,7 +114,7 @@ def scores_of(chunks: Iterable[ChunkReading], task: str | None) -> Scores:
     return _measured(tallies, mean, rows)
 
 
-def _measured(tallies: Sequence[_Tally], loss: float | None, rows: int) -> Scores:
+def _measured(tallies: Sequence[_Right | _Explained], loss: float | None, rows: int) -> Scores:
     found = [(each, value) for each in tallies if (value := each.score()) is not None]
     if not found:
         return Scores(loss=loss, score=None, metric="", chance=None, rows=rows)

@@ -6,15 +6,13 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Head
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.reference_losses.reference import Reference
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Head
 
 
 def closed_form(head: Head, groups: Array, cells: Array | None = None) -> Reference:
@@ -43,7 +41,7 @@ def summed(references: Sequence[Reference]) -> Reference:
 def _entropy(head: Head, groups: Array) -> float:
     if head.targets.ndim == head.outputs.ndim:
         share = np.moveaxis(head.targets, head.class_axis, -1).astype(np.float64)
-        return _mean_over_groups(share, groups, lambda part: _cross_entropy_with_mean(part, axis=-1))
+        return _mean_over_groups(share, groups, _cross_entropy_with_mean)
     positions = int(np.prod(head.targets.shape[1:]))
     return _label_entropy(head, groups[:, None] * positions + np.arange(positions)[None, :])
 
@@ -59,16 +57,15 @@ def _label_entropy(head: Head, cells: Array) -> float:
     return float((counts * -np.log(share_of_cell)).sum() / max(1, counted.sum()))
 
 
-def _cross_entropy_with_mean(targets: Array, axis: int) -> Array:
+def _cross_entropy_with_mean(targets: Array) -> Array:
     """Per row: cross-entropy of its target distribution with the rows' mean distribution."""
     mean = targets.mean(axis=0, keepdims=True)
-    entropy: Array = -(targets * np.log(np.where(mean > 0, mean, 1.0))).sum(axis=axis)
-    return entropy
+    return np.asarray(-(targets * np.log(np.where(mean > 0, mean, 1.0))).sum(axis=-1))
 
 
 def _binary_entropy(head: Head, groups: Array) -> float:
     pair = np.stack([head.targets, 1.0 - head.targets], axis=-1)
-    return _mean_over_groups(pair, groups, lambda part: _cross_entropy_with_mean(part, axis=-1))
+    return _mean_over_groups(pair, groups, _cross_entropy_with_mean)
 
 
 def _variance(head: Head, groups: Array) -> float:

@@ -29,8 +29,7 @@ def identity() -> Link:
 def _sigmoid() -> Link:
     def into(o: Array) -> Array:
         inside = np.clip(np.asarray(o, np.float64), 1e-6, 1 - 1e-6)
-        logit: Array = np.log(inside) - np.log1p(-inside)
-        return logit
+        return np.asarray(np.log(inside) - np.log1p(-inside))
 
     return Link(into, lambda z: 1.0 / (1.0 + np.exp(-np.clip(z, -500, 500))), lambda o, g: g * o * (1.0 - o))
 
@@ -38,8 +37,7 @@ def _sigmoid() -> Link:
 def _softmax(axis: int) -> Link:
     def out(z: Array) -> Array:
         e = np.exp(z - z.max(axis=axis, keepdims=True))
-        share: Array = e / e.sum(axis=axis, keepdims=True)
-        return share
+        return np.asarray(e / e.sum(axis=axis, keepdims=True))
 
     return Link(
         lambda o: np.log(np.clip(np.asarray(o, np.float64), 1e-6, None)),
@@ -51,8 +49,7 @@ def _softmax(axis: int) -> Link:
 def _log_softmax(axis: int) -> Link:
     def out(z: Array) -> Array:
         shifted = z - z.max(axis=axis, keepdims=True)
-        logs: Array = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
-        return logs
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True)))
 
     return Link(lambda o: np.asarray(o, np.float64), out, lambda o, g: g - np.exp(o) * g.sum(axis=axis, keepdims=True))
 
@@ -60,8 +57,7 @@ def _log_softmax(axis: int) -> Link:
 def _softplus() -> Link:
     def into(o: Array) -> Array:
         value = np.maximum(np.asarray(o, np.float64), 1e-6)
-        free: Array = value + np.log(-np.expm1(-value))
-        return free
+        return np.asarray(value + np.log(-np.expm1(-value)))
 
     return Link(into, lambda z: np.logaddexp(0.0, z), lambda o, g: g * -np.expm1(-o))
 

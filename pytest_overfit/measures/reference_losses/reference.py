@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Learner, Reading
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.reference_losses.lbfgs import Minimum, minimise
 from pytest_overfit.measures.reference_losses.output_domains import Link, candidate_links
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Learner, Reading
-
 
 #: how references are found where outputs cannot be substituted: the same factory, trained on inputs that are all alike
 BLINDED = "blinded run"
 
 #: how where the loss looks at no target, so that blinding the inputs would change the task: not at all
-SCORE_ALONE = "none: the loss looks at no target beside the inputs, so the score decides"
+SCORE_ALONE = "none: the loss looks at no target, only at the inputs, so the score decides"
 
-#: how where a loss of one number a row falls with the size of the numbers, for ever
+#: how where a loss of one number a row falls with the size of the numbers without limit
 PROPORTIONAL = "none: the loss falls without limit, in proportion to the outputs"
 
 #: growth of the gain when the outputs double

@@ -1,4 +1,4 @@
-"""Which rows, and which positions of rows, no model could tell apart.
+"""Which rows, and which positions of rows, no model could distinguish.
 
 PYTEST_DONT_REWRITE
 """
@@ -6,14 +6,12 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Head
 from pytest_overfit.core.arrays import Array
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Head
 
 
 def tied_rows(inputs: Sequence[Array], rows: int) -> Array:
@@ -57,7 +55,7 @@ def prefix_cells(head: Head, inputs: Sequence[Array], groups: Array) -> Array | 
 
 
 def _split(inputs: Sequence[Array], targets: Array) -> tuple[list[Array], list[Array]]:
-    """The inputs that may be read from left to right beside the targets, and all others.
+    """The inputs that may be read from left to right along with the targets, and all others.
 
     Of several that hold tokens the one most like the targets, shifted or not, is read so; masks and positions go with
     it. The others are sources.

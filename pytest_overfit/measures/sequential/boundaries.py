@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-#: cells of the grid and of the integral: the boundaries are right to 0.1 % (tests/test_paired.py has the check)
+#: cells of the grid and of the integral: the boundaries are right to 0.1 % (tests of `paired` have the check)
 _CELLS = 600
 
 #: less than this is not spent: the grid cannot resolve it, and no look could be decided by it

@@ -37,7 +37,7 @@ def mean_over_seeds(values: Sequence[float], alpha: float, most: int, resolution
     """The mean of the values so far, one a seed, and its interval at the last look.
 
     Intervals at all looks hold together with probability 1 - alpha for normal values: mean plus or minus c s / sqrt(k)
-    with c from a spending function (`t_walk.boundaries`). `resolution`: the least step of the quantity; the standard
+    with c from a spending function (`boundaries`). `resolution`: the least step of the quantity; the standard
     deviation is not taken to be smaller. Cost: some 0.2 s for the first call in a process.
     """
     made = looks(most)

@@ -17,7 +17,7 @@ from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.early_accuracy import controls, symptoms
-from pytest_overfit.probes.early_accuracy.epochs import EpochsRun, Splits, answers_differ, open_splits, run_epochs
+from pytest_overfit.probes.early_accuracy.epochs import EpochsRun, open_splits, run_epochs
 from pytest_overfit.probes.early_accuracy.estimates import Predictions
 from pytest_overfit.probes.early_accuracy.judgement import judge_early
 from pytest_overfit.probes.early_accuracy.label_in_input import best_column, label_columns
@@ -86,24 +86,25 @@ class EarlyAccuracy:
         trainer = bench.make_trainer(bench.seed, False)
         run = run_epochs(trainer, splits, limits.epochs, bench.case.task,
                          lambda epoch, loss: bench.progress(epoch, limits.epochs, loss))  # fmt: skip
-        measured = _of_run(run, splits, trainer, bench)
+        measured = _of_run(run, bench)
         after = measured["after"]["train"]
         alike = after is not None and not after["varies"]
-        measured["evaluation_lags"] = alike and answers_differ(trainer, splits.train)
-        measured["own"] = _own_score(run, trainer, splits, bench.case.task)
+        measured["evaluation_lags"] = alike and run.answers_differ()
+        measured["own"] = _own_score(run)
         train, val = run.train_answers, run.val_answers
         if train is None or val is None:
             measured["copies"] = controls.copies(splits, None, near=False)
             return measured
         tables = splits.tables(train, val)
         measured.update(_of_data(tables, train, val))
-        for each in measured["label_columns"]:
-            each["without"] = controls.without_columns(trainer, splits, each["columns"], bench.case.task)
-        measured.update(_controls(measured, bench, splits, limits, tables))
-        measured["copies"] = controls.copies(splits, val, symptoms.signal(measured["after"]["val"], limits.alpha))
-        best = measured["best_column"]
-        if best is not None and symptoms.signal(measured["after"]["val"], limits.alpha):
-            best["without"] = controls.without_columns(trainer, splits, [best["column"]], bench.case.task)
+        for found in measured["label_columns"]:
+            found["without"] = controls.without_columns(run, found["columns"])
+        control = controls.ControlRun(bench, splits, limits.epochs)
+        measured.update(_controls(measured, control, limits, tables))
+        best, knows = measured["best_column"], symptoms.signal(measured["after"]["val"], limits.alpha)
+        measured["copies"] = controls.copies(splits, val, near=knows)
+        if best is not None and knows:
+            best["without"] = controls.without_columns(run, [best["column"]])
         return measured
 
     def judge(self, measured: Mapping[str, Any], limits: Resolved[EarlyAccuracyLimits]) -> Judgement:
@@ -111,15 +112,14 @@ class EarlyAccuracy:
         return judge_early(measured, limits)
 
 
-def _of_run(run: EpochsRun, splits: Splits, trainer: Any, bench: Bench) -> dict[str, Any]:
-    train, val = run.train[-1], run.val[-1]
-    rows = {"train": splits.train.rows, "val": splits.val.rows}
+def _of_run(run: EpochsRun, bench: Bench) -> dict[str, Any]:
+    train, val, splits = run.train[-1], run.val[-1], run.splits
     return {
-        "framework": trainer.framework,
+        "framework": run.trainer.framework,
         "losses": run.losses,
         "steps": len(run.losses) * math.ceil(splits.train.rows / max(1, splits.train.size)),
         "split": splits.name,
-        "rows": rows,
+        "rows": {"train": splits.train.rows, "val": splits.val.rows},
         "metric": val.metric,
         "chance": {"train": train.chance or 0.0, "val": val.chance or 0.0},
         "curves": {
@@ -131,16 +131,16 @@ def _of_run(run: EpochsRun, splits: Splits, trainer: Any, bench: Bench) -> dict[
         "before": run.before,
         "after": run.ends(),
         "has_schedule": bench.case.scheduler is not None or bench.case.step is not None,
-        "remarks": list(trainer.remarks),
+        "remarks": list(run.trainer.remarks),
         "in_part": not splits.whole,
     }
 
 
-def _own_score(run: EpochsRun, trainer: Any, splits: Splits, task: str | None) -> dict[str, Any] | None:
+def _own_score(run: EpochsRun) -> dict[str, Any] | None:
     """What the user's own score does when the model, or the targets, are others; None: there is no such score."""
     if run.val[-1].metric != "score":
         return None
-    others = controls.score_with_other_targets(trainer, splits, task)
+    others = controls.score_with_other_targets(run)
     return {"before": run.val[0].score, "after": run.val[-1].score, "other_targets": others}
 
 
@@ -166,32 +166,27 @@ def _unseen(train: Predictions, val: Predictions) -> list[dict[str, Any]]:
 
 def _controls(
     measured: dict[str, Any],
-    bench: Bench,
-    splits: Splits,
+    control: controls.ControlRun,
     limits: EarlyAccuracyLimits,
     tables: tuple[FeatureTable, FeatureTable] | None,
 ) -> dict[str, Any]:
     """Trainings with one thing changed, those that the scores ask for."""
-    alpha = limits.alpha
-    at = controls.ControlRun(
-        lambda seed, train: bench.make_trainer(seed, False, train), splits, bench.seed, limits.epochs, bench.case.task
-    )
-    found: dict[str, Any] = {"permuted": [], "rates": [], "scale": controls.scale_of(splits), "standardised": None,
-                             "inside": {}, "not_run": []}  # fmt: skip
+    alpha, scale = limits.alpha, controls.scale_of(control.splits)
+    found: dict[str, Any] = {"permuted": [], "rates": [], "scale": scale, "standardised": None, "inside": {},
+                             "not_run": []}  # fmt: skip
     knows = symptoms.signal(measured["after"]["val"], alpha)
     if knows or symptoms.memorised(measured, alpha, limits.min_memorised):
-        runs = controls.permuted_labels(at, limits.repeats, alpha)
+        runs = controls.permuted_labels(control, limits.repeats, alpha)
         found["not_run"] += [f"permuted labels: {runs}"] if isinstance(runs, str) else []
         found["permuted"] = [] if isinstance(runs, str) else runs
     if not knows and tables is not None:
         found["inside"] = holds_inside(tables[0])
     learnable = symptoms.baselines_signal(measured["baselines"], alpha)
     if learnable is not False and (symptoms.stuck(measured, alpha) or symptoms.blank(measured, alpha)):
-        far = symptoms.far_from_unit(found["scale"])
-        found["standardised"] = controls.standardised(at) if far else None
+        found["standardised"] = controls.standardised(control) if symptoms.far_from_unit(scale) else None
         standing = symptoms.standing(measured, alpha)
         factors = (*controls.LOWER, *controls.HIGHER) if standing else controls.LOWER
-        found["rates"] = controls.other_rates(at, factors, measured["after"], alpha)
+        found["rates"] = controls.other_rates(control, factors, measured["after"], alpha)
     return found
 
 

@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.data.splits import Arrays, Split
-from pytest_overfit.data.tree import Rows, plain, to_numpy
+from pytest_overfit.data.splits import Arrays
 from pytest_overfit.duplicates.request import Request
 from pytest_overfit.duplicates.search import measure_duplicates
+from pytest_overfit.measures.predictions.scores import scores_of
+from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.early_accuracy.epochs import EpochsRun, Splits, run_epochs
-from pytest_overfit.probes.early_accuracy.estimates import Predictions, answers_of, estimate
-from pytest_overfit.probes.early_accuracy.in_memory import features_of, inputs_of, with_features, with_targets_of
+from pytest_overfit.probes.early_accuracy.estimates import Predictions, estimate
+from pytest_overfit.probes.early_accuracy.in_memory import features_of, with_features, with_targets_of
 from pytest_overfit.probes.early_accuracy.symptoms import cured, random_labels_beat_chance
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.trainer import Trainer
-
 
 #: factors of the learning rate, tried in this order until one trains
 LOWER, HIGHER = (0.1, 0.01, 1e-3, 1e-4), (1e2, 1e4, 1e6)
@@ -33,29 +29,26 @@ _CUT = 10.0
 #: targets that a score of the user's is read with in place of the true ones
 _OTHERS = 5
 
-#: makes a trainer on other data than the case's own train split; None: on that
-MakeOn = Callable[[int, Split | None], "Trainer"]
-
 
 @dataclasses.dataclass(frozen=True)
 class ControlRun:
     """What a control needs of the probe."""
 
-    make: MakeOn
+    bench: Bench
     splits: Splits
-    seed: int
     epochs: int
-    task: str | None
 
     def trained(
         self, train: Arrays | None, val: Arrays | None = None, shift: int = 0, factor: float = 1.0
     ) -> EpochsRun | None:
         """One training of the same length with something changed; None: the rate cannot be reached."""
-        trainer = self.make(self.seed + shift, train)
+        trainer = self.bench.make_trainer(self.bench.seed + shift, False, train)
         if factor != 1.0 and not trainer.scale_rate(factor):
             return None
         splits = dataclasses.replace(self.splits, train=train or self.splits.train, val=val or self.splits.val)
-        return run_epochs(trainer, splits, self.epochs, self.task, every=False)
+        run = run_epochs(trainer, splits, self.epochs, self.bench.case.task, every=False)
+        del run.trainer  # nothing more is asked of a control's model, and it may be large
+        return run
 
 
 # --------------------------------------------------------------------------------------------------------------- leaks
@@ -63,22 +56,23 @@ class ControlRun:
 
 def copies(splits: Splits, answers: Predictions | None, near: bool) -> dict[str, Any]:
     """Rows of the judged split with a copy in train, and the score with and without them."""
-    given = {name: _given(split) for name, split in (("train", splits.train), (splits.name, splits.val))}
+    batches = {"train": splits.train.batch.plain(), splits.name: splits.val.batch.plain()}
+    given = {name: (batch.x, batch.y) if batch.y is not None else batch.x for name, batch in batches.items()}
     found = measure_duplicates(Request(given=given, near="auto" if near else False, windows=False))
     touched = found["touched"][splits.name]
-    kinds = {"exact": set(touched.get("exact", ())), "near": set(touched.get("near", ()))}
-    rows = splits.val.batch.rows
-    told: dict[str, Any] = {"rows": rows, "within": found["expected_rate"], "near_searched": near}
-    told.update(_repetition(splits))
-    told["near_testable"] = any(each["testable"] for each in found["near"])
-    told["near_expected"] = sum(each.get("expected") or 0.0 for each in found["near"])
-    for kind, places in (("exact", kinds["exact"]), ("near", kinds["exact"] | kinds["near"])):
-        told[kind] = {"rows": len(places), "with": None, "without": None}
-        rest = sorted(set(range(rows)) - places)
-        if answers is not None and places:
-            told[kind]["with"] = estimate(answers.of(sorted(places)))
-            told[kind]["without"] = estimate(answers.of(rest)) if rest else None
-    return told
+    exact, rows = set(touched.get("exact", ())), splits.val.batch.rows
+    measured: dict[str, Any] = {"rows": rows, "within": found["expected_rate"], "near_searched": near}
+    measured.update(_repetition(splits))
+    measured["near_testable"] = any(each["testable"] for each in found["near"])
+    measured["near_expected"] = sum(each.get("expected") or 0.0 for each in found["near"])
+    for kind, places in (("exact", exact), ("near", exact | set(touched.get("near", ())))):
+        rest, known = sorted(set(range(rows)) - places), answers if places else None
+        measured[kind] = {
+            "rows": len(places),
+            "with": None if known is None else estimate(known.of(sorted(places))),
+            "without": None if known is None or not rest else estimate(known.of(rest)),
+        }
+    return measured
 
 
 def _repetition(splits: Splits) -> dict[str, Any]:
@@ -102,57 +96,36 @@ def _repetition(splits: Splits) -> dict[str, Any]:
     return {"by_columns": -math.expm1(-len(table) * math.exp(agree)), "identified": values >= different / 2}
 
 
-def _given(split: Arrays) -> Any:
-    x, y = plain(split.batch.x), plain(split.batch.y)
-    return (x, y) if y is not None else x
-
-
-def without_columns(trainer: Trainer, splits: Splits, columns: list[int], task: str | None) -> dict[str, Any] | None:
+def without_columns(run: EpochsRun, columns: list[int]) -> dict[str, Any] | None:
     """The trained model's score with these columns of the judged split permuted among its rows."""
-    rows = splits.val.batch.rows
-    order = np.random.default_rng(0).permutation(rows)
-    starts = iter(_offsets(splits.val))
+    val = run.splits.val
+    order = np.random.default_rng(0).permutation(val.batch.rows)
 
-    def permuted(table: Array) -> Array:
-        start = next(starts)
-        mine = [each - start for each in columns if start <= each < start + table.shape[1]]
+    def permuted(table: Array, start: int) -> Array:
+        mine = [column - start for column in columns if start <= column < start + table.shape[1]]
         table = table.copy()
         table[:, mine] = table[order][:, mine]
         return table
 
-    answers = answers_of(trainer.read(with_features(splits.val, permuted)), task)
-    return None if answers is None else estimate(answers)
-
-
-def _offsets(split: Arrays) -> list[int]:
-    """Where the columns of each floating-point leaf begin in the table of all of them."""
-    starts, at = [], 0
-    for leaf in inputs_of(split.batch):
-        array = None if isinstance(leaf, Rows) else to_numpy(leaf)
-        if array is None:
-            continue
-        if array.dtype.kind == "f":
-            starts.append(at)
-        at += array.reshape(len(array), -1).shape[1] if array.size else 0
-    return starts
+    return run.estimate_on(with_features(val, permuted))
 
 
 # ------------------------------------------------------------------------------------------------------------ pipeline
 
 
-def permuted_labels(bench: ControlRun, repeats: int, alpha: float) -> list[dict[str, Any]] | str:
-    """Trained anew on permuted training labels, judged by the labels as they are.
+def permuted_labels(control: ControlRun, repeats: int, alpha: float) -> list[dict[str, Any]] | str:
+    """Trained on permuted training labels, judged by the labels as they are.
 
     Once; again, up to `repeats` times, for as long as each run beats chance. A string: why it cannot be done.
     """
-    train = bench.splits.train
+    train = control.splits.train
     runs: list[dict[str, Any]] = []
     for repeat in range(repeats):
-        order = np.random.default_rng([bench.seed, repeat]).permutation(train.batch.rows).tolist()
+        order = np.random.default_rng([control.bench.seed, repeat]).permutation(train.batch.rows).tolist()
         changed = with_targets_of(train, order)
         if changed is None:
-            return "the targets do not stand apart from the inputs, so they cannot be permuted"
-        run = bench.trained(changed, shift=repeat)
+            return "the targets are no separate part of the batch, so they cannot be permuted"
+        run = control.trained(changed, shift=repeat)
         if run is None or run.val_answers is None:
             return "its answers cannot be read"
         runs.append({**run.ends(), "before": run.before})
@@ -161,17 +134,15 @@ def permuted_labels(bench: ControlRun, repeats: int, alpha: float) -> list[dict[
     return runs
 
 
-def score_with_other_targets(trainer: Trainer, splits: Splits, task: str | None) -> list[float]:
+def score_with_other_targets(run: EpochsRun) -> list[float]:
     """The user's own score with one row's target in the place of all, for some rows; empty: there are no targets."""
-    from pytest_overfit.measures.predictions.scores import scores_of
-
-    rows = splits.val.batch.rows
+    rows = run.splits.val.batch.rows
     found = []
     for row in np.random.default_rng(0).permutation(rows)[:_OTHERS].tolist():
-        other = with_targets_of(splits.val, [row] * rows)
+        other = with_targets_of(run.splits.val, [row] * rows)
         if other is None:
             return []
-        score = scores_of(trainer.read(other), task).score
+        score = scores_of(run.trainer.read(other), run.task).score
         found.append(math.nan if score is None else score)
     return found
 
@@ -180,12 +151,12 @@ def score_with_other_targets(trainer: Trainer, splits: Splits, task: str | None)
 
 
 def other_rates(
-    bench: ControlRun, factors: tuple[float, ...], stuck: dict[str, Any], alpha: float
+    control: ControlRun, factors: tuple[float, ...], stuck: dict[str, Any], alpha: float
 ) -> list[dict[str, Any]]:
     """The same training with other learning rates, until one cures; empty: the rate cannot be reached."""
     found: list[dict[str, Any]] = []
     for factor in factors:
-        run = bench.trained(None, factor=factor)
+        run = control.trained(None, factor=factor)
         if run is None:
             break
         found.append({"factor": factor, **run.ends()})
@@ -214,27 +185,17 @@ def scale_of(splits: Splits) -> dict[str, float] | None:
     }
 
 
-def standardised(bench: ControlRun) -> dict[str, Any] | None:
+def standardised(control: ControlRun) -> dict[str, Any] | None:
     """The same training on standardised copies of the floating-point inputs; None: there are none."""
-    facts: list[tuple[Array, Array]] = []
+    moments: dict[int, tuple[Array, Array]] = {}
 
-    def learn(table: Array) -> Array:
-        spread = table.std(axis=0, dtype=np.float64)
-        facts.append((table.mean(axis=0, dtype=np.float64), np.where(spread > 0, spread, 1.0)))
-        return table
+    def scaled(table: Array, start: int) -> Array:
+        if start not in moments:  # train comes first, so these are train's
+            spread = table.std(axis=0, dtype=np.float64)
+            moments[start] = table.mean(axis=0, dtype=np.float64), np.where(spread > 0, spread, 1.0)
+        mean, spread = moments[start]
+        return ((table - mean) / spread).clip(-_CUT, _CUT)
 
-    with_features(bench.splits.train, learn)
-    if not facts:
-        return None
-
-    def scaled(split: Arrays) -> Arrays:
-        each = iter(facts)
-
-        def change(table: Array) -> Array:
-            mean, spread = next(each)
-            return ((table - mean) / spread).clip(-_CUT, _CUT)
-
-        return with_features(split, change)
-
-    run = bench.trained(scaled(bench.splits.train), scaled(bench.splits.val))
+    train = with_features(control.splits.train, scaled)
+    run = control.trained(train, with_features(control.splits.val, scaled)) if moments else None
     return None if run is None else run.ends()

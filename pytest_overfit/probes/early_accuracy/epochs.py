@@ -34,17 +34,15 @@ class Splits:
     whole: bool
 
     def tables(self, train: Predictions, val: Predictions) -> tuple[FeatureTable, FeatureTable] | None:
-        """Inputs as tables beside the targets; None: inputs are no table, or rows have many targets."""
+        """Inputs as tables with the targets; None: inputs are no table, or rows have many targets."""
         x_train, x_val = features_of(self.train.batch), features_of(self.val.batch)
         if x_train is None or x_val is None or x_train.shape[1:] != x_val.shape[1:] or not x_train.shape[1]:
             return None
         if not (train.flat and val.flat) or train.target.shape[1:] != val.target.shape[1:]:
             return None
-        return (
-            (FeatureTable(x_train, train), FeatureTable(x_val, val))
-            if train.counted.all() and val.counted.all()
-            else None
-        )
+        if not (train.counted.all() and val.counted.all()):
+            return None
+        return FeatureTable(x_train, train), FeatureTable(x_val, val)
 
 
 def open_splits(case: Case) -> Splits:
@@ -70,35 +68,50 @@ def open_splits(case: Case) -> Splits:
     return Splits(found[0], found[1], name, found[0] is splits[0])
 
 
-@dataclasses.dataclass
 class EpochsRun:
     """One training, read on train and val. Index 0 of a curve is before the first update."""
 
-    train: list[Scores]
-    val: list[Scores]
-    losses: list[float]
-    #: answers at the end
-    train_answers: Predictions | None = None
-    val_answers: Predictions | None = None
-    #: estimates before the first update
-    before: dict[str, Any] = dataclasses.field(default_factory=dict)
+    def __init__(self, trainer: Trainer, splits: Splits, task: str | None) -> None:
+        self.trainer, self.splits, self.task = trainer, splits, task
+        self.train: list[Scores] = []
+        self.val: list[Scores] = []
+        self.losses: list[float] = []
+        self.read()
+        #: estimates before the first update; empty where answers cannot be read
+        self.before = {} if None in (self.train_answers, self.val_answers) else self._estimates()
+
+    def read(self) -> None:
+        """Read both splits; the answers kept are the last ones."""
+        (train, self.train_answers), (val, self.val_answers) = map(self._read, (self.splits.train, self.splits.val))
+        self.train.append(train)
+        self.val.append(val)
+
+    def _read(self, split: Split) -> tuple[Scores, Predictions | None]:
+        chunks = list(self.trainer.read(split))
+        return scores_of(chunks, self.task), answers_of(chunks, self.task)
+
+    def estimate_on(self, split: Split) -> dict[str, Any] | None:
+        """What the model comes to on other rows than its own; None: its answers cannot be read."""
+        answers = answers_of(self.trainer.read(split), self.task)
+        return None if answers is None else estimate(answers)
+
+    def _estimates(self) -> dict[str, Any]:
+        answers = {"train": self.train_answers, "val": self.val_answers}
+        return {name: None if found is None else estimate(found) for name, found in answers.items()}
 
     def ends(self) -> dict[str, Any]:
         """Estimates of both splits at the end, and the losses, as plain values."""
-        train, val = self.train_answers, self.val_answers
         return {
-            "train": None if train is None else estimate(train),
-            "val": None if val is None else estimate(val),
+            **self._estimates(),
             "losses": list(self.losses),
             "start_loss": self.train[0].loss,
             "end_loss": self.train[-1].loss,
         }
 
-
-def answers_differ(trainer: Trainer, split: Split) -> bool:
-    """Rows get answers that differ where batch normalisation uses the batch's own statistics, and nothing drops out."""
-    found = answers_of(iter([next(trainer.read(split, "fit"))]), None)
-    return found is not None and bool(estimate(found)["varies"])
+    def answers_differ(self) -> bool:
+        """Rows of train get answers that differ on the batch's own statistics, with nothing dropped out."""
+        found = answers_of([next(self.trainer.read(self.splits.train, "fit"))], None)
+        return found is not None and bool(estimate(found)["varies"])
 
 
 def run_epochs(
@@ -110,26 +123,13 @@ def run_epochs(
     every: bool = True,
 ) -> EpochsRun:
     """Train some epochs; `every`: read after each, else before and at the end only."""
-    run = EpochsRun([], [], [])
-
-    def read(split: Split) -> tuple[Scores, Predictions | None]:
-        chunks = list(trainer.read(split))
-        return scores_of(iter(chunks), task), answers_of(iter(chunks), task)
-
-    def read_both() -> None:
-        (train, run.train_answers), (val, run.val_answers) = read(splits.train), read(splits.val)
-        run.train.append(train)
-        run.val.append(val)
-
-    read_both()
-    if run.train_answers is not None and run.val_answers is not None:
-        run.before = {"train": estimate(run.train_answers), "val": estimate(run.val_answers)}
+    run = EpochsRun(trainer, splits, task)
     for epoch in range(epochs):
         losses = trainer.train(1)
         run.losses += losses
         last = epoch + 1 == epochs or not losses or not math.isfinite(losses[-1])
         if every or last:
-            read_both()
+            run.read()
         progress(epoch + 1, losses[-1] if losses else math.nan)
         if last:
             break

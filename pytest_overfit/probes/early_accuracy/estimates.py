@@ -10,20 +10,15 @@ import functools
 import math
 from collections.abc import Iterable, Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Head
+from pytest_overfit.adapters.trainer import ChunkReading
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.measures.predictions.agreement import padding
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Head
-    from pytest_overfit.adapters.trainer import ChunkReading
-
-
-Kind = Literal["classes", "binary", "values"]
+from pytest_overfit.measures.predictions.read import Kind, read
 
 #: permutations of an exact test: the least p is 1 / 1000
 _PERMUTATIONS = 999
@@ -37,7 +32,7 @@ _LEVEL = 0.95
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """Predictions beside targets of the first head."""
+    """Predictions and targets of the first head."""
 
     kind: Kind
     #: (rows, k): class, 0 or 1, or a value
@@ -60,9 +55,10 @@ class Predictions:
 
     def of(self, rows: Sequence[int] | Array) -> Predictions:
         """The answers of some rows."""
-        predicted, target, counted = self.predicted[rows], self.target[rows], self.counted[rows]
-        return Predictions(kind=self.kind, predicted=predicted, target=target, counted=counted,
-                       raw=None if self.raw is None else self.raw[rows])  # fmt: skip
+        raw = None if self.raw is None else self.raw[rows]
+        return dataclasses.replace(
+            self, predicted=self.predicted[rows], target=self.target[rows], counted=self.counted[rows], raw=raw
+        )
 
     def instead(self, predicted: Array, raw: Array | None = None) -> Predictions:
         """Other predictions of the same targets."""
@@ -88,40 +84,25 @@ def answers_of(chunks: Iterable[ChunkReading], task: str | None) -> Predictions 
 
 
 def _of_head(head: Head) -> Predictions:
-    rows, targets, outputs = len(head.targets), head.targets, head.outputs
-    raw: Array | None
+    rows = len(head.targets)
+    found = read(head).by_row(rows)
     if head.kind == "classes":
-        soft = targets.ndim == outputs.ndim
-        label = targets.argmax(axis=head.class_axis) if soft else targets
-        raw = outputs if outputs.ndim == 2 else None
-        predicted = outputs.argmax(axis=head.class_axis)
-        counted = ~padding(label) if label.ndim > 1 else np.ones(label.shape, bool)
-    else:
-        predicted = outputs.reshape(targets.shape).astype(np.float64)
-        raw, label, counted = predicted.reshape(rows, -1), targets.astype(np.float64), ~np.isnan(targets.astype(float))
-        if head.kind == "binary":
-            threshold = 0.0 if head.domain == "unbounded" else 0.5
-            predicted, label = predicted > threshold, label > 0.5
-    if head.mask is not None:
-        counted = counted & head.mask.reshape(label.shape)
-    predicted, label, counted = (each.reshape(rows, -1) for each in (predicted, label, counted))
-    return Predictions(kind=head.kind, predicted=predicted, target=label, counted=counted, raw=raw)
+        raw, counted = head.outputs if head.outputs.ndim == 2 else None, found.counted
+    else:  # a missing yes or no does not count here
+        numbers = read(head, "values").by_row(rows)
+        raw, counted = numbers.predicted, numbers.counted
+    return Predictions(kind=head.kind, predicted=found.predicted, target=found.label, counted=counted, raw=raw)
 
 
 def estimate(answers: Predictions) -> dict[str, Any]:
     """Score with its standard error and interval, and the chance that answers and targets go together by luck.
 
     Accuracy: Wilson's interval of the rows (1927), a row with several targets counted once by its share of right
-    ones. R2: normal, from the squared errors of the rows. Keys: score,
-    centre and error (for comparisons), low, high, rows, varies, related, signal.
+    ones. R2: normal, from the squared errors of the rows. Keys: score, centre and error (for comparisons), low, high,
+    rows, varies, related, signal.
     """
-    score, centre, error, low, high = _accuracy(answers) if answers.kind != "values" else _explained(answers)
     return {
-        "score": score,
-        "centre": centre,
-        "error": error,
-        "low": low,
-        "high": high,
+        **(_accuracy(answers) if answers.kind != "values" else _explained(answers)),
         "rows": answers.rows,
         "varies": _varies(answers),
         "related": _by_luck(answers, raw=False),
@@ -131,20 +112,20 @@ def estimate(answers: Predictions) -> dict[str, Any]:
 
 def _varies(answers: Predictions) -> bool:
     """The outputs are not the same for every row, beyond rounding."""
-    said = np.asarray(answers.predicted if answers.raw is None else answers.raw, float)
-    if not np.isfinite(said).all():
+    outputs = np.asarray(answers.predicted if answers.raw is None else answers.raw, float)
+    if not np.isfinite(outputs).all():
         return True
-    return bool(np.ptp(said, axis=0).max(initial=0.0) > 1e-6 * np.abs(said).max(initial=1e-300))
+    return bool(np.ptp(outputs, axis=0).max(initial=0.0) > 1e-6 * np.abs(outputs).max(initial=1e-300))
 
 
-def _accuracy(answers: Predictions) -> tuple[float, float, float, float, float]:
+def _accuracy(answers: Predictions) -> dict[str, float]:
     counted = answers.counted.sum(axis=1)
     right = ((answers.predicted == answers.target) & answers.counted).sum(axis=1)
     rows = max(1, int((counted > 0).sum()))
     share = float(right.sum() / max(1, counted.sum()))
     low, high = wilson(share, rows)
     centre, error = shrunk(share, rows)
-    return share, centre, error, low, high
+    return {"score": share, "centre": centre, "error": error, "low": low, "high": high}
 
 
 def shrunk(share: float, rows: int) -> tuple[float, float]:
@@ -161,19 +142,19 @@ def wilson(share: float, rows: int, level: float = _LEVEL) -> tuple[float, float
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _explained(answers: Predictions) -> tuple[float, float, float, float, float]:
+def _explained(answers: Predictions) -> dict[str, float]:
     target = np.where(answers.counted, answers.target, 0.0)
     count = np.maximum(1, answers.counted.sum(axis=0))
     variance = (np.where(answers.counted, target - target.sum(axis=0) / count, 0.0) ** 2).sum(axis=0) / count
     vary = variance > 0
     if not vary.any():
-        return math.nan, math.nan, math.nan, math.nan, math.nan
+        return dict.fromkeys(("score", "centre", "error", "low", "high"), math.nan)
     squares = np.where(answers.counted, answers.predicted - target, 0.0)[:, vary] ** 2 / variance[vary]
     a_row = squares.mean(axis=1)
     score = 1.0 - float(a_row.mean())
     error = float(a_row.std() / math.sqrt(len(a_row)))
     half = NormalDist().inv_cdf(0.5 + _LEVEL / 2) * error
-    return score, score, error, score - half, min(score + half, 1.0)
+    return {"score": score, "centre": score, "error": error, "low": score - half, "high": min(score + half, 1.0)}
 
 
 def _by_luck(answers: Predictions, raw: bool) -> float:
@@ -194,20 +175,20 @@ def _by_luck(answers: Predictions, raw: bool) -> float:
 
 
 def _fit(answers: Predictions, raw: bool) -> Array | None:
-    """How well the answer of each row fits the target of each row: (rows, rows); None: there is no telling."""
+    """How well the answer of each row fits the target of each row: (rows, rows); None: it cannot be measured."""
     target, counted = answers.target, answers.counted
-    said = answers.raw if raw and answers.raw is not None else answers.predicted
-    if not np.isfinite(said).all():
+    outputs = answers.raw if raw and answers.raw is not None else answers.predicted
+    if not np.isfinite(outputs).all():
         return None
     if answers.kind == "classes" and raw and answers.raw is not None:
         label = target[:, 0].astype(int)
-        return said[:, label] if label.min() >= 0 and label.max() < said.shape[1] else None
+        return outputs[:, label] if label.min() >= 0 and label.max() < outputs.shape[1] else None
     if answers.kind == "values" or raw:
         centred: Array = np.where(counted, target - target.mean(axis=0), 0.0)
-        return np.asarray(said.astype(np.float64) @ centred.T)
+        return np.asarray(outputs.astype(np.float64) @ centred.T)
     fit = np.zeros((len(target), len(target)))
     for column in range(target.shape[1]):
-        fit += (said[:, column, None] == target[None, :, column]) & counted[None, :, column]
+        fit += (outputs[:, column, None] == target[None, :, column]) & counted[None, :, column]
     return fit
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from pytest_overfit.core import foreign
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import Batch, to_numpy
+from pytest_overfit.data.joined import joined
 from pytest_overfit.data.parts import names_targets
 from pytest_overfit.data.splits import Arrays, Split
 from pytest_overfit.data.tree import Rows, leaves, length, map_leaves, parts_of, rebuilt, take
@@ -32,32 +33,11 @@ def gathered(split: Split, most: int = MOST_ROWS) -> Arrays | None:
         batches.append(batch)
         if sum(each.rows for each in batches) >= most:
             break
-    whole = _joined(batches)
-    return None if whole is None else Arrays(split.source, whole, next(iter(split.epoch(0))).rows)
-
-
-def _joined(batches: Sequence[Batch]) -> Batch | None:
-    columns: list[list[Any]] = []
-    for batch in batches:
-        parts = list(leaves([batch.x, batch.y, batch.weights]))
-        if any(length(each) != batch.rows for each in parts) or (columns and len(parts) != len(columns[0])):
-            return None
-        columns.append(parts)
     try:
-        joined = iter([_concatenated(each) for each in zip(*columns, strict=True)])
-    except (ValueError, RuntimeError):  # padded to another length in each batch
+        whole = joined(batches)
+    except (ValueError, RuntimeError):
         return None
-    first = batches[0]
-    x, y, weights = (map_leaves(each, lambda _: next(joined)) for each in (first.x, first.y, first.weights))
-    return Batch(x, y, sum(each.rows for each in batches), weights, first.labels)
-
-
-def _concatenated(pieces: Sequence[Any]) -> Any:
-    if isinstance(pieces[0], Rows):
-        return Rows(row for each in pieces for row in each)
-    if foreign.is_torch_tensor(pieces[0]):
-        return sys.modules["torch"].cat([each.detach() for each in pieces])
-    return np.concatenate([to_numpy(each) for each in pieces])
+    return Arrays(split.source, whole, next(iter(split.epoch(0))).rows)
 
 
 def with_batch(split: Arrays, batch: Batch) -> Arrays:
@@ -104,15 +84,23 @@ def features_of(batch: Batch) -> Array | None:
     return np.concatenate(columns, axis=1) if columns else None
 
 
-def with_features(split: Arrays, change: Callable[[Array], Array]) -> Arrays:
-    """The same split with every floating-point input changed: a function of a leaf as a table of its rows."""
-    chosen = {id(leaf) for leaf in inputs_of(split.batch) if not isinstance(leaf, Rows)}
+def with_features(split: Arrays, change: Callable[[Array, int], Array]) -> Arrays:
+    """The same split with every floating-point input changed.
+
+    `change` gets a leaf as a table of its rows, and the number that its first column has in `features_of`.
+    """
+    starts, at = {}, 0
+    for leaf in inputs_of(split.batch):
+        if not isinstance(leaf, Rows):
+            starts[id(leaf)] = at
+            array = to_numpy(leaf)
+            at += array.reshape(len(array), -1).shape[1] if array.size else 0
 
     def changed(leaf: Any) -> Any:
-        array = to_numpy(leaf) if id(leaf) in chosen else None
+        array = to_numpy(leaf) if id(leaf) in starts else None
         if array is None or array.dtype.kind != "f" or array.shape[:1] != (split.batch.rows,):
             return leaf
-        new = change(array.reshape(len(array), -1)).reshape(array.shape).astype(array.dtype)
+        new = change(array.reshape(len(array), -1), starts[id(leaf)]).reshape(array.shape).astype(array.dtype)
         return sys.modules["torch"].as_tensor(new) if foreign.is_torch_tensor(leaf) else new
 
     return with_batch(split, dataclasses.replace(split.batch, x=map_leaves(split.batch.x, changed)))

@@ -18,7 +18,7 @@ from pytest_overfit.probes.early_accuracy.simple_models import FITTED, FeatureTa
 _LEAST = 20
 #: how exactly a column must be the target, relative to its spread: what float32 leaves of a copy
 _EXACT = 1e-5
-#: numbers touched by one search; beyond it fewer columns are looked at, and it is said
+#: numbers touched by one search; beyond it fewer columns are looked at
 _WORK = 300_000_000
 #: bins of the one-column rule
 _BINS = 16
@@ -151,6 +151,6 @@ def best_column(train: FeatureTable, val: FeatureTable) -> dict[str, Any] | None
         table = counts.reshape(-1, classes)
         if table.max(axis=1).sum() > right:
             best, right, rule = column, float(table.max(axis=1).sum()), (edges, table.argmax(axis=1))
-    said = rule[1][np.searchsorted(rule[0], val.features[:, best])]
-    alone: Predictions = val.answers.instead(said[:, None])
+    predicted = rule[1][np.searchsorted(rule[0], val.features[:, best])]
+    alone: Predictions = val.answers.instead(predicted[:, None])
     return {"column": best, "estimate": estimate(alone)}

@@ -20,32 +20,30 @@ Measured = Mapping[str, Any]
 
 def of_copies(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
     """Rows that train holds too: a leak beyond `max_copies` and beyond what the data repeat by themselves."""
-    found, split, alpha = measured["copies"], measured["split"], limits.values.alpha
+    found, split, alpha, most = measured["copies"], measured["split"], limits.values.alpha, limits.values.max_copies
     rows, exact = found["rows"], found["exact"]["rows"]
     near = found["near"]["rows"] - exact
-    beyond = {
-        "exact": exact > 0 and _binomial_tail(exact, rows, _repetition(measured)) <= alpha,
-        "near": near > 0 and _poisson_tail(near, found["near_expected"]) <= alpha,
-    }
     for kind, count, word in (("exact", exact, "copy"), ("near", near, "near-copy")):
         if not count:
             continue
-        share = count / rows
-        many = share > limits.values.max_copies
-        leak = many and (beyond[kind] or _inflated(found[kind], alpha))
+        many = count / rows > most
+        leak = many and (_by_luck(measured, kind, count) <= alpha or _inflated(found[kind], alpha))
         message = f"{count} of {rows} rows of {split} have a {word} in train{_scores(found[kind])}"
         outcome: FindingOutcome = "failed" if leak else "warning"
-        if (
-            many
-            and not leak
-            and kind == "exact"
-            and rows - count < limits.values.min_rows
-            and _unexplained(found, alpha)
-        ):
+        few = many and not leak and kind == "exact" and rows - count < limits.values.min_rows
+        if few and _unexplained(found, alpha):
             outcome, message = "inconclusive", f"{message}: too few rows are new to say how good it is on new ones"
-        yield Finding(name=f"{kind}_copies", value=share, limit=limits.values.max_copies, relation="<=",
+        yield Finding(name=f"{kind}_copies", value=count / rows, limit=most, relation="<=",
                       source=limits.source("max_copies"), outcome=outcome,
                       message=f"leak: {message}" if leak else message)  # fmt: skip
+
+
+def _by_luck(measured: Measured, kind: str, count: int) -> float:
+    """The chance of so many copies where none was made."""
+    found = measured["copies"]
+    if kind == "near":
+        return _poisson_tail(count, found["near_expected"])
+    return _binomial_tail(count, found["rows"], _repetition(measured))
 
 
 def _scores(each: Measured) -> str:
@@ -106,12 +104,12 @@ _SPELT = {
 def of_columns(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
     """The label inside the input."""
     del limits
-    for each in measured["label_columns"]:
-        where = f"{listed(each['columns'])} of the input"
-        after = measured["after"]["val"]
-        lost = f"; with it permuted the score goes from {after['score']:.2f} to {each['without']['score']:.2f}"
-        message = f"leak: {where} {_SPELT[each['kind']]}{lost if each['without'] else ''}"
-        yield Finding(name="label_in_input", value=each["columns"][0], outcome="failed", message=message)
+    for found in measured["label_columns"]:
+        message = f"leak: {listed(found['columns'])} of the input {_SPELT[found['kind']]}"
+        if found["without"]:
+            before, after = measured["after"]["val"]["score"], found["without"]["score"]
+            message = f"{message}; with it permuted the score goes from {before:.2f} to {after:.2f}"
+        yield Finding(name="label_in_input", value=found["columns"][0], outcome="failed", message=message)
 
 
 def of_pipeline(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
@@ -122,27 +120,29 @@ def of_pipeline(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
     scores = [each["val"]["score"] for each in runs]
     last = runs[-1]["val"]
     fault = len(runs) >= most and symptoms.random_labels_beat_chance(runs, limits.values.alpha)
-    told = f"trained on permuted labels, {measured['split']} is at {interval(last)}"
-    message = (
-        f"pipeline fault: trained on permuted labels {len(runs)} times, {measured['split']} beat chance each time "
-        f"({min(scores):.2f} to {max(scores):.2f}); by luck at most {2.0**-most:.2g}"
-        if fault
-        else told
-    )
+    message = f"trained on permuted labels, {measured['split']} is at {interval(last)}"
+    if fault:
+        message = (
+            f"pipeline fault: trained on permuted labels {len(runs)} times, {measured['split']} beat chance each time "
+            f"({min(scores):.2f} to {max(scores):.2f}); by luck at most {2.0**-most:.2g}"
+        )
     yield Finding(name="permuted_labels", value=last["score"], outcome="failed" if fault else "passed", message=message)
 
 
 def of_knowledge(measured: Measured, alpha: float) -> Iterator[Finding]:
     """What the weights knew before any training."""
     before, split = measured["before"]["val"], measured["split"]
-    constant = measured["baselines"].get("constant", before)
-    if symptoms.known_before(measured, alpha) and clearly_above(before, constant, alpha):
+    if not clearly_above(before, measured["baselines"].get("constant", before), alpha):
+        return
+    message = f"{split} was at {interval(before)} before any training: weights from elsewhere"
+    outcome: FindingOutcome = "warning"
+    if symptoms.known_before(measured, alpha):
         train = interval(measured["before"]["train"])
         message = f"leak: before any training {split} was at {interval(before)}, train at {train}: it was learnt from"
-        yield Finding(name="known_before", value=before["score"], outcome="failed", message=message)
-    elif symptoms.related(before, alpha) and clearly_above(before, constant, alpha):
-        message = f"{split} was at {interval(before)} before any training: weights from elsewhere"
-        yield Finding(name="known_before", value=before["score"], outcome="warning", message=message)
+        outcome = "failed"
+    elif not symptoms.related(before, alpha):
+        return
+    yield Finding(name="known_before", value=before["score"], outcome=outcome, message=message)
 
 
 def of_own_score(measured: Measured) -> Iterator[Finding]:
@@ -150,16 +150,14 @@ def of_own_score(measured: Measured) -> Iterator[Finding]:
     own = measured["own"]
     if own is None or not own["other_targets"]:
         return
-    values = [own["before"], own["after"], *own["other_targets"]]
-    blind = all(each == own["after"] for each in values)
-    if not blind and any(each != own["after"] for each in own["other_targets"]):
+    if any(score != own["after"] for score in own["other_targets"]):
         return
+    blind = own["before"] == own["after"]
+    message = "score= gives the same for targets of other rows: it does not look at the targets"
     if blind:
         message = (
             f"pipeline fault: score= gives {own['after']:.4g} before and after training, and for targets of other rows"
         )
-    else:
-        message = "score= gives the same for targets of other rows: it does not look at the targets"
     yield Finding(name="own_score", value=own["after"], outcome="failed" if blind else "warning", message=message)
 
 
@@ -167,13 +165,13 @@ def of_classes(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
     """Classes that train has none of."""
     rows = measured["rows"]["val"]
     classes = max(1, len(measured["unseen"]))
-    for each in measured["unseen"]:
-        unlikely = each["p"] * classes <= limits.values.alpha
+    for unseen in measured["unseen"]:
+        unlikely = unseen["p"] * classes <= limits.values.alpha
         message = (
-            f"{each['rows']} of {rows} rows of {measured['split']} are of class {each['class']}, which train has none "
-            f"of; a random cut would do that with p = {each['p']:.2g}"
+            f"{unseen['rows']} of {rows} rows of {measured['split']} are of class {unseen['class']}, which train has "
+            f"none of; a random cut would do that with p = {unseen['p']:.2g}"
         )
-        yield Finding(name="unseen_class", value=each["rows"], limit=0, relation="<=", source="theory",
+        yield Finding(name="unseen_class", value=unseen["rows"], limit=0, relation="<=", source="theory",
                       outcome="failed" if unlikely else "warning", message=message)  # fmt: skip
 
 

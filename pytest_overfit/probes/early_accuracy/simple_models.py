@@ -91,8 +91,7 @@ def _numbers(train: Predictions, val: Predictions) -> Array:
         return train.target.astype(np.float64)
     width = train.raw.shape[1] if train.raw is not None else 0
     width = max(width, int(train.target.max()) + 1, int(val.target.max()) + 1)
-    columns: Array = np.eye(width)[train.target[:, 0].astype(int)]
-    return columns
+    return np.asarray(np.eye(width)[train.target[:, 0].astype(int)])
 
 
 def _decided(answers: Predictions, outputs: Array) -> Predictions:
@@ -112,8 +111,7 @@ def _linear(x: Array, y: Array, asked: Array) -> Array:
     kept = values > 1e-10 * values.max(initial=0.0)
     values, vectors, left = values[kept], vectors[:, kept], left[:, kept]
     if not len(values):
-        flat: Array = mean[None].repeat(len(asked), axis=0)
-        return flat
+        return np.asarray(mean[None].repeat(len(asked), axis=0))
     turned = left.T @ (y - mean)
 
     def validated(penalty: float) -> float:
@@ -125,12 +123,10 @@ def _linear(x: Array, y: Array, asked: Array) -> Array:
     penalty = min((each * float(values.mean()) for each in _PENALTIES), key=validated)
     inner = turned * (np.sqrt(values) / (values + penalty))[:, None]
     right = x.T @ left / np.sqrt(values) if wide else vectors
-    outputs: Array = asked @ (right @ inner) + mean
-    return outputs
+    return np.asarray(asked @ (right @ inner) + mean)
 
 
 def _nearest(x: Array, asked: Array) -> Array:
     """For each asked row the nearest of `x`, by Euclidean distance."""
     squares = (x**2).sum(axis=1)
-    nearest: Array = (squares[None] - 2.0 * asked @ x.T).argmin(axis=1)
-    return nearest
+    return np.asarray((squares[None] - 2.0 * asked @ x.T).argmin(axis=1))

@@ -16,7 +16,7 @@ from pytest_overfit.probes.early_accuracy.estimates import clearly_above
 
 Measured = Mapping[str, Any]
 
-#: epochs to halve the loss at the pace measured, beyond which nobody would train: it counts as standing still
+#: epochs to halve the loss at the pace measured, beyond which training makes no sense: the loss counts as flat
 HALVING = 10_000.0
 #: an input is near unit scale when its standard deviation and mean are below this: raw pixels have 70 and 33 or more
 FAR = 10.0
@@ -68,22 +68,29 @@ def _broken(after: Measured) -> bool:
 
 def halving_epochs(after: Measured) -> float:
     """Epochs to halve the loss at the pace of the first ones; infinite where it did not fall."""
-    start, end = after["start_loss"], after["end_loss"]
+    return _halving(*_loss_ends(after), len(after["losses"]))
+
+
+def _loss_ends(after: Measured) -> tuple[float, float]:
+    """The first and the last loss that evaluation read, else the loop's own."""
+    start, end, losses = after["start_loss"], after["end_loss"], after["losses"]
     if start is None or end is None:
-        start, end = (after["losses"][0], after["losses"][-1]) if len(after["losses"]) > 1 else (1.0, 0.5)
+        return (losses[0], losses[-1]) if len(losses) > 1 else (1.0, 0.5)
+    return start, end
+
+
+def _halving(start: float, end: float, epochs: int) -> float:
     if not (math.isfinite(start) and math.isfinite(end)) or end >= start:
         return math.inf
     if start <= 0 or end <= 0:  # a loss that may be negative has no half
-        return math.log(2) / math.log1p((start - end) / max(abs(start), 1e-12)) * max(1, len(after["losses"]))
-    return max(1, len(after["losses"])) * math.log(2) / math.log(start / end)
+        return math.log(2) / math.log1p((start - end) / max(abs(start), 1e-12)) * max(1, epochs)
+    return max(1, epochs) * math.log(2) / math.log(start / end)
 
 
 def printed_falls(after: Measured) -> bool:
-    """The loss that the loop prints falls from epoch to epoch, at a pace that somebody would wait for."""
+    """The loss that the loop prints falls from epoch to epoch, at a pace worth waiting for."""
     losses = after["losses"]
-    if len(losses) < 2:
-        return False
-    return halving_epochs({"start_loss": losses[0], "end_loss": losses[-1], "losses": losses[1:]}) < HALVING
+    return len(losses) > 1 and _halving(losses[0], losses[-1], len(losses) - 1) < HALVING
 
 
 def diverging(measured: Measured) -> bool:
@@ -103,20 +110,15 @@ def diverging(measured: Measured) -> bool:
 
 
 def standing(measured: Measured, alpha: float) -> bool:
-    """The loss hardly moves, up or down: halving it would take longer than anybody waits; and train is not better.
+    """The loss hardly moves, up or down: halving it would take longer than `HALVING`; and train is not better.
 
     A loss that visibly rises is another matter: running statistics that lag do that at a healthy rate.
     """
     after = measured["after"]
     if _broken(after) or clearly_above(after["train"], measured["before"]["train"], alpha):
         return False
-    turned = {
-        **after,
-        "start_loss": after["end_loss"],
-        "end_loss": after["start_loss"],
-        "losses": after["losses"][::-1],
-    }
-    return min(halving_epochs(after), halving_epochs(turned)) >= HALVING
+    start, end = _loss_ends(after)
+    return min(halving_epochs(after), _halving(end, start, len(after["losses"]))) >= HALVING
 
 
 def stuck(measured: Measured, alpha: float) -> bool:

@@ -14,12 +14,10 @@ from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.splits import Split, open_split
-from pytest_overfit.measures.sequential.paired import FIRST_LOOK, MOST, lot
 from pytest_overfit.measures.training_runs import (
     EPOCHS,
     Start,
     TrainingRun,
-    compare,
     curves,
     plain_form,
     run_arm,
@@ -29,6 +27,7 @@ from pytest_overfit.measures.training_runs import (
 from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.regularization.judgement import judge_arms
 from pytest_overfit.probes.regularization.new_split import resplit
+from pytest_overfit.probes.regularization.paired import FIRST_LOOK, MOST, compare, lot
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class RegularizationLimits:
     epochs: int | None = None
     #: share of wrong answers that is accepted
     alpha: float = 0.05
-    #: cut train and validation anew for each seed, so that the interval covers the choice of the split
+    #: cut train and validation again for each seed, so that the interval covers the choice of the split
     resplit: bool = False
     #: seconds; None: no limit, so that a slow machine cannot change a verdict
     budget: float | None = None
@@ -65,7 +64,7 @@ class Regularization:
     *Measured*: for each seed, the validation score of both arms, trained from the same initial weights (where shapes
     agree) on the same data in the same order; the difference, regularised minus unregularised, over the seeds, with a
     confidence interval that holds although seeds are added one by one (see
-    `pytest_overfit.measures.sequential.paired`). Loss and gap are reported as well.
+    `pytest_overfit.probes.regularization.paired`). Loss and gap are reported as well.
 
     *Passing* means: the regularisers help, or make no measurable effect (the difference is shown to lie within
     `margin`). *Failing*: they harm (the difference is shown to be below 0, and is at least `margin` as far as the pairs
@@ -90,8 +89,8 @@ class Regularization:
             raise NotApplicable("it has no val= data, and regularisers are judged by the validation score")
         if limits.resplit and isinstance(case.unregularized, Mapping) and "train" in case.unregularized:
             raise CaseError(
-                f"Case {case.name!r}: resplit=True cuts one set of rows anew, but unregularized= has a train= of its "
-                "own; leave resplit out"
+                f"Case {case.name!r}: resplit=True cuts one set of rows again, but unregularized= has another train=; "
+                "leave resplit out"
             )
         name = "val" if case.val is not None else "test"
         train, val = open_split(case.without_regularizers() or case, "train"), open_split(case, name)
@@ -184,8 +183,8 @@ class _Pairs:
         if not self.removed and case.unregularized is None:
             raise NotApplicable(
                 f"no regulariser found in the model or its optimizer ({own.framework}: dropout, weight decay, "
-                "penalties, augmentation layers, early stopping were looked for); one that stands elsewhere, as a "
-                "penalty inside the loss, is compared with unregularized="
+                "penalties, augmentation layers, early stopping were looked for); one in another "
+                "place, as a penalty inside the loss, is compared with unregularized="
             )
         self.same_start = plain.start_from(own.state()) and self.same_start
         return Start(own, seed, train, val), Start(plain, seed, train, val)

@@ -11,8 +11,8 @@ from typing import Any
 
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
-from pytest_overfit.measures.sequential.paired import PairedComparison, needed
-from pytest_overfit.measures.training_runs import TrainingRun, broken, compare, least_difference, run_of
+from pytest_overfit.measures.training_runs import TrainingRun, broken, run_of
+from pytest_overfit.probes.regularization.paired import PairedComparison, compare, least_difference, needed
 
 #: with fewer validation rows one row is more than 5 % of the score
 _FEW_ROWS = 20

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_overfit.adapters.base import Head
-from pytest_overfit.measures.predictions.agreement import agreements, padding
+from pytest_overfit.measures.predictions.agreement import agreements
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
+from pytest_overfit.measures.predictions.read import padding
 
 ROWS = np.arange(6)
 

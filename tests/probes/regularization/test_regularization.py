@@ -318,7 +318,7 @@ def test_equal_seeds_give_equal_verdicts_and_the_users_generators_stay() -> None
     [
         ({"val": ()}, r"val="),
         ({"val": (DIGITS_X[:5], DIGITS_Y[:4])}, r"inputs and targets are of different length"),
-        ({"unregularized": {"train": (DIGITS_X[:9], DIGITS_Y[:9])}}, r"resplit=True cuts one set of rows anew"),
+        ({"unregularized": {"train": (DIGITS_X[:9], DIGITS_Y[:9])}}, r"resplit=True cuts one set of rows again"),
     ],
 )
 def test_data_that_cannot_be_used_are_named(more: dict[str, Any], message: str) -> None:

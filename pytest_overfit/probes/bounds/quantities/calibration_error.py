@@ -5,14 +5,15 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.measures.predictions.agreement import padding
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
+from pytest_overfit.measures.predictions.read import read
 from pytest_overfit.measures.reference_losses.output_domains import simplex_axis
 from pytest_overfit.probes.bounds.subject import Found
 
@@ -77,18 +78,14 @@ def _confidence(head: Head) -> tuple[Array, Array] | None:
         if chances is None:
             return None
         chances = chances.reshape(head.targets.shape)
-        confidence, right = np.maximum(chances, 1.0 - chances), (chances > 0.5) == (head.targets > 0.5)
+        confidence, shown = np.maximum(chances, 1.0 - chances), chances
     else:
         shares = _of_classes(head)
         if shares is None:
             return None
-        soft = head.targets.ndim == head.outputs.ndim
-        label = head.targets.argmax(axis=head.class_axis) if soft else head.targets
-        confidence, right = shares.max(axis=head.class_axis), shares.argmax(axis=head.class_axis) == label
-    counted = np.ones(right.shape, bool) if head.mask is None else head.mask.reshape(right.shape)
-    if head.kind == "classes" and label.ndim > 1:
-        counted = counted & ~padding(label)
-    return confidence[counted], right[counted]
+        confidence, shown = shares.max(axis=head.class_axis), shares
+    found = read(dataclasses.replace(head, outputs=shown, domain="probabilities"))
+    return confidence[found.counted], found.right[found.counted]
 
 
 def _of_one(head: Head) -> Array | None:

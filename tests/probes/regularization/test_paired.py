@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pytest_overfit.measures.sequential.boundaries import boundaries, spent
-from pytest_overfit.measures.sequential.paired import FIRST_LOOK, MOST, PairedComparison, looks, needed, paired
+from pytest_overfit.probes.regularization.paired import FIRST_LOOK, MOST, PairedComparison, looks, needed, paired
 
 FAST = settings(deadline=None, max_examples=60)
 NUMBERS = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=FIRST_LOOK, max_size=MOST)
@@ -206,17 +206,17 @@ def test_seeds_that_a_decided_comparison_and_none_at_all_need() -> None:
 @pytest.mark.parametrize(
     ("differences", "more", "words"),
     [
-        ([], {}, r"0 differences, but wanted are 2 to 40"),
-        ([0.1], {}, r"1 differences, but wanted are 2 to 40"),
-        ([0.1] * 17, {"most": 16}, r"17 differences, but wanted are 2 to 16 \(most=16\)"),
-        ([0.1, math.nan], {}, r"difference 1 is nan, but wanted are finite numbers"),
-        ([-math.inf, 0.1], {}, r"difference 0 is -inf"),
-        ([0.1, 0.2], {"margin": 0.0}, r"margin=0\.0, but wanted is the least difference that matters"),
-        ([0.1, 0.2], {"margin": -1.0}, r"margin=-1\.0"),
-        ([0.1, 0.2], {"margin": math.nan}, r"margin=nan"),
-        ([0.1, 0.2], {"alpha": 0.0}, r"alpha=0\.0, but wanted is .* between 0 and 1"),
-        ([0.1, 0.2], {"alpha": 1.0}, r"alpha=1\.0"),
-        ([0.1, 0.2], {"most": 9}, r"most=9, but wanted is a number of seeds, at least 10"),
+        ([], {}, r"expected 2 to 40 differences .* got 0"),
+        ([0.1], {}, r"expected 2 to 40 differences .* got 1"),
+        ([0.1] * 17, {"most": 16}, r"expected 2 to 16 differences \(most=16\), .* got 17"),
+        ([0.1, math.nan], {}, r"difference 1: expected a finite number, got nan"),
+        ([-math.inf, 0.1], {}, r"difference 0: expected a finite number, got -inf"),
+        ([0.1, 0.2], {"margin": 0.0}, r"margin: expected a finite .* the least difference that matters, got 0\.0"),
+        ([0.1, 0.2], {"margin": -1.0}, r"margin: .* got -1\.0"),
+        ([0.1, 0.2], {"margin": math.nan}, r"margin: .* got nan"),
+        ([0.1, 0.2], {"alpha": 0.0}, r"alpha: expected .* between 0 and 1.* got 0\.0"),
+        ([0.1, 0.2], {"alpha": 1.0}, r"alpha: .* got 1\.0"),
+        ([0.1, 0.2], {"most": 9}, r"most: expected 10 seeds or more, .* got 9"),
     ],
 )
 def test_refusals(differences: Sequence[float], more: dict[str, float], words: str) -> None:
