@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.arrays import check_leaf, copied, first_rows, is_text, settled, with_shape
-from pytest_overfit.data.first_batch import ROWS, are_samples, collated, first_batch, first_item
+from pytest_overfit.data.containers import are_samples, called, holds_a_split
+from pytest_overfit.data.first_batch import ROWS, collated, first_batch, first_item
 from pytest_overfit.data.layout import is_plain, laid_out, likely_rows, marked
 from pytest_overfit.data.parts import names_targets, split
 from pytest_overfit.data.tree import (
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 
 __all__ = ["ROWS", "Batch", "Rows", "batch_of", "leaves", "map_leaves", "missing_values", "take", "to_numpy"]
+
+#: the option of a probe that says that rows belong together, so that parts of a batch may have lengths of their own
+ROWS_INTERACT = "rows_interact"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Batch:
         """Inputs and targets as arrays that show which rows are equal; `labels`: keys or places of `x` that are.
 
         Where inputs have other lengths than the batch has rows (the edges of a graph), no row is known to equal
-        another: row numbers come first, and stand for what cannot be told.
+        another: row numbers come first, in place of what is not known.
         """
         inputs, targets = self._parted(labels)
         arrays = tuple(row_values(leaf) for leaf in leaves(inputs))
@@ -83,8 +87,8 @@ class Batch:
         """`x` without its targets, and these, by key or place."""
         labels = {*labels, *self.labels}
         parts = by_place(self.x) if labels else {}
-        targets = {key: each for key, each in parts.items() if key in labels}
-        return {key: each for key, each in parts.items() if key not in labels} if targets else self.x, targets
+        targets = {key: part for key, part in parts.items() if key in labels}
+        return {key: part for key, part in parts.items() if key not in labels} if targets else self.x, targets
 
     def _joined(self, inputs: Any, targets: dict[Any, Any]) -> Any:
         """`x` again, of what `_parted` gave."""
@@ -168,21 +172,14 @@ def batch_of(case: Case) -> Batch:
 def _given(case: Case) -> tuple[Any, bool]:
     """What the user gave, and whether it is rather all the data."""
     if case.batch is None:
-        return first_batch(_called(case.train, "the function given as train"), case)
-    given = _called(case.batch, "the batch function")
+        return first_batch(called(case.train, "the function given as train"), case)
+    given = called(case.batch, "the batch function")
     if hasattr(given, "__next__"):
         with user_code("the batch function"):
             return first_item(given), False
-    if foreign.is_instance(given, "torch.utils.data", "DataLoader", "Dataset") or hasattr(given, "column_names"):
+    if holds_a_split(given):
         return first_batch(given, case)
     return given, False
-
-
-def _called(source: Any, what: str) -> Any:
-    if callable(source) and not hasattr(source, "__getitem__") and not hasattr(source, "__iter__"):
-        with user_code(what):
-            return source()
-    return source
 
 
 def checked(x: Any, y: Any, weights: Any, case: Case, most: int | None = None) -> Batch:
@@ -219,7 +216,7 @@ def _laid_out(x: Any, y: Any, case: Case) -> tuple[Any, Any, int]:
     read = laid_out(x, y)
     if read is not None:
         return read
-    together = case.step is not None or bool(case.options.get("overfit_batch", {}).get("rows_interact", False))
+    together = case.step is not None or _rows_interact(case)
     if case.step is None or next(leaves(x), None) is None:
         _check_pieces(x, y, case)
     named = {key: each for key, each in (parts_of(x) or {}).items() if names_targets(key)} if y is None else None
@@ -228,10 +225,15 @@ def _laid_out(x: Any, y: Any, case: Case) -> tuple[Any, Any, int]:
         raise CaseError(
             f"Case {case.name!r}: inputs and targets are of different length: {_sizes(x)} rows of x, {_sizes(y)} of y; "
             "rows come first on both sides (a model that wants another axis first transposes inside; rows that belong "
-            "together, as in a graph or in bags with offsets, are declared with options={'overfit_batch': "
-            "{'rows_interact': True}}; with step= any lengths are taken)"
+            "together, as in a graph or in bags with offsets, are declared with "
+            f"options={{...: {{{ROWS_INTERACT!r}: True}}}}; with step= any lengths are taken)"
         )
     return marked(x, rows), marked(y, rows), rows
+
+
+def _rows_interact(case: Case) -> bool:
+    """The options of any probe declare it: a batch is the same for all of them."""
+    return any(isinstance(given, Mapping) and bool(given.get(ROWS_INTERACT)) for given in case.options.values())
 
 
 def _check_pieces(x: Any, y: Any, case: Case) -> None:

@@ -14,6 +14,7 @@ from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
+from pytest_overfit.data.batch import ROWS_INTERACT
 from pytest_overfit.measures.memorising.criteria import fits
 from pytest_overfit.measures.memorising.evaluation import (
     both_at_once,
@@ -83,6 +84,7 @@ class OverfitBatch:
 
     name = "overfit_batch"
     limits = OverfitBatchLimits
+    batch_options = (ROWS_INTERACT,)
 
     def measure(self, bench: Bench, limits: OverfitBatchLimits) -> dict[str, Any]:
         """Train one learner and return plain values; see `_measured` for the keys."""
