@@ -1,4 +1,4 @@
-"""Open all splits, bring their parts together by name, and say what stands in the way of an answer.
+"""Open all splits, bring their parts together by name, and note what prevents an answer.
 
 PYTEST_DONT_REWRITE
 """

@@ -24,7 +24,7 @@ from pytest_overfit.duplicates.exact.rows import RowsInMemory, all_keys, choose_
 from pytest_overfit.duplicates.exact.verification import Verifier
 from pytest_overfit.duplicates.steadiness import watched_seen
 
-#: `progress(count, of)`: samples read so far, of how many; None: nobody knows
+#: `progress(count, of)`: samples read so far, of how many; None: unknown
 CountSamples = Callable[[int, "int | None"], None]
 
 

@@ -13,7 +13,7 @@ from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
 
-#: cross rate over within-rate where copies are the data's own repetition; copies for that to be said
+#: cross rate over within-rate where copies are the data's own repetition; copies from which that is reported
 _NATURAL, _ENOUGH = (0.8, 1.25), 20
 #: examples shown: pairs of rows; windows, and groups, of each pair of splits
 _PAIRS, _OTHERS = 5, 3
@@ -32,7 +32,7 @@ class SplitDuplicatesLimits:
     #: windows that overlap a window of an earlier split. A cut in time without a gap leaves those at the cut, below 1 %
     #: in the series measured; a random split leaves nearly all
     max_windows: float = 0.05
-    #: rows whose group stands in an earlier split: a group is split or it is not
+    #: rows whose group also occurs in an earlier split: a group is split or it is not
     max_groups: float = 0.0
     #: rows that are not later than what was learnt from
     max_out_of_order: float = 0.0
@@ -41,7 +41,7 @@ class SplitDuplicatesLimits:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value >= 1:
-                raise CaseError(f"{field.name}={value:g}, but a share of 0 or more and below 1 is wanted")
+                raise CaseError(f"{field.name}={value:g}; expected a share of 0 or more and below 1")
 
 
 def judge_duplicates(measured: Mapping[str, Any], limits: Resolved[SplitDuplicatesLimits]) -> Judgement:
@@ -77,20 +77,20 @@ class _Judge:
             )
         yield from (self._near(each) for each in self.measured["near"])
         yield from self._doubts()
-        yield from self._beside()
+        yield from self._remarks()
 
     def clean_summary(self) -> str:
         sizes = ", ".join(f"{name} {each['samples']}" for name, each in self.measured["info"]["splits"].items())
         rows = sum(each["rows"] for each in self.measured["across"])
         near = sum(each["rows"] for each in self.measured["near"])
         tested = [each for each in self.measured["near"] if each["testable"]]
-        told = "no exact copy" if not rows else f"{rows} exact copies, within max_rate"
-        said = (
+        exact = "no exact copy" if not rows else f"{rows} exact copies, within max_rate"
+        close = (
             f"{near or 'no'} near-cop{'y' if near == 1 or not near else 'ies'}"
             if tested
             else "near-copies not testable"
         )
-        return f"{told}, {said} between splits ({sizes})"
+        return f"{exact}, {close} between splits ({sizes})"
 
     # ------------------------------------------------------------------------------------------------------- findings
 
@@ -126,26 +126,26 @@ class _Judge:
             message = f"cannot tell that {split} is clean: {why}"
             yield Finding(name=f"readable.{split}", value=None, outcome="inconclusive", message=message)
 
-    def _beside(self) -> Iterator[Finding]:
+    def _remarks(self) -> Iterator[Finding]:
         for name, each in self.measured["within"].items():
             if each["conflicts"]:
-                stand = "input stands" if each["conflicts"] == 1 else "inputs stand"
-                told = f"{each['conflicts']} {stand} in {name} more than once with different labels"
-                yield Finding(name=f"conflicts_within.{name}", value=each["conflicts"], outcome="warning", message=told)
+                occur = "input occurs" if each["conflicts"] == 1 else "inputs occur"
+                text = f"{each['conflicts']} {occur} in {name} more than once with different labels"
+                yield Finding(name=f"conflicts_within.{name}", value=each["conflicts"], outcome="warning", message=text)
             if each["rows"]:
                 about = "about " if each["sampled"] else ""
                 where = f"rows of {name} ({each['rate']:.2%}) have a copy in {name}"
-                told = f"{about}{each['rows']} of {each['samples']} {where}"
-                yield _note(f"repeats_within.{name}", told, each["rate"])
+                text = f"{about}{each['rows']} of {each['samples']} {where}"
+                yield _note(f"repeats_within.{name}", text, each["rate"])
         for code, message in self.measured["info"]["differences"]:
             yield Finding(name=f"{code}_differs", value=None, outcome="warning", message=message)
         for key in self.measured["allowed"]["unused"]:
-            told = f"allow= names {key!r}, which is no copy any more: take it off the list"
-            yield Finding(name="allow", value=None, outcome="warning", message=told)
+            text = f"allow= names {key!r}, which is no copy any more: take it off the list"
+            yield Finding(name="allow", value=None, outcome="warning", message=text)
         if self.measured["info"]["unverified"]:
             rows = self.measured["info"]["unverified"]
-            told = f"{rows} rows could not be read again: compared by 128-bit fingerprints alone"
-            yield _note("unverified", told)
+            text = f"{rows} rows could not be read again: compared by 128-bit fingerprints alone"
+            yield _note("unverified", text)
         yield from (_note("remark", each) for each in self.measured["info"]["notes"])
         yield from (_note("fact", each) for each in _examples(self.measured))
 
@@ -163,21 +163,20 @@ def _exact_words(each: Mapping[str, Any], within: Mapping[str, Any]) -> str:
     rows, of, inside = each["rows"], each["of"], each["in"]
     if not rows:
         return f"no row of {of} has an exact copy in {inside}"
-    told = f"{rows} of {each['samples']} rows of {of} ({each['rate']:.2%}) have an exact copy in {inside}"
+    text = f"{rows} of {each['samples']} rows of {of} ({each['rate']:.2%}) have an exact copy in {inside}"
     natural = within["rate"] and _NATURAL[0] <= each["rate"] / within["rate"] <= _NATURAL[1] and rows > _ENOUGH
     if natural:
-        return (
-            f"{told}; so do {within['rate']:.2%} of {inside} in {inside}: the data repeat, split them by value or group"
-        )
-    return f"{told}, a leak" + (f"; {within['rate']:.2%} of {inside} have one in {inside}" if within["rate"] else "")
+        again = f"so do {within['rate']:.2%} of {inside} in {inside}"
+        return f"{text}; {again}: the data repeat by nature: split by value or by group"
+    return f"{text}, a leak" + (f"; {within['rate']:.2%} of {inside} have one in {inside}" if within["rate"] else "")
 
 
 def _group_words(each: Mapping[str, Any]) -> str:
     if not each["shared"]:
-        return f"no group of {each['of']} stands in {each['in']}"
+        return f"no group of {each['of']} occurs in {each['in']}"
     first = each["examples"][0]["group"]
-    told = f"{each['shared']} of {each['groups']} groups of {each['of']} stand in {each['in']} too"
-    return f"{told} ({each['rows']} rows; first {first!r})"
+    text = f"{each['shared']} of {each['groups']} groups of {each['of']} also occur in {each['in']}"
+    return f"{text} ({each['rows']} rows; first {first!r})"
 
 
 def _time_words(each: Mapping[str, Any]) -> str:
@@ -185,23 +184,23 @@ def _time_words(each: Mapping[str, Any]) -> str:
         return f"every row of {each['after']} is later than {each['before']}"
     gap = f" plus the gap of {each['gap']}" if each["gap"] not in ("0", "0.0") else ""
     turned = "; it lies wholly before: are the splits given in order?" if each["reversed"] else ""
-    told = f"{each['rows']} rows of {each['after']} are not later than the last of {each['before']}"
-    return f"{told} ({each['last']}){gap}{turned}"
+    text = f"{each['rows']} rows of {each['after']} are not later than the last of {each['before']}"
+    return f"{text} ({each['last']}){gap}{turned}"
 
 
 def _window_words(each: Mapping[str, Any]) -> str:
     if not each["rows"]:
         return f"no window of {each['of']} overlaps one of {each['in']}"
-    told = f"{each['rows']} of {each['samples']} windows of {each['of']} ({each['rate']:.2%}) overlap windows of"
-    return f"{told} {each['in']}: split by time, with a gap"
+    text = f"{each['rows']} of {each['samples']} windows of {each['of']} ({each['rate']:.2%}) overlap windows of"
+    return f"{text} {each['in']}: split by time, with a gap"
 
 
 def _near_words(each: Mapping[str, Any]) -> str:
     if not each["rows"]:
         return f"no row of {each['of']} has a near-copy in {each['in']}"
-    told = f"{each['rows']} of {each['samples']} rows of {each['of']} ({each['rate']:.2%}) have a near-copy"
-    told = f"{told} in {each['in']}"
-    return f"{told}; from how alike rows of {each['in']} are, about {each['expected']:.3g} were to be expected"
+    text = f"{each['rows']} of {each['samples']} rows of {each['of']} ({each['rate']:.2%}) have a near-copy"
+    text = f"{text} in {each['in']}"
+    return f"{text}; from how alike rows of {each['in']} are, about {each['expected']:.3g} are expected"
 
 
 def _examples(measured: Mapping[str, Any]) -> Iterator[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_overfit.duplicates.request import Request
 
 
-#: the shortest row that is taken for a window of a series without being told
+#: the shortest row that is taken for a window of a series without being asked for
 _WINDOW = 16
 #: examples of each kind in the plain values
 _SHOWN = 100

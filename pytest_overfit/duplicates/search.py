@@ -20,7 +20,7 @@ from pytest_overfit.duplicates.request import Request, shown
 from pytest_overfit.duplicates.thumbnails import pictures_of
 from pytest_overfit.duplicates.values.lasting_names import lasting_name, lasting_names
 
-#: samples read of what has no length, where nobody says how many
+#: samples read of what has no length, where max_samples= is not given
 MAX_SAMPLES = 1_000_000
 #: pairs listed, and pairs whose samples are read again to name them
 LISTED, NAMED = 10_000, 100

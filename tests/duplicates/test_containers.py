@@ -406,7 +406,7 @@ def test_padded_batches_are_told() -> None:
 A = np.zeros((4, 3))
 
 WRONG = {
-    "one split": (lambda: find_duplicates(train=A), "got train= alone, but two splits or more are wanted"),
+    "one split": (lambda: find_duplicates(train=A), "got train= alone; expected two splits or more"),
     "none": (lambda: find_duplicates(), "got no split, but two splits"),
     "empty": (lambda: find_duplicates(train=A, test=A[:0]), "test= is empty"),
     "empty list": (lambda: find_duplicates(train=[], test=[]), "train= is empty"),
@@ -418,7 +418,7 @@ WRONG = {
     "a number": (lambda: find_duplicates(train=A, test=3), "test= is 3, but arrays"),
     "no folder": (lambda: find_duplicates(train="nowhere", test=A), "train= is 'nowhere', which is no folder"),
     "unhashable": (lambda: find_duplicates(train=[object()], test=[object()]), "cannot be compared by value; give key="),
-    "executor": (lambda: find_duplicates(train=A, test=A, executor=3), "something with a method `map` is wanted"),
+    "executor": (lambda: find_duplicates(train=A, test=A, executor=3), "expected something with a method `map`"),
     "text": (lambda: find_duplicates(train=A, test=A, text="folded"), "text='folded'"),
     "near": (lambda: find_duplicates(train=A, test=A, near="never"), "near='never'"),
     "max_rate": (lambda: find_duplicates(train=A, test=A, max_rate=1), "max_rate=1, but a share"),

@@ -1,6 +1,6 @@
 """A split read in parts by whatever has a `map`: pools of threads or processes, a cluster.
 
-One task reads one part, beside the fingerprints of the held splits, and gives back its matches: nothing is shuffled.
+One task reads one part, with the fingerprints of the held splits, and gives back its matches: nothing is shuffled.
 
 PYTEST_DONT_REWRITE
 """
@@ -70,7 +70,7 @@ def read_apart(
         found.add(part)
         progress(found.whole.count)
     if found.parts != len(shards):
-        raise CaseError(f"executor.map gave {found.parts} results for {len(shards)} tasks; one a task is wanted")
+        raise CaseError(f"executor.map gave {found.parts} results for {len(shards)} tasks; expected one a task")
     return found.done()
 
 
@@ -106,7 +106,7 @@ def _mapped(executor: Any, shards: list[Shard], split: Samples) -> Iterable[Read
 
 
 def _check_that_it_travels(split: Samples, shard: Shard) -> None:
-    """An engine tells in its own words, if at all, what it could not pickle."""
+    """An engine reports in its own words, if at all, what it could not pickle."""
     travelling = shard.work.open().split
     pieces = [(f"{name}=", getattr(travelling.facts, name)) for name in ("key", "label", "group", "time")]
     pieces.append((f"{split.name}= is read as {split.how}, which", travelling.fetch or shard.source))
@@ -115,13 +115,13 @@ def _check_that_it_travels(split: Samples, shard: Shard) -> None:
         try:
             packed(piece)
         except Exception as error:  # each library has its own way to refuse
-            wanted = (
+            instead = (
                 f"a function at the top of a module that returns the dataset, {split.name}=load_{split.name}"
                 if what.startswith(split.name)
                 else "a function at the top of a module, or the name of a column"
             )
             raise CaseError(
-                f"{what} cannot be sent to another process ({type(error).__name__}: {error}); give {wanted}; or use "
+                f"{what} cannot be sent to another process ({type(error).__name__}: {error}); give {instead}; or use "
                 "concurrent.futures.ThreadPoolExecutor(), which sends nothing"
             ) from None
 

@@ -97,7 +97,7 @@ def _spread(count: int, most: int) -> slice:
 
 
 def choose_columns(rows: RowsInMemory) -> list[Column]:
-    """A few columns that tell the rows apart nearly as well as all of them do."""
+    """A few columns that separate the rows nearly as well as all of them do."""
     few, some, many = (_spread(len(rows), most) for most in (_RANKED, _TRIED, _CONFIRMED))
     ranked = _ranked(rows, few)
     chosen = _grown(rows, ranked, [], some)
@@ -120,7 +120,7 @@ def _ranked(rows: RowsInMemory, few: slice) -> list[Column]:
             columns += [(leaf, place) for place in inside.tolist()]
     if not columns:
         return []
-    mixed = np.random.default_rng(0).permutation(len(columns))  # neighbours often say the same
+    mixed = np.random.default_rng(0).permutation(len(columns))  # neighbours often hold the same
     best = mixed[np.argsort(-np.concatenate(values)[mixed], kind="stable")]
     return [columns[each] for each in best[:_TRIALS]]
 
@@ -134,18 +134,18 @@ def _words_of(rows: RowsInMemory, leaf: int, places: Array, few: slice) -> Array
 
 
 def _grown(rows: RowsInMemory, candidates: Sequence[Column], chosen: list[Column], sample: slice) -> list[Column]:
-    """Add each column that tells more of the sampled rows apart, until all are told apart."""
+    """Add each column that separates more of the sampled rows, until all are separated."""
     if len(chosen) >= _MOST:
         return chosen
     key = _key_of(rows, chosen, sample) if chosen else None
-    told = 1 if key is None else len(distinct(key))
+    apart = 1 if key is None else len(distinct(key))
     for each in candidates:
-        if len(chosen) >= _MOST or (key is not None and told == len(key)):
+        if len(chosen) >= _MOST or (key is not None and apart == len(key)):
             break
         longer = _mixed(key, rows.column(each, sample))
         now = len(distinct(longer))
-        if now > told:
-            chosen, key, told = [*chosen, each], longer, now
+        if now > apart:
+            chosen, key, apart = [*chosen, each], longer, now
     return chosen
 
 

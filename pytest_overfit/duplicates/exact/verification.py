@@ -20,7 +20,7 @@ _ROOM = 1 << 28
 
 
 class Verifier:
-    """Compares the samples behind equal fingerprints, and numbers them anew: equal numbers are equal samples."""
+    """Compares the samples behind equal fingerprints, and numbers them again: equal numbers are equal samples."""
 
     def __init__(self, splits: Mapping[str, Samples], coding: Coding, numbers: int) -> None:
         self.splits, self.coding = splits, coding
@@ -72,9 +72,9 @@ class Verifier:
                 if chunk is not None and len(chunk):
                     yield row, chunk.sample(0)
         else:
-            wanted = set(rows)
+            asked = set(rows)
             for chunk in split.chunks():
-                yield from ((int(row), chunk.sample(n)) for n, row in enumerate(chunk.index) if int(row) in wanted)
+                yield from ((int(row), chunk.sample(n)) for n, row in enumerate(chunk.index) if int(row) in asked)
 
     def _number(self, number: int, name: str, sample: dict[str, Any], encoder: Encoder) -> int:
         known = self._known.setdefault(number, [])

@@ -1,7 +1,7 @@
-"""Groups that stand in two splits: the same patient, speaker or user before and after the cut.
+"""Groups that occur in two splits: the same patient, speaker or user before and after the cut.
 
 Exact: values are compared by equality, 1 == 1.0, and strings as they are written. Missing ids (None, NaN, NaT, "")
-belong to no group; their number is told. Cost: one set of the ids of each split.
+belong to no group; they are counted. Cost: one set of the ids of each split.
 
 PYTEST_DONT_REWRITE
 """
@@ -15,7 +15,7 @@ from pytest_overfit.duplicates.near.results import Groups, SharedGroup
 
 
 def shared_groups(groups_small: Iterable[Any], groups_large: Iterable[Any]) -> Groups:
-    """The groups that stand in both splits."""
+    """The groups that occur in both splits."""
     small, few = _by_value(groups_small)
     large, more = _by_value(groups_large)
     shared = [SharedGroup(value, tuple(small[value]), tuple(large[value])) for value in small if value in large]

@@ -140,7 +140,7 @@ def _with_evenness(closeness: Array, evenness: Array | None, even: tuple[float, 
 
 
 def surprise(distances: Array, free: Array, dimensions: tuple[tuple[int, float], ...]) -> Array:
-    """-log of the smallest p over all k; 0 where nothing can be told."""
+    """-log of the smallest p over all k; 0 where that is not known."""
     most = np.zeros(len(distances))
     for k, dimension in dimensions:
         ratio = _ratio(distances, k)

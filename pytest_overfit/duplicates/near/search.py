@@ -137,7 +137,7 @@ def _without_shared(side: _Side, rows: Array, large: Array) -> _Side:
 
     Rows with nothing measured, say, that differ in two columns alone lie in two dimensions, however many others have.
     """
-    beside = side.found[:, 1:BESIDE]
+    neighbours = side.found[:, 1:BESIDE]
     free = side.free.copy()
     width = int(np.prod(large.shape[1:], dtype=np.int64))
     step = max(1, BLOCK_CELLS // max(1, width))
@@ -146,7 +146,7 @@ def _without_shared(side: _Side, rows: Array, large: Array) -> _Side:
         mine = rows[side.rows[part]].reshape(-1, width)
         holes = mine != mine  # noqa: PLR0124 - NaN: a hole is a value as any
         sharers = np.zeros(mine.shape, np.uint8)
-        for one in beside[part].T:
+        for one in neighbours[part].T:
             theirs = large[one].reshape(-1, width)
             same = mine == theirs
             if holes.any():
@@ -178,9 +178,9 @@ def _part(own: _Side, asked: _Side, count: int, rows: int) -> _Part:
         part.left_out = part.calibration.p_values(own.distances, own.free, own.evenness)
         part.p[asked.rows] = part.calibration.p_values(asked.distances, asked.free, asked.evenness)
         part.row[asked.rows] = asked.found[:, 0]
-        beside = asked.distances[:, min(9, count - 1, asked.distances.shape[1] - 1)]
-        known = (beside > 0) & np.isfinite(beside)
-        part.ratio[asked.rows] = asked.distances[:, 0] / np.where(known, beside, 1.0)
+        tenth = asked.distances[:, min(9, count - 1, asked.distances.shape[1] - 1)]
+        known = (tenth > 0) & np.isfinite(tenth)
+        part.ratio[asked.rows] = asked.distances[:, 0] / np.where(known, tenth, 1.0)
     return part
 
 
@@ -203,8 +203,8 @@ def _gathered(parts: dict[str, _Part], asked: Array, alpha: float, info: dict[st
     able = {name: part for name, part in parts.items() if part.calibration.testable}
     if not able:
         whys = {name: part.calibration.why for name, part in parts.items()}
-        told = whys.values() if len(whys) == 1 else (f"{name}: {why}" for name, why in whys.items())
-        return Near(False, "; ".join(told), info=info)
+        listed = whys.values() if len(whys) == 1 else (f"{name}: {why}" for name, why in whys.items())
+        return Near(False, "; ".join(listed), info=info)
     level = alpha / (len(asked) * len(able))
     info["level"] = level
     names = list(able)
@@ -225,9 +225,9 @@ def _checked(small: Array, large: Array, kind: str) -> tuple[Array, Array, str]:
     """Arrays of equal row shape; images too small to have a spectrum are vectors."""
     small, large = np.asarray(small), np.asarray(large)
     if small.dtype.kind not in "biufc" or large.dtype.kind not in "biufc":
-        raise TypeError(f"rows of {small.dtype} and {large.dtype}, but numbers are wanted")
+        raise TypeError(f"expected numbers, got rows of {small.dtype} and {large.dtype}")
     if small.shape[1:] != large.shape[1:]:
-        raise ValueError(f"rows of shape {small.shape[1:]} and {large.shape[1:]}, but equal shapes are wanted")
+        raise ValueError(f"expected rows of one shape, got {small.shape[1:]} and {large.shape[1:]}")
     if "c" in (small.dtype.kind, large.dtype.kind):
         small, large = (np.stack([each.real, each.imag], -1) for each in (small, large))
         kind = "vector"

@@ -22,7 +22,7 @@ def out_of_order(time_small: Any, time_large: Any, gap: Any = 0) -> Order:
     """Rows of the small split whose time is not later than the last time of the large split plus `gap`."""
     small, large = _times(time_small, "the small split"), _times(time_large, "the large split")
     if (small.dtype.kind == "M") != (large.dtype.kind == "M"):
-        raise TypeError(f"times of {small.dtype} and {large.dtype}, but one kind is wanted")
+        raise TypeError(f"expected times of one kind, got {small.dtype} and {large.dtype}")
     known, others = ~_missing(small), ~_missing(large)
     missing = int((~known).sum() + (~others).sum())
     if not known.any() or not others.any():
@@ -50,9 +50,9 @@ def _times(given: Any, where: str) -> Array:
                 [np.datetime64("NaT") if each is None else _moment(each) for each in plain], "datetime64[us]"
             )
         except (TypeError, ValueError) as error:
-            raise TypeError(f"{where}: times are wanted as numbers, dates or ISO 8601 strings: {error}") from None
+            raise TypeError(f"{where}: expected times as numbers, dates or ISO 8601 strings: {error}") from None
     if values.dtype.kind not in "biufM":
-        raise TypeError(f"{where}: times of {values.dtype}, but numbers or dates are wanted")
+        raise TypeError(f"{where}: expected times as numbers or dates, got {values.dtype}")
     return values.ravel()
 
 
@@ -78,7 +78,7 @@ def _missing(times: Array) -> Array:
 
 
 def _gap(gap: Any, kind: Any) -> Any:
-    """The gap in the unit of the times; numbers beside dates are days."""
+    """The gap in the unit of the times; a number is in days where the times are dates."""
     import datetime
 
     if kind.kind != "M":

@@ -1,4 +1,4 @@
-"""What a row looks like to the search: short float32 vectors in which a copy lies beside its source.
+"""What a row looks like to the search: short float32 vectors in which a copy lies next to its source.
 
 Images: `pixels`, mean taken off and scaled to length one (blind to brightness and contrast), and `spectrum`, the
 magnitudes of the lowest spatial frequencies (blind to a shift as well), the two mirror frequencies of each pair put in

@@ -15,6 +15,13 @@ import numpy as np
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
+from pytest_overfit.data.containers import (
+    is_keras_batches,
+    is_torch_dataset,
+    is_torch_loader,
+    is_torch_stream,
+    keras_batches,
+)
 from pytest_overfit.duplicates.reading.fields import Facts, label_list, row_values, rows_of
 from pytest_overfit.duplicates.reading.sources import Collated, Indexed
 from pytest_overfit.duplicates.reading.split import SampleChunk, Samples
@@ -30,13 +37,13 @@ _TRANSFORMS = ("transform", "transforms")
 
 def torch_data(name: str, source: Any, facts: Facts) -> Samples | None:
     """Datasets and loaders of torch."""
-    if foreign.is_instance(source, _TORCH, "DataLoader"):
+    if is_torch_loader(source):
         return _loader(name, source, facts)
-    if foreign.is_instance(source, _TORCH, "IterableDataset"):
+    if is_torch_stream(source):
         return Samples(
             name, "torch IterableDataset", facts, open=lambda: source, again=not isinstance(source, Iterator)
         )
-    if foreign.is_instance(source, _TORCH, "Dataset"):
+    if is_torch_dataset(source):
         return _torch_dataset(name, source, facts, None)
     return None
 
@@ -44,7 +51,7 @@ def torch_data(name: str, source: Any, facts: Facts) -> Samples | None:
 def _loader(name: str, loader: Any, facts: Facts) -> Samples:
     """The dataset behind a loader, in its own order; the loader's batches where there is no way around them."""
     dataset, how = loader.dataset, "torch DataLoader"
-    if foreign.is_instance(dataset, _TORCH, "IterableDataset"):
+    if is_torch_stream(dataset):
         batched = loader.batch_size is not None or loader.batch_sampler is not None
         return Samples(name, f"{how} over an IterableDataset", facts, open=lambda: loader, batched=batched)
     places = _sampled(loader, len(dataset))
@@ -186,7 +193,7 @@ def tensorflow_data(name: str, source: Any, facts: Facts) -> Samples | None:
 
 
 def _is_batched(dataset: Any) -> bool:
-    """Was it batched last? As told by how it was made, from the end back to the first step that says so."""
+    """Was it batched last? Its steps are followed from the end back to the first one that shows it."""
     step = dataset
     while step is not None:
         kind = type(step).__name__
@@ -213,16 +220,9 @@ def _known_shapes(dataset: Any) -> bool:
 
 def keras_data(name: str, source: Any, facts: Facts) -> Samples | None:
     """A Keras PyDataset: batches by number."""
-    if not (hasattr(source, "__getitem__") and hasattr(source, "num_batches")):
+    if not is_keras_batches(source):
         return None
-    count = source.num_batches
-
-    def batches() -> Iterator[Any]:
-        numbers = itertools.count() if count is None else range(count)
-        for number in numbers:
-            yield source[number]
-
-    return Samples(name, "Keras PyDataset", facts, open=batches, batched=True)
+    return Samples(name, "Keras PyDataset", facts, open=lambda: keras_batches(source), batched=True)
 
 
 # --------------------------------------------------------------------------------------------------- anything iterable
@@ -249,7 +249,7 @@ def iterable(name: str, source: Any, facts: Facts) -> Samples:
         again=not once,
     )
     if batched and facts.batched is None:
-        split.notes.append(f"{name} was read as batches, rows first; say batched=False if each item is one sample")
+        split.notes.append(f"{name} was read as batches, rows first; give batched=False if each item is one sample")
     return split
 
 

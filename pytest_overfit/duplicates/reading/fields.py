@@ -15,9 +15,9 @@ from pytest_overfit.core import foreign
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.data.batch import to_numpy
+from pytest_overfit.data.tree import to_numpy
 
-#: names under which tables and dict samples carry their labels when nobody says
+#: names under which tables and dict samples carry their labels unless label= is given
 LABELS = ("label", "labels", "target", "targets")
 
 
@@ -67,7 +67,7 @@ def halves(sample: Any, facts: Facts) -> tuple[Any, Any]:
 
 
 def label_name(columns: Mapping[str, Any], facts: Facts) -> str | None:
-    """The column that holds the labels: as said, or one that is called so."""
+    """The column that holds the labels: the one given, or one with a usual name."""
     if isinstance(facts.label, str):
         return facts.label if facts.label in columns else None
     if facts.label is not None:
@@ -77,25 +77,25 @@ def label_name(columns: Mapping[str, Any], facts: Facts) -> str | None:
 
 def selected(x: Any, facts: Facts) -> Any:
     """The parts of a dict that `key=` names."""
-    wanted = [facts.key] if isinstance(facts.key, str) else facts.key
-    if wanted is None:
+    names = [facts.key] if isinstance(facts.key, str) else facts.key
+    if names is None:
         return x
     if not isinstance(x, Mapping):
         raise CaseError(
             f"key={facts.key!r} names parts of a sample, but a sample is {foreign.describe(x)}; give a function"
         )
-    missing = [name for name in wanted if name not in x]
+    missing = [name for name in names if name not in x]
     if missing:
         raise CaseError(
             f"key={facts.key!r}: a sample has no {missing[0]!r}{did_you_mean(str(missing[0]), map(str, x))}"
         )
-    return {name: x[name] for name in wanted}
+    return {name: x[name] for name in names}
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:
     """The leaves of nested dicts and tuples by their path; the only leaf there is has the path ''."""
     if isinstance(value, Mapping) and not value:
-        raise CaseError("a sample has no input: nothing is left of it beside its label; give label= or key=")
+        raise CaseError("a sample has no input: nothing is left of it besides its label; give label= or key=")
     found = dict(_leaves(value, path))
     return {"": next(iter(found.values()))} if len(found) == 1 else found
 

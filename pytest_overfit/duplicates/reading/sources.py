@@ -29,9 +29,9 @@ class Indexed(Source):
     places: Sequence[int] | None = None
 
     def __call__(self, places: Sequence[int]) -> Sequence[Any]:
-        wanted = list(places) if self.places is None else [self.places[place] for place in places]
+        chosen = list(places) if self.places is None else [self.places[place] for place in places]
         many = getattr(self.dataset, "__getitems__", None)
-        found: Sequence[Any] = many(wanted) if callable(many) else [self.dataset[place] for place in wanted]
+        found: Sequence[Any] = many(chosen) if callable(many) else [self.dataset[place] for place in chosen]
         return found
 
     def part(self, start: int, stop: int) -> Source | None:

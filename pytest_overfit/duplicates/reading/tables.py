@@ -14,12 +14,6 @@ from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 
 
-def is_hugging_face(source: Any) -> bool:
-    """A dataset of the `datasets` library with rows: read by slices, with the format that was set."""
-    names = {f"{each.__module__}.{each.__name__}" for each in type(source).__mro__}
-    return "datasets.arrow_dataset.Dataset" in names
-
-
 def columns_of(source: Any) -> dict[str, Any] | None:
     """The columns of a table by name; None for what is no table."""
     library = type(source).__module__.partition(".")[0]
@@ -58,7 +52,7 @@ def _values(column: Any) -> Any:
 
 
 def _nullable(column: Any) -> bool:
-    """Own (nullable) number types, which have a missing value beside their numbers."""
+    """Own (nullable) number types, which have a missing value apart from their numbers."""
     return str(column.dtype)[:1] in "IUFB" and hasattr(column.array, "_mask")
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from pytest_overfit.core import foreign
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
-from pytest_overfit.data.batch import to_numpy
+from pytest_overfit.data.tree import to_numpy
 from pytest_overfit.duplicates.values.canonical import ValueComparison, canonical, common_dtype, numeric, plain_numbers
 
 #: `digest(data, seed) -> 16 bytes`
