@@ -127,21 +127,31 @@ class Batch:
         """
         return self.with_targets_of([0] * self.rows)
 
-    def with_targets_of(self, rows: Sequence[int]) -> Batch | None:
-        """The targets of these rows, one for each row, and inputs as they are; None: there are no targets."""
-        inputs, targets = self._parted(self._named_targets() if self.y is None else frozenset())
+    def with_targets_of(self, rows: Sequence[int], keep_others: bool = False) -> Batch | None:
+        """The targets of these rows, one for each row, and inputs as they are; None: there are no targets.
+
+        `keep_others`: targets of other lengths than the batch has rows stay, else they become their first entry.
+        """
+        inputs, targets = self._parted(self._named_targets())
         if not targets and self.y is None:
             return None
 
         def chosen(leaf: Any) -> Any:
-            return take(leaf, rows if length(leaf) == self.rows else [0] * length(leaf))
+            if length(leaf) == self.rows:
+                return take(leaf, rows)
+            return leaf if keep_others else take(leaf, [0] * length(leaf))
 
         y, targets = map_leaves((self.y, targets), chosen)
         return dataclasses.replace(self, x=self._joined(inputs, targets), y=y)
 
+    def input_leaves(self) -> Iterator[Any]:
+        """The leaves of the inputs that are no targets."""
+        return leaves(self._parted(self._named_targets())[0])
+
     def _named_targets(self) -> frozenset[Any]:
-        """Parts of the inputs that are targets by their name: the model computes its own loss."""
-        return frozenset(key for key in by_place(self.x) if isinstance(key, str) and names_targets(key))
+        """Parts of the inputs that are targets by their name, where the model computes its own loss: without a `y`."""
+        names = by_place(self.x) if self.y is None else {}
+        return frozenset(key for key in names if isinstance(key, str) and names_targets(key))
 
     def without_inputs(self) -> Batch:
         """Zeros, empty texts, in place of every input that is a number or a text; targets as they are."""
@@ -152,7 +162,7 @@ class Batch:
             kind = to_numpy(leaf).dtype.kind
             return leaf & False if kind == "b" else leaf * 0 if kind in "iufc" else leaf
 
-        inputs, targets = self._parted(self._named_targets() if self.y is None else frozenset())
+        inputs, targets = self._parted(self._named_targets())
         return dataclasses.replace(self, x=self._joined(map_leaves(inputs, blank), targets))
 
 

@@ -30,7 +30,8 @@ from pytest_overfit.data.containers import (
 )
 from pytest_overfit.data.first_batch import ROWS, check_source, collated
 from pytest_overfit.data.parts import split
-from pytest_overfit.data.tree import is_array, length, map_leaves, parts_of, take, taker
+from pytest_overfit.data.rereading import seeded_generators
+from pytest_overfit.data.tree import is_array, length, parts_of, take_rows, taker
 
 if TYPE_CHECKING:
     from pytest_overfit.core.case import Case
@@ -179,7 +180,7 @@ class Loader:
         self.source, self._named, self._size = source, named, size
 
     def epoch(self, order: int) -> Iterator[Batch]:
-        with _own_generators(self.source, order):
+        with seeded_generators(self.source, order):
             yield from self._batches()
 
     def chunks(self) -> Iterator[Batch]:
@@ -213,23 +214,6 @@ class Loader:
         return iter(source)
 
 
-@contextlib.contextmanager
-def _own_generators(source: Any, order: int) -> Iterator[None]:
-    """Seed the generators that a loader carries (torch's `generator=`), and put them back."""
-    owners = (source, getattr(source, "sampler", None))
-    carried = {id(each): each for each in (getattr(owner, "generator", None) for owner in owners) if each is not None}
-    saved: list[tuple[Any, Any]] = [
-        (each, each.get_state()) for each in carried.values() if hasattr(each, "manual_seed")
-    ]
-    try:
-        for each, _ in saved:
-            each.manual_seed(order)
-        yield
-    finally:
-        for each, state in saved:
-            each.set_state(state)
-
-
 class Subset:
     """Some rows of a split, by their numbers in the order in which it stands; to be read, not to be trained on."""
 
@@ -255,11 +239,7 @@ class Subset:
 
 def rows_of(batch: Batch, rows: Sequence[int] | Array) -> Batch:
     """These rows of a batch, in this order."""
-
-    def chosen(leaf: Any) -> Any:
-        return take(leaf, rows) if length(leaf) == batch.rows else leaf
-
-    x, y, weights = (map_leaves(each, chosen) for each in (batch.x, batch.y, batch.weights))
+    x, y, weights = take_rows((batch.x, batch.y, batch.weights), rows, batch.rows)
     return Batch(x, y, len(rows), weights, batch.labels)
 
 

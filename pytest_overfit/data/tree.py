@@ -131,6 +131,11 @@ def take(leaf: Any, rows: Sequence[int] | Array) -> Any:
     return leaf.iloc[index] if hasattr(leaf, "iloc") else leaf[index]
 
 
+def take_rows(value: Any, rows: Sequence[int] | Array, count: int | None = None) -> Any:
+    """These rows of every leaf inside the value; `count`: a leaf of any other length stays as it is."""
+    return map_leaves(value, lambda leaf: take(leaf, rows) if count is None or length(leaf) == count else leaf)
+
+
 def taker(leaf: Any) -> Callable[[Array], Any]:
     """`take` for many picks of one leaf: what is the same each time is found out once."""
     torch = sys.modules.get("torch")

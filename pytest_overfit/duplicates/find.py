@@ -64,7 +64,7 @@ def find_duplicates(
             "more; write find_duplicates(train=..., test=...)"
         )
     if not isinstance(max_rate, (int, float)) or isinstance(max_rate, bool) or not 0 <= max_rate < 1:
-        raise CaseError(f"max_rate={max_rate!r}; expected a share of 0 or more and below 1")
+        raise CaseError(f"max_rate: expected a number of 0 or more and below 1, got {max_rate!r}")
     with shown("find_duplicates") as progress:
         request = Request(
             given=given, label=label, group=group, time=time, gap=gap, key=key, features=features, near=near,

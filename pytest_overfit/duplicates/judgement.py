@@ -41,7 +41,7 @@ class SplitDuplicatesLimits:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value >= 1:
-                raise CaseError(f"{field.name}={value:g}; expected a share of 0 or more and below 1")
+                raise CaseError(f"{field.name}={value:g}, but a share of 0 or more and below 1 is wanted")
 
 
 def judge_duplicates(measured: Mapping[str, Any], limits: Resolved[SplitDuplicatesLimits]) -> Judgement:

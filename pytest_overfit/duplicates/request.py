@@ -51,7 +51,7 @@ class Request:
             )
         most = self.max_samples
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-            raise CaseError(f"max_samples={most!r}; expected a whole number of 1 or more")
+            raise CaseError(f"max_samples: expected a whole number of 1 or more, got {most!r}")
 
 
 def _one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:

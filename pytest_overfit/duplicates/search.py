@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from pytest_overfit.core.state import preserved_generators
+from pytest_overfit.data.rereading import kept_generators, torch_generator
 from pytest_overfit.duplicates.alignment import Opened, open_all
 from pytest_overfit.duplicates.allow_list import Allowed, allowed_of
 from pytest_overfit.duplicates.copies import Copies, find_copies
 from pytest_overfit.duplicates.reading.fields import Facts
-from pytest_overfit.duplicates.reading.random_state import kept_generators, torch_generator
 from pytest_overfit.duplicates.request import Request, shown
 from pytest_overfit.duplicates.thumbnails import pictures_of
 from pytest_overfit.duplicates.values.lasting_names import lasting_name, lasting_names

@@ -22,6 +22,7 @@ from pytest_overfit.duplicates.reading.fields import Facts
 from pytest_overfit.duplicates.reading.pickling import Parcel, packed
 from pytest_overfit.duplicates.reading.sources import Source
 from pytest_overfit.duplicates.reading.split import SampleChunk, Samples
+from pytest_overfit.duplicates.steadiness import fingerprint
 from pytest_overfit.duplicates.values.fingerprints import Coding
 
 #: parts of a split: enough for a few tasks a worker, few enough that what each of them carries costs little
@@ -86,14 +87,9 @@ def _shards(split: Samples, coding: Coding, table: FingerprintTable) -> Iterator
         stop = min(start + step, length)
         memory = None if split.memory is None else split.memory.part(slice(start, stop))
         source = split.fetch.part(start, stop) if alone and split.fetch is not None else None
-        known = {place: _fingerprint(split, coding, place) for place in (start, stop - 1)}
+        known = {place: fingerprint(split, coding, place) for place in (start, stop - 1)}
         yield Shard(work, start, stop, memory, source, known)
     split.errors.clear()
-
-
-def _fingerprint(split: Samples, coding: Coding, place: int) -> bytes:
-    chunk = split.sample(place)
-    return b"" if chunk is None else coding.encoder(split.name).chunk(chunk.leaves).tobytes()
 
 
 def _mapped(executor: Any, shards: list[Shard], split: Samples) -> Iterable[Read | OverfitError]:
@@ -157,7 +153,7 @@ def _opened(parcel: Parcel) -> tuple[Shard, Work]:
 def _strayed(split: Samples, coding: Coding, shard: Shard) -> int | None:
     """The first sample that is another one here than where the shard comes from."""
     shift = shard.start if shard.memory is not None else 0
-    return next((at for at, mark in shard.known.items() if _fingerprint(split, coding, at - shift) != mark), None)
+    return next((at for at, mark in shard.known.items() if fingerprint(split, coding, at - shift) != mark), None)
 
 
 class _Merged:

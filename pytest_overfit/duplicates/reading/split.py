@@ -14,6 +14,7 @@ import numpy as np
 
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, OverfitError, did_you_mean
+from pytest_overfit.data.rereading import spread
 from pytest_overfit.duplicates.reading.fields import (
     Facts,
     flat,
@@ -175,7 +176,7 @@ class Samples:
     def peek(self, most: int) -> SampleChunk | None:
         """Some samples, without losing any of what can be read only once."""
         if self.memory is not None:
-            at = np.unique(np.linspace(0, len(self.memory) - 1, most).astype(int))
+            at = spread(len(self.memory), most)
             return SampleChunk(at, {name: _taken(each, at) for name, each in self.memory.leaves.items()})
         if self.fetch is not None:
             return next((chunk for chunk in self.chunks(0, most) if len(chunk)), None)

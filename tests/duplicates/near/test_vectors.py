@@ -241,7 +241,7 @@ def test_odd_numbers_change_nothing(bad: str) -> None:
 
 
 def test_wrong_input_is_named() -> None:
-    with pytest.raises(ValueError, match=r"rows of shape \(12,\) and \(3,\)"):
+    with pytest.raises(ValueError, match=r"rows of one shape, got \(12,\) and \(3,\)"):
         find_near(rows(10), rows(10, 3))
     with pytest.raises(TypeError, match="expected numbers"):
         find_near(np.array([["a"]]), np.array([["b"]]))
