@@ -41,8 +41,10 @@ def steadiness(split: Samples, coding: Coding) -> Steadiness:
 
 def fingerprint(split: Samples, coding: Coding, place: int) -> bytes:
     """Of one sample as it is read now; empty where it cannot be read."""
-    chunk = split.sample(place)
-    return b"" if chunk is None else coding.encoder(split.name).chunk(chunk.leaves).tobytes()
+    sample = split.sample(place)
+    if sample is None:
+        return b""
+    return coding.encoder(split.name).chunk({name: [leaf] for name, leaf in sample.items()}).tobytes()
 
 
 def _by_place(split: Samples, coding: Coding) -> Steadiness:

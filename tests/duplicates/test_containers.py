@@ -407,7 +407,7 @@ A = np.zeros((4, 3))
 
 WRONG = {
     "one split": (lambda: find_duplicates(train=A), "got train= alone; expected two splits or more"),
-    "none": (lambda: find_duplicates(), "got no split, but two splits"),
+    "none": (lambda: find_duplicates(), "got no split; expected two splits"),
     "empty": (lambda: find_duplicates(train=A, test=A[:0]), "test= is empty"),
     "empty list": (lambda: find_duplicates(train=[], test=[]), "train= is empty"),
     "empty stream": (lambda: find_duplicates(train=A, test=lambda: iter([])), "test= is empty"),

@@ -43,9 +43,9 @@ class Verifier:
     def _step(self, members: Mapping[str, tuple[Array, Array]]) -> int:
         """How many different samples may be held at once."""
         for name, (rows, _) in members.items():
-            chunk = self.splits[name].sample(int(rows[0])) if len(rows) else None
-            if chunk is not None and len(chunk):
-                size = sum(getattr(each, "nbytes", 1_000) for each in chunk.sample(0).values())
+            sample = self.splits[name].sample(int(rows[0])) if len(rows) else None
+            if sample is not None:
+                size = sum(getattr(leaf, "nbytes", 1_000) for leaf in sample.values())
                 return max(1, _ROOM // max(1, size))
         return 1_000
 
@@ -59,18 +59,11 @@ class Verifier:
             return
         place_of = {int(rows[place]): int(place) for place in mine}
         for row, sample in self._samples(split, sorted(place_of)):
-            place = place_of.get(row)
-            if place is not None:
-                ids[place] = self._number(int(ids[place]), name, sample, encoder)
+            ids[place_of[row]] = self._number(int(ids[place_of[row]]), name, sample, encoder)
 
     def _samples(self, split: Samples, rows: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-        if split.memory is not None:
-            yield from ((row, split.memory.sample(row)) for row in rows)
-        elif split.fetch is not None:
-            for row in rows:
-                chunk = split.sample(row)
-                if chunk is not None and len(chunk):
-                    yield row, chunk.sample(0)
+        if split.memory is not None or split.fetch is not None:
+            yield from ((row, sample) for row in rows if (sample := split.sample(row)) is not None)
         else:
             asked = set(rows)
             for chunk in split.chunks():

@@ -189,11 +189,12 @@ class Samples:
         self.cut = False
         return first
 
-    def sample(self, place: int) -> SampleChunk | None:
-        """One sample by its place; None where places are not known or the sample cannot be read."""
-        if self.memory is None and self.fetch is None:
-            return None
-        return next(iter(self.chunks(place, place + 1)), None)
+    def sample(self, place: int) -> dict[str, Any] | None:
+        """The input of one sample by its place; None where places are not known or the sample cannot be read."""
+        if self.memory is not None:
+            return self.memory.sample(place)
+        chunk = None if self.fetch is None else next(self.chunks(place, place + 1), None)
+        return chunk.sample(0) if chunk is not None and len(chunk) else None
 
 
 def _taken(column: Any, at: Array) -> Any:
