@@ -60,7 +60,7 @@ def open_all(given: Mapping[str, Any], facts: Facts, text: str, most: int, keep:
         notes.append("samples are random under their transforms: compared as they are without them")
     for split in splits.values():
         notes += split.notes
-    rows = _rows(splits, coding, differences) if bare is None else None
+    rows = _rows(splits, coding) if bare is None else None
     return Opened(splits, coding, rows, steady, differences, notes)
 
 
@@ -100,10 +100,10 @@ def _aligned(splits: dict[str, Samples], peeks: dict[str, SampleChunk], notes: l
             name: split.peek(PEEKED) or peeks[name] if split.memory else peeks[name] for name, split in splits.items()
         }
     shared = [each for each in first if all(each in other for other in names.values())]
-    told = "; ".join(f"{name}: {', '.join(each) or 'one'}" for name, each in names.items())
+    parts = "; ".join(f"{name}: {', '.join(leaves) or 'one'}" for name, leaves in names.items())
     if not shared or not all(split.is_table and split.memory for split in splits.values()):
         raise CaseError(
-            f"the splits are made of different parts ({told[:300]}), so no two samples can be equal; give key="
+            f"the splits are made of different parts ({parts[:300]}), so no two samples can be equal; give key="
         )
     left = sorted({each for some in names.values() for each in some} - set(shared))
     notes.append(f"compared on the {len(shared)} columns that all splits have; left out: {', '.join(left)}")
@@ -119,8 +119,8 @@ def _comparisons(peeks: Mapping[str, SampleChunk], differences: list[tuple[str, 
         kinds = {name: kind for name, (kind, _) in values.items()}
         part = f"part {leaf!r} of " if leaf else ""
         if len(set(kinds.values()) - {"mixed"}) > 1:
-            told = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
-            raise CaseError(f"{part}the samples are of different kinds ({told}), so no two samples can be equal")
+            listed = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+            raise CaseError(f"{part}the samples are of different kinds ({listed}), so no two samples can be equal")
         arrays = {name: each for name, (_, each) in values.items() if each is not None}
         if len(arrays) == len(peeks):
             how = found[leaf] = dataclasses.replace(
@@ -128,6 +128,13 @@ def _comparisons(peeks: Mapping[str, SampleChunk], differences: list[tuple[str, 
             )
             _differences(how, arrays, part, differences)
     return found
+
+
+def _no_two_equal(part: str, shapes: str) -> CaseError:
+    return CaseError(
+        f"{part}the samples have different shapes ({shapes}), so no two samples can be equal; are these splits of "
+        "one data set? give key= a function that brings them to one form"
+    )
 
 
 def _other_shapes(peeks: Mapping[str, SampleChunk], leaf: str, part: str, differences: list[tuple[str, str]]) -> bool:
@@ -140,19 +147,16 @@ def _other_shapes(peeks: Mapping[str, SampleChunk], leaf: str, part: str, differ
         shapes[name] = seen.pop()
     if len(set(shapes.values())) == 1:
         return False
-    told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     if len({math.prod(shape) for shape in shapes.values()}) > 1:
         if min(map(len, peeks.values())) == 1:  # of any length
             return False
         if any(len(shape) == 1 for shape in shapes.values()):
-            told = f"{part}the first samples have different shapes ({told}): read as sequences of any length"
-            differences.append(("shape", told))
+            text = f"{part}the first samples have different shapes ({listed}): read as sequences of any length"
+            differences.append(("shape", text))
             return False
-        raise CaseError(
-            f"{part}the samples have different shapes ({told}), so no two samples can be equal; are these splits of "
-            "one data set? give key= a function that brings them to one form"
-        )
-    differences.append(("shape", f"{part}the samples have different shapes ({told}): compared number by number"))
+        raise _no_two_equal(part, listed)
+    differences.append(("shape", f"{part}the samples have different shapes ({listed}): compared number by number"))
     return True
 
 
@@ -175,17 +179,15 @@ def _differences(
 ) -> None:
     types = ", ".join(f"{name} {each.dtype}" for name, each in arrays.items())
     if how.scaled:
-        told = f"{part}{' and '.join(how.scaled)} holds k/255 where another split holds k ({types}): compared as k"
-        differences.append(("scale", told))
+        text = f"{part}{' and '.join(how.scaled)} holds k/255 where another split holds k ({types}): compared as k"
+        differences.append(("scale", text))
     elif how.widths_differ:
         differences.append(
             ("dtype", f"{part}the splits have different number types ({types}): compared as {how.dtype[1:]}")
         )
 
 
-def _rows(
-    splits: dict[str, Samples], coding: Coding, differences: list[tuple[str, str]]
-) -> dict[str, RowsInMemory] | None:
+def _rows(splits: dict[str, Samples], coding: Coding) -> dict[str, RowsInMemory] | None:
     """All splits as rows of numbers in memory, texts as codes; None where one of them is not."""
     memory = {name: split.memory for name, split in splits.items() if split.memory is not None}
     if len(memory) < len(splits):
@@ -197,8 +199,8 @@ def _rows(
         arrays = _coded(columns, coding) if leaf not in coding.comparisons else _arrays(columns)
         if arrays is None:
             return None
-        arrays = _one_shape(arrays, leaf, differences)
         comparisons.append(coding.comparisons.get(leaf) or ValueComparison("<i8"))
+        arrays = _one_shape(arrays, leaf, comparisons[-1].flat)
         for name, each in arrays.items():
             leaves[name].append(each)
     return {name: RowsInMemory(name, tuple(leaves[name]), tuple(comparisons)) for name in memory}
@@ -226,19 +228,12 @@ def _coded(columns: Mapping[str, Any], coding: Coding) -> dict[str, Array] | Non
     return found
 
 
-def _one_shape(arrays: dict[str, Array], leaf: str, differences: list[tuple[str, str]]) -> dict[str, Array]:
+def _one_shape(arrays: dict[str, Array], leaf: str, flat: bool) -> dict[str, Array]:
     """Rows of another shape but as many numbers are compared flat; of another size they cannot be equal."""
-    shapes = {name: each.shape[1:] for name, each in arrays.items()}
-    if len(set(shapes.values())) == 1:
-        return arrays
-    told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    part = f"part {leaf!r} of " if leaf else ""
-    if len({math.prod(shape) for shape in shapes.values()}) > 1:
-        raise CaseError(
-            f"{part}the samples have different shapes ({told}), so no two samples can be equal; are these splits of "
-            "one data set? give key= a function that brings them to one form"
-        )
-    told = f"{part}the samples have different shapes ({told}): compared number by number"
-    if ("shape", told) not in differences:
-        differences.append(("shape", told))
-    return {name: each.reshape(len(each), -1) for name, each in arrays.items()}
+    if flat:
+        return {name: rows.reshape(len(rows), -1) for name, rows in arrays.items()}
+    shapes = {name: rows.shape[1:] for name, rows in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise _no_two_equal(f"part {leaf!r} of " if leaf else "", listed)
+    return arrays

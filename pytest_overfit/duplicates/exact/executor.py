@@ -11,13 +11,10 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
-from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, OverfitError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.duplicates.exact.fingerprint_table import FingerprintTable
-from pytest_overfit.duplicates.exact.one_pass import Read, Thinned, more, read
+from pytest_overfit.duplicates.exact.one_pass import Gathered, Read, read
 from pytest_overfit.duplicates.reading.fields import Facts
 from pytest_overfit.duplicates.reading.pickling import Parcel, packed
 from pytest_overfit.duplicates.reading.sources import Source
@@ -64,14 +61,15 @@ def read_apart(
     if split.memory is None and split.fetch is None:
         return None
     shards = list(_shards(split, coding, table))
-    found = _Merged()
+    found, count = Gathered(), 0
     for part in _mapped(executor, shards, split):
         if isinstance(part, OverfitError):
             raise part
         found.add(part)
+        count += 1
         progress(found.whole.count)
-    if found.parts != len(shards):
-        raise CaseError(f"executor.map gave {found.parts} results for {len(shards)} tasks; expected one a task")
+    if count != len(shards):
+        raise CaseError(f"executor.map gave {count} results for {len(shards)} tasks; expected one a task")
     return found.done()
 
 
@@ -154,32 +152,3 @@ def _strayed(split: Samples, coding: Coding, shard: Shard) -> int | None:
     """The first sample that is another one here than where the shard comes from."""
     shift = shard.start if shard.memory is not None else 0
     return next((at for at, mark in shard.known.items() if fingerprint(split, coding, at - shift) != mark), None)
-
-
-class _Merged:
-    """Parts of one split, read apart, as one pass."""
-
-    def __init__(self) -> None:
-        self.whole, self.parts = Read(), 0
-        self._held = Thinned()
-        self._rows: list[Array] = []
-        self._ids: list[Array] = []
-
-    def add(self, part: Read) -> None:
-        whole = self.whole
-        self.parts += 1
-        self._held.add(part.held, part.mask)
-        self._rows.append(part.rows)
-        self._ids.append(part.ids)
-        whole.labels += part.labels
-        whole.labelled |= part.labelled
-        whole.count += part.count
-        whole.errors.update(part.errors)
-        whole.groups, whole.times = more(whole.groups, part.groups), more(whole.times, part.times)
-        whole.strayed = part.strayed if whole.strayed is None else whole.strayed
-
-    def done(self) -> Read:
-        whole = self.whole
-        whole.held, whole.mask = self._held.whole(), self._held.mask
-        whole.rows, whole.ids = np.concatenate(self._rows), np.concatenate(self._ids)
-        return whole

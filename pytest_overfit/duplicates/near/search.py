@@ -107,7 +107,7 @@ def _parts(kind: str, small: Array, large: Array, kept: Array, seed: int) -> dic
 
 def _looked_up(view: View, small: Array, large: Array, kept: Array, seed: int) -> tuple[_Side, _Side, int] | None:
     """Rows of the large split, left out, and the rows of the small one among the rows of the large; their number."""
-    points, free = _seen(view, large, kept)
+    points, free = in_blocks(view, large, kept if len(kept) < len(large) else None)
     good = free >= LEAST_DIMENSION
     numbers, points, free = kept[good], points[good], free[good]
     if len(points) < 2 or points.shape[1] == 0:
@@ -182,14 +182,6 @@ def _part(own: _Side, asked: _Side, count: int, rows: int) -> _Part:
         known = (tenth > 0) & np.isfinite(tenth)
         part.ratio[asked.rows] = asked.distances[:, 0] / np.where(known, tenth, 1.0)
     return part
-
-
-def _seen(view: View, large: Array, kept: Array) -> tuple[Array, Array]:
-    """The view of the kept rows, without a copy of all of them."""
-    if len(kept) == len(large):
-        return in_blocks(view, large)
-    parts = [view(large[kept[start : start + 1024]]) for start in range(0, len(kept), 1024)]
-    return np.concatenate([part for part, _ in parts]), np.concatenate([free for _, free in parts])
 
 
 def _gathered(parts: dict[str, _Part], asked: Array, alpha: float, info: dict[str, Any]) -> Near:

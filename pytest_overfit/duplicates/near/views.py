@@ -56,9 +56,11 @@ def views_of(kind: str, large: Array, seed: int = 0) -> dict[str, View]:
     return {"columns": _reduced(_columns(sample, random), sample)}
 
 
-def in_blocks(view: View, rows: Array) -> tuple[Array, Array]:
-    """A view of all rows, a block at a time."""
-    parts = [view(rows[start : start + BLOCK]) for start in range(0, max(1, len(rows)), BLOCK)]
+def in_blocks(view: View, rows: Array, kept: Array | None = None) -> tuple[Array, Array]:
+    """A view of all rows, or of those kept, a block at a time: none is copied but for its block."""
+    count = len(rows) if kept is None else len(kept)
+    blocks = (slice(start, start + BLOCK) for start in range(0, max(1, count), BLOCK))
+    parts = [view(rows[block if kept is None else kept[block]]) for block in blocks]
     return np.concatenate([part for part, _ in parts]), np.concatenate([free for _, free in parts])
 
 

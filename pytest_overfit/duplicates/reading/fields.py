@@ -158,6 +158,23 @@ def row_values(fact: Any, samples: Sequence[Any], places: Sequence[int], split: 
     return found
 
 
+def extras(facts: Facts, samples: Sequence[Any], places: Sequence[int], split: str) -> list[list[Any] | None]:
+    """Groups and times of samples."""
+    return [
+        row_values(fact, samples, places, split, what) for fact, what in ((facts.group, "group"), (facts.time, "time"))
+    ]
+
+
+def takes_samples(facts: Facts) -> bool:
+    """A fact is a function, which takes one sample each."""
+    return any(callable(fact) for fact in (facts.key, facts.label, facts.group, facts.time))
+
+
+def lines(columns: Mapping[str, Any], places: Sequence[int]) -> list[dict[str, Any]]:
+    """The lines of named columns at these places, each as a dict."""
+    return [{name: column[place] for name, column in columns.items()} for place in places]
+
+
 def given_values(fact: Mapping[str, Any], split: str, what: str, places: Any) -> list[Any] | None:
     """From a dict with one array a split."""
     if split not in fact:
@@ -174,14 +191,14 @@ def table_parts(
 ) -> tuple[dict[str, Any], list[Any] | None, list[Any] | None, list[Any] | None]:
     """Inputs, labels, groups and times of named columns."""
     label = label_name(columns, facts)
-    rows = _Lines(columns, index)
+    rows = lines(columns, range(len(index))) if takes_samples(facts) else []
 
     def values(fact: Any, what: str) -> list[Any] | None:
         if isinstance(fact, str):
             if fact not in columns:
                 raise CaseError(f"{what}={fact!r}: {split} has no such column{did_you_mean(fact, map(str, columns))}")
             return label_list(columns[fact])
-        return row_values(fact, rows if callable(fact) else (), index.tolist(), split, what)
+        return row_values(fact, rows, index.tolist(), split, what)
 
     if callable(facts.key):
         with user_code("the function given as key"):
@@ -196,21 +213,6 @@ def table_parts(
     else:
         labels = None if label is None else label_list(columns[label])
     return inputs, labels, values(facts.group, "group"), values(facts.time, "time")
-
-
-class _Lines(Sequence[Any]):
-    """The lines of named columns, each as a dict."""
-
-    def __init__(self, columns: Mapping[str, Any], index: Array) -> None:
-        self.columns, self.length = columns, len(index)
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, place: Any) -> Any:
-        if place >= self.length:
-            raise IndexError
-        return {name: column[place] for name, column in self.columns.items()}
 
 
 def rows_of(column: Any) -> Any:

@@ -17,7 +17,15 @@ from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.containers import called, is_by_place, is_function, is_hugging_face
 from pytest_overfit.duplicates.reading import containers, tables
-from pytest_overfit.duplicates.reading.fields import Facts, given_values, label_list, row_values, rows_of, table_parts
+from pytest_overfit.duplicates.reading.fields import (
+    Facts,
+    extras,
+    given_values,
+    label_list,
+    rows_of,
+    table_parts,
+    takes_samples,
+)
 from pytest_overfit.duplicates.reading.pickling import can_travel
 from pytest_overfit.duplicates.reading.sources import Lines, Sliced, Source
 from pytest_overfit.duplicates.reading.split import SampleChunk, Samples
@@ -190,20 +198,16 @@ def _memory(name: str, leaves: Mapping[str, Any], how: str, facts: Facts) -> Sam
             f"{name}= has parts of {' and '.join(map(str, sorted(sizes)))} rows, but rows come first in each"
         )
     index = range(sizes.pop())
-    if callable(facts.key) or callable(facts.label) or callable(facts.group) or callable(facts.time):
-        return Samples(name, how, facts, len(index), fetch=Lines(leaves))  # these take one sample each
-    groups, times = (
-        row_values(fact, (), index, name, what) if isinstance(fact, Mapping) else None
-        for fact, what in ((facts.group, "group"), (facts.time, "time"))
-    )
-    labels = given_values(facts.label, name, "label", index) if isinstance(facts.label, Mapping) else None
+    if takes_samples(facts):
+        return Samples(name, how, facts, len(index), fetch=Lines(leaves))
     for fact, what in ((facts.group, "group"), (facts.time, "time"), (facts.key, "key")):
         if isinstance(fact, str):
             raise CaseError(
                 f"{what}={fact!r} names a column, but {name}= is {how} without names; give {what}= a dict with one "
                 "array a split"
             )
-    return Samples(name, how, facts, len(index), SampleChunk(index, leaves, labels, groups, times))
+    labels = given_values(facts.label, name, "label", index) if isinstance(facts.label, Mapping) else None
+    return Samples(name, how, facts, len(index), SampleChunk(index, leaves, labels, *extras(facts, (), index, name)))
 
 
 def _named(name: str, source: Any, facts: Facts) -> Samples | None:

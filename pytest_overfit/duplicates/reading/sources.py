@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pytest_overfit.duplicates.reading.fields import lines
+
 
 class Source:
     """Gives samples by place."""
@@ -68,7 +70,7 @@ class Lines(Source):
     def __call__(self, places: Sequence[int]) -> Sequence[Any]:
         if set(self.columns) == {""}:
             return [self.columns[""][place] for place in places]
-        return [{name: column[place] for name, column in self.columns.items()} for place in places]
+        return lines(self.columns, places)
 
     def part(self, start: int, stop: int) -> Source | None:
         return Shifted(Lines({name: column[start:stop] for name, column in self.columns.items()}), start)

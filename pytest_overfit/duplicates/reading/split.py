@@ -17,6 +17,7 @@ from pytest_overfit.core.errors import CaseError, OverfitError, did_you_mean
 from pytest_overfit.data.rereading import spread
 from pytest_overfit.duplicates.reading.fields import (
     Facts,
+    extras,
     flat,
     given_values,
     halves,
@@ -25,8 +26,10 @@ from pytest_overfit.duplicates.reading.fields import (
     row_values,
     rows_of,
     selected,
+    table_parts,
+    takes_samples,
 )
-from pytest_overfit.duplicates.reading.sources import Source
+from pytest_overfit.duplicates.reading.sources import Lines, Source
 
 #: samples read at once, and rows sliced at once from what is in memory
 SAMPLES, ROWS = 1_024, 8_192
@@ -205,7 +208,8 @@ def gathered(places: Sequence[int], samples: Sequence[Any], split: Samples) -> I
     """Chunks of samples: one for each run of samples that are made of the same parts."""
     facts = split.facts
     if isinstance(samples, Mapping):  # a dict of columns, as Hugging Face datasets give it
-        yield _from_columns(np.asarray(places, np.int64), samples, split)
+        index = np.asarray(places, np.int64)
+        yield SampleChunk(index, *table_parts(samples, facts, split.name, index))
         return
     inputs, labels = parted(samples, facts)
     if isinstance(facts.label, Mapping):
@@ -221,17 +225,9 @@ def gathered(places: Sequence[int], samples: Sequence[Any], split: Samples) -> I
             np.asarray(places[start:stop], np.int64),
             {name: [each[name] for each in run] for name in names[start]},
             None if labels is None else labels[start:stop],
-            row_values(facts.group, some, places[start:stop], split.name, "group"),
-            row_values(facts.time, some, places[start:stop], split.name, "time"),
+            *extras(facts, some, places[start:stop], split.name),
         )
         start = stop
-
-
-def _from_columns(index: Array, columns: Mapping[str, Any], split: Samples) -> SampleChunk:
-    """A chunk of named columns: the label, group and time columns are no input."""
-    from pytest_overfit.duplicates.reading.fields import table_parts
-
-    return SampleChunk(index, *table_parts(columns, split.facts, split.name, index))
 
 
 def batch_chunk(batch: Any, first: int, split: Samples) -> SampleChunk:
@@ -244,12 +240,11 @@ def batch_chunk(batch: Any, first: int, split: Samples) -> SampleChunk:
     if len(sizes) > 1:
         raise CaseError(f"{split.name}: a batch has parts of {' and '.join(map(str, sorted(sizes)))} rows")
     index = np.arange(first, first + sizes.pop(), dtype=np.int64)
-    needs_rows = [each for each in (facts.key, facts.label, facts.group, facts.time) if callable(each)]
-    if needs_rows:
+    if takes_samples(facts):
         labels = None if y is None else rows_of(y)
-        samples = [_sample(leaves, labels, place) for place in range(len(index))]
-        chunks = list(gathered(index.tolist(), samples, split))
-        return chunks[0]
+        samples = Lines(leaves)(range(len(index)))
+        samples = samples if labels is None else [(x, labels[place]) for place, x in enumerate(samples)]
+        return list(gathered(index.tolist(), samples, split))[0]  # noqa: RUF015 - an error in a generator is hidden
     names = [each for each in (facts.group, facts.time) if isinstance(each, str)]
     for name in names:
         if name not in parts:
@@ -260,9 +255,3 @@ def batch_chunk(batch: Any, first: int, split: Samples) -> SampleChunk:
     ]
     leaves = leaves if facts.key is None else selected(leaves, facts)
     return SampleChunk(index, leaves, None if y is None else label_list(rows_of(y)), *extras)
-
-
-def _sample(leaves: Mapping[str, Any], labels: Any, place: int) -> Any:
-    x = {name: each[place] for name, each in leaves.items()}
-    one = x[""] if set(x) == {""} else x
-    return one if labels is None else (one, labels[place])

@@ -84,16 +84,11 @@ def canonical(values: Array, dtype: str, scaled: bool = False) -> Array:
             if values.dtype.kind == "f":
                 values = _wrapped(values, target)
             return np.ascontiguousarray(values.astype(target, copy=False))
-        found = np.empty(values.shape, target)
-        np.add(values, target.type(0), out=found, casting="unsafe", dtype=_adding(values.dtype, target))
+        found, wider = np.empty(values.shape, target), np.result_type(values.dtype, target)  # rounded once
+        np.add(values, target.type(0), out=found, casting="unsafe", dtype=wider)
         if found.size and np.isnan(np.minimum.reduce(found, axis=None)):
             found[np.isnan(found)] = np.nan
     return found
-
-
-def _adding(have: Any, target: Any) -> Any:
-    """Add in the wider type and round once."""
-    return np.result_type(have, target)
 
 
 def _wrapped(values: Array, target: Any) -> Array:
