@@ -62,7 +62,7 @@ class Batch:
 
     def map(self, change: Callable[[Any], Any]) -> Batch:
         """The same batch with every leaf changed."""
-        x, y, weights = (map_leaves(each, change) for each in (self.x, self.y, self.weights))
+        x, y, weights = map_leaves((self.x, self.y, self.weights), change)
         return dataclasses.replace(self, x=x, y=y, weights=weights)
 
     def plain(self) -> Batch:
@@ -97,6 +97,11 @@ class Batch:
         parts = {**inputs, **targets}
         return rebuilt(self.x, {key: parts[key] for key in by_place(self.x)})
 
+    def _with_inputs(self, change: Callable[[Any], Any], labels: AbstractSet[Any]) -> Batch:
+        """Every leaf of the inputs changed; targets, and `labels` among the inputs, as they are."""
+        inputs, targets = self._parted(labels)
+        return dataclasses.replace(self, x=self._joined(map_leaves(inputs, change), targets))
+
     def inputs_of(self, rows: Sequence[int]) -> Any | None:
         """The inputs of these rows, plain; None where inputs have other lengths, and no part of them is one row's."""
         if list(rows) == list(range(self.rows)):
@@ -117,8 +122,7 @@ class Batch:
                 return leaf
             return take(leaf, [0] * size)
 
-        inputs, targets = self._parted(labels)
-        return dataclasses.replace(self, x=self._joined(map_leaves(inputs, blind), targets))
+        return self._with_inputs(blind, labels)
 
     def with_equal_targets(self) -> Batch | None:
         """The first row's targets in every row, inputs as they are; None: there are no targets.
@@ -162,8 +166,7 @@ class Batch:
             kind = to_numpy(leaf).dtype.kind
             return leaf & False if kind == "b" else leaf * 0 if kind in "iufc" else leaf
 
-        inputs, targets = self._parted(self._named_targets())
-        return dataclasses.replace(self, x=self._joined(map_leaves(inputs, blank), targets))
+        return self._with_inputs(blank, self._named_targets())
 
 
 def batch_of(case: Case) -> Batch:
@@ -200,7 +203,7 @@ def checked(x: Any, y: Any, weights: Any, case: Case, most: int | None = None) -
     x, y, rows = _laid_out(x, y, case)
     weights = marked(weights, rows)
     if most is not None and all(length(leaf) == rows for leaf in leaves([x, y])):
-        x, y, weights = (map_leaves(each, lambda leaf: first_rows(leaf, most)) for each in (x, y, weights))
+        x, y, weights = map_leaves((x, y, weights), lambda leaf: first_rows(leaf, most))
         rows = min(rows, most)
     x, y, weights = (_texts(map_leaves(each, settled)) for each in (x, y, weights))
     for side, value in (("inputs", x), ("targets", y)):
@@ -212,7 +215,7 @@ def checked(x: Any, y: Any, weights: Any, case: Case, most: int | None = None) -
         )
     named = parts_of(x) if y is None and case.step is not None else None
     labels = frozenset(key for key, each in (named or {}).items() if names_targets(key) and is_leaf(each))
-    x, y, weights = (map_leaves(each, copied) for each in (x, y, weights))
+    x, y, weights = map_leaves((x, y, weights), copied)
     return Batch(x, map_leaves(y, _without_gradient), rows, weights, labels)
 
 

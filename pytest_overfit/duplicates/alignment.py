@@ -95,11 +95,14 @@ def _aligned(splits: dict[str, Samples], peeks: dict[str, SampleChunk], notes: l
     """Parts by name: tables are compared on the columns they share, anything else must have the same parts."""
     names = {name: list(split.memory.leaves if split.memory else peeks[name].leaves) for name, split in splits.items()}
     first = next(iter(names.values()))
-    if all(set(each) == set(first) for each in names.values()):
-        return {
-            name: split.peek(PEEKED) or peeks[name] if split.memory else peeks[name] for name, split in splits.items()
-        }
-    shared = [each for each in first if all(each in other for other in names.values())]
+    if any(set(each) != set(first) for each in names.values()):
+        _keep_shared(splits, names, notes)
+    return {name: split.peek(PEEKED) or peeks[name] if split.memory else peeks[name] for name, split in splits.items()}
+
+
+def _keep_shared(splits: dict[str, Samples], names: Mapping[str, list[str]], notes: list[str]) -> None:
+    first = next(iter(names.values()))
+    shared = [name for name in first if all(name in other for other in names.values())]
     parts = "; ".join(f"{name}: {', '.join(leaves) or 'one'}" for name, leaves in names.items())
     if not shared or not all(split.is_table and split.memory for split in splits.values()):
         raise CaseError(
@@ -109,7 +112,6 @@ def _aligned(splits: dict[str, Samples], peeks: dict[str, SampleChunk], notes: l
     notes.append(f"compared on the {len(shared)} columns that all splits have; left out: {', '.join(left)}")
     for split in splits.values():
         _keep(split, shared)
-    return {name: split.peek(PEEKED) or peeks[name] for name, split in splits.items()}
 
 
 def _comparisons(peeks: Mapping[str, SampleChunk], differences: list[tuple[str, str]]) -> dict[str, ValueComparison]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.duplicates.exact.in_memory import Repeats
 from pytest_overfit.duplicates.exact.keys import inside
 from pytest_overfit.duplicates.reading.split import Samples
 from pytest_overfit.duplicates.values.fingerprints import Coding, Encoder
@@ -29,21 +30,20 @@ class Verifier:
         self._next = numbers
         self.unverified = 0
 
-    def __call__(self, members: dict[str, tuple[Array, Array]]) -> None:
-        """Change the ids of `members` (by split: rows, ids) where samples are not equal."""
-        every = np.unique(np.concatenate([ids for _, ids in members.values()]))
+    def __call__(self, members: dict[str, Repeats]) -> None:
+        """Change the ids of `members` (by split) where samples are not equal."""
+        every = np.unique(np.concatenate([each.ids for each in members.values()]))
         step = self._step(members)
         for start in range(0, len(every), step):
             block = every[start : start + step]
             self._known.clear()
-            for name, (rows, ids) in members.items():
-                mine = np.flatnonzero(inside(ids, block))
-                self._compare(name, rows, ids, mine)
+            for name, each in members.items():
+                self._compare(name, each.rows, each.ids, np.flatnonzero(inside(each.ids, block)))
 
-    def _step(self, members: Mapping[str, tuple[Array, Array]]) -> int:
+    def _step(self, members: Mapping[str, Repeats]) -> int:
         """How many different samples may be held at once."""
-        for name, (rows, _) in members.items():
-            sample = self.splits[name].sample(int(rows[0])) if len(rows) else None
+        for name, each in members.items():
+            sample = self.splits[name].sample(int(each.rows[0])) if len(each.rows) else None
             if sample is not None:
                 size = sum(getattr(leaf, "nbytes", 1_000) for leaf in sample.values())
                 return max(1, _ROOM // max(1, size))

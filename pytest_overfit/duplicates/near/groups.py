@@ -23,13 +23,17 @@ def shared_groups(groups_small: Iterable[Any], groups_large: Iterable[Any]) -> G
     return Groups(tuple(shared), len(small), len(large), few + more)
 
 
+def is_missing(value: Any) -> bool:
+    return value is None or value == "" or value != value  # noqa: PLR0124 - NaN and NaT are not themselves
+
+
 def _by_value(groups: Iterable[Any]) -> tuple[dict[Any, list[int]], int]:
     rows: dict[Any, list[int]] = {}
     missing = 0
     values = groups.tolist() if hasattr(groups, "tolist") else list(groups)
     for row, value in enumerate(values):
         value = tuple(value) if isinstance(value, list) else value  # several columns: one group for each combination
-        if value is None or value == "" or value != value:  # noqa: PLR0124 - NaN and NaT are not themselves
+        if is_missing(value):
             missing += 1
         else:
             rows.setdefault(value, []).append(row)

@@ -202,7 +202,7 @@ def _with_tail(x: Array, dimensions: tuple[tuple[int, float], ...]) -> NullDistr
             "so that no distance tells a copy; compare groups instead"
         )
         return NullDistribution(why, dimensions, share, rate)
-    return NullDistribution("", dimensions, float(np.float64(share)), rate)
+    return NullDistribution("", dimensions, share, rate)
 
 
 #: below, ten times as close is hardly less usual

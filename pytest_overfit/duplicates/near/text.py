@@ -121,8 +121,7 @@ def _candidates(keys: Array, owner: Array, sizes: Array, block: list[str]) -> It
     order = np.lexsort((theirs_row, -shared, mine))
     mine, theirs_row = mine[order], theirs_row[order]
     rank = np.arange(len(mine)) - np.searchsorted(mine, mine, "left")
-    for each in np.flatnonzero(rank < CANDIDATES):
-        yield int(mine[each]), int(theirs_row[each])
+    yield from zip(mine[rank < CANDIDATES].tolist(), theirs_row[rank < CANDIDATES].tolist(), strict=True)
 
 
 def _chosen(texts: list[str]) -> tuple[Array, Array]:

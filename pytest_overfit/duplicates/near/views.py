@@ -170,7 +170,7 @@ def _unit(rows: Array, *, centre: bool = True, free: Array | None = None) -> tup
     """Rows of length one; those without any contrast have no direction and are left out."""
     free = _free(rows) if free is None else free
     rows = rows - rows.mean(1, keepdims=True) if centre else rows
-    norms = _norms(rows)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     good = (free > 0) & (norms > 0)
     return (rows / np.where(good, norms, 1.0)[:, None]).astype(np.float32), np.where(good, free, 0.0)
 
@@ -188,10 +188,6 @@ def _free(rows: Array) -> Array:
     fourth = np.einsum("ij,ij->i", squares, squares)
     parts = squares.sum(1) ** 2 / np.where(fourth > 0, fourth, 1.0)
     return np.asarray(np.where(good & (fourth > 0), parts, 0.0))
-
-
-def _norms(rows: Array) -> Array:
-    return np.asarray(np.sqrt(np.einsum("ij,ij->i", rows, rows)))
 
 
 def _wide(rows: Array) -> Array:

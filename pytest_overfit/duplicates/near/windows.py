@@ -145,8 +145,8 @@ def _keep_best(
     order = np.lexsort((np.abs(offset), mine))
     mine, theirs, offset = mine[order], theirs[order], offset[order]
     rank = np.arange(len(mine)) - np.searchsorted(mine, mine, "left")
-    for each in np.flatnonzero(rank < 4 * TRIES):
-        i, j, move = int(mine[each]), int(theirs[each]), int(offset[each])
+    first = rank < 4 * TRIES
+    for i, j, move in np.column_stack([mine, theirs, offset])[first].tolist():
         overlap = length - abs(move)
         if overlap < least or (i in best and best[i][2] >= overlap):
             continue

@@ -68,11 +68,9 @@ def _sampled(loader: Any, size: int) -> Sequence[int] | None:
     sampler = loader.sampler
     kind = type(sampler).__name__
     if kind == "SequentialSampler" or (kind == "RandomSampler" and not sampler.replacement):
-        return (
-            None
-            if loader.batch_sampler is None or type(loader.batch_sampler).__name__ == "BatchSampler"
-            else _walked(itertools.chain.from_iterable(loader.batch_sampler), size)
-        )
+        if loader.batch_sampler is None or type(loader.batch_sampler).__name__ == "BatchSampler":
+            return None
+        return _walked(itertools.chain.from_iterable(loader.batch_sampler), size)
     if kind == "SubsetRandomSampler":
         return sorted(int(each) for each in sampler.indices)
     weights = getattr(sampler, "weights", None)
@@ -162,13 +160,13 @@ def indexed(name: str, dataset: Any, how: str, facts: Facts, places: Sequence[in
 
 def _without_transforms(dataset: Any) -> Any:
     """A copy of the dataset that gives its samples untransformed; None: there is nothing to take off."""
-    names = [each for each in _TRANSFORMS if getattr(dataset, each, None) is not None]
+    names = [name for name in _TRANSFORMS if getattr(dataset, name, None) is not None]
     if not names:
         return None
     stripped = copy.copy(dataset)
-    for each in names:
+    for name in names:
         try:
-            setattr(stripped, each, None)
+            setattr(stripped, name, None)
         except Exception:  # a read-only property: it cannot be taken off
             return None
     return stripped

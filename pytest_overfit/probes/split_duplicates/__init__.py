@@ -98,11 +98,11 @@ def _first(pairs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The most certain pairs of each kind and two splits: a verdict travels between processes and into files."""
     seen: Counter[tuple[str, str, str]] = Counter()
     kept = []
-    for each in pairs:
-        key = each["kind"], each["split_a"], each["split_b"]
+    for pair in pairs:
+        key = pair["kind"], pair["split_a"], pair["split_b"]
         seen[key] += 1
         if seen[key] <= LISTED:
-            kept.append(each)
+            kept.append(pair)
     return kept
 
 
