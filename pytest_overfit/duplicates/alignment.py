@@ -43,20 +43,21 @@ class Opened:
 
 def open_all(given: Mapping[str, Any], facts: Facts, text: str, most: int, keep: Callable[[Any], None]) -> Opened:
     """Open every split and decide how their samples are compared; `keep` is shown each container first."""
-    splits = {name: open_samples(name, each, facts, most, keep) for name, each in given.items()}
+    splits = {name: open_samples(name, container, facts, most, keep) for name, container in given.items()}
     notes: list[str] = []
-    peeks = {name: _peeked(split) for name, split in splits.items()}
-    _drop_counters(splits, notes)
-    peeks = _aligned(splits, peeks, notes)
     differences: list[tuple[str, str]] = []
-    comparisons = _comparisons(peeks, differences)
-    coding = Coding(comparisons, text)
-    steady = {name: steadiness(split, coding) for name, split in splits.items()}
+
+    def compared_as(splits: dict[str, Samples]) -> tuple[Coding, dict[str, Steadiness]]:
+        peeks = {name: _peeked(split) for name, split in splits.items()}
+        _drop_counters(splits, notes)
+        coding = Coding(_comparisons(_aligned(splits, peeks, notes), differences), text)
+        return coding, {name: steadiness(split, coding) for name, split in splits.items()}
+
+    coding, steady = compared_as(splits)
     bare = without_transforms(splits, steady, coding)
     if bare is not None:
-        splits, peeks = bare, {name: _peeked(split) for name, split in bare.items()}
-        coding = Coding(_comparisons(_aligned(splits, peeks, notes), differences), text)
-        steady = {name: steadiness(split, coding) for name, split in splits.items()}
+        splits = bare
+        coding, steady = compared_as(splits)
         notes.append("samples are random under their transforms: compared as they are without them")
     for split in splits.values():
         notes += split.notes

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from pytest_overfit.data.containers import (
     is_torch_stream,
     keras_batches,
 )
-from pytest_overfit.duplicates.reading.fields import Facts, label_list, row_values, rows_of
+from pytest_overfit.duplicates.reading.fields import Facts, label_list, row_values, rows_of, takes_samples
 from pytest_overfit.duplicates.reading.sources import Collated, Indexed
 from pytest_overfit.duplicates.reading.split import SampleChunk, Samples
 
@@ -103,28 +104,21 @@ def _collated(split: Samples, collate: Callable[[Any], Any]) -> Samples:
 def _torch_dataset(name: str, dataset: Any, facts: Facts, places: Sequence[int] | None) -> Samples:
     if type(dataset).__name__ == "Subset" and foreign.is_instance(dataset, _TORCH, "Subset"):
         inner = list(dataset.indices)
-        chosen = [int(inner[place]) for place in places] if places is not None else [int(each) for each in inner]
+        chosen = [int(inner[place]) for place in (range(len(inner)) if places is None else places)]
         split = _torch_dataset(name, dataset.dataset, facts, chosen)
         split.how = f"torch Subset of {split.how.removeprefix('torch ')}"
         return split
-    plain = getattr(type(dataset), "__getitem__", None)
-    kind = type(dataset)
-    if foreign.is_instance(dataset, _TORCH, "TensorDataset") and plain is _own(kind, "TensorDataset"):
+    kind: Any = type(dataset)
+    tensors = foreign.is_instance(dataset, _TORCH, "TensorDataset") and not takes_samples(facts)
+    if tensors and kind.__getitem__ is sys.modules[_TORCH].TensorDataset.__getitem__:  # a subclass may change samples
         return _tensors(name, dataset, facts, places)
     return indexed(name, dataset, f"torch {kind.__name__}", facts, places)
 
 
-def _own(kind: type, name: str) -> Any:
-    """The `__getitem__` of torch's own class among the bases."""
-    return next((each.__dict__.get("__getitem__") for each in kind.__mro__ if each.__name__ == name), None)
-
-
 def _tensors(name: str, dataset: Any, facts: Facts, places: Sequence[int] | None) -> Samples:
-    if any(callable(each) for each in (facts.key, facts.label, facts.group, facts.time)):
-        return indexed(name, dataset, "torch TensorDataset", facts, places)
-    columns = [rows_of(each) for each in dataset.tensors]
+    columns = [rows_of(tensor) for tensor in dataset.tensors]
     if places is not None:
-        columns = [each[_slice_or_list(places)] for each in columns]
+        columns = [column[_slice_or_list(places)] for column in columns]
     x, y = columns[: len(columns) if len(columns) > 3 else 1], columns[1:2] if len(columns) in (2, 3) else []
     leaves = {str(number): each for number, each in enumerate(x)} if len(x) > 1 else {"": x[0]}
     index = np.arange(len(columns[0]), dtype=np.int64)

@@ -122,12 +122,11 @@ def _columns(name: str, columns: Mapping[str, Any], how: str, facts: Facts) -> S
         raise CaseError(f"{name}= is empty: it has no columns")
     if len(set(sizes.values())) > 1:
         raise CaseError(f"{name}= has columns of different lengths: {', '.join(f'{k} {v}' for k, v in sizes.items())}")
-    length = next(iter(sizes.values()))
-    index = np.arange(length, dtype=np.int64)
-    inputs, labels, groups, times = table_parts(columns, facts, name, index)
-    if not inputs:
+    index = np.arange(next(iter(sizes.values())), dtype=np.int64)
+    whole = SampleChunk(index, *table_parts(columns, facts, name, index))
+    if not whole.leaves:
         raise CaseError(f"{name}= has no input column besides the label; give label= the name of the label's column")
-    return Samples(name, how, facts, length, SampleChunk(index, inputs, labels, groups, times), is_table=True)
+    return Samples(name, how, facts, len(index), whole, is_table=True)
 
 
 def _pair(name: str, source: Any, facts: Facts) -> Samples | None:
@@ -149,7 +148,9 @@ def _pair(name: str, source: Any, facts: Facts) -> Samples | None:
         )
     if len(labels) != inner.length:
         raise CaseError(f"{name}=(x, y): x has {inner.length} rows and y has {len(labels)}")
-    return _labelled(inner, labels, facts)
+    if inner.memory.labels is None or not callable(facts.label):
+        inner.memory = dataclasses.replace(inner.memory, labels=labels)
+    return inner
 
 
 def _unlabelled(y: Any) -> Any:
@@ -159,13 +160,6 @@ def _unlabelled(y: Any) -> Any:
         return y
     lists = [label_list(rows_of(each)) for each in columns.values()]
     return lists[0] if len(lists) == 1 else [repr(row) for row in zip(*lists, strict=True)]
-
-
-def _labelled(split: Samples, labels: list[Any], facts: Facts) -> Samples:
-    if split.memory is not None and (split.memory.labels is None or not callable(facts.label)):
-        whole = split.memory
-        split.memory = SampleChunk(whole.index, whole.leaves, labels, whole.groups, whole.times)
-    return split
 
 
 def _array(name: str, source: Any, facts: Facts) -> Samples | None:
