@@ -84,6 +84,7 @@ class OverfitBatch:
 
     name = "overfit_batch"
     limits = OverfitBatchLimits
+    #: options that describe the batch: every probe honours them, and a message about one names this probe
     batch_options = (ROWS_INTERACT,)
 
     def measure(self, bench: Bench, limits: OverfitBatchLimits) -> dict[str, Any]:
