@@ -19,7 +19,7 @@ from pytest_overfit.duplicates.request import Request
 from pytest_overfit.duplicates.search import measure_duplicates
 from pytest_overfit.probes.early_accuracy.epochs import EpochsRun, Splits, run_epochs
 from pytest_overfit.probes.early_accuracy.estimates import Predictions, answers_of, estimate
-from pytest_overfit.probes.early_accuracy.in_memory import features_of, with_features, with_targets_of
+from pytest_overfit.probes.early_accuracy.in_memory import features_of, inputs_of, with_features, with_targets_of
 from pytest_overfit.probes.early_accuracy.symptoms import cured, random_labels_beat_chance
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def without_columns(trainer: Trainer, splits: Splits, columns: list[int], task: 
 def _offsets(split: Arrays) -> list[int]:
     """Where the columns of each floating-point leaf begin in the table of all of them."""
     starts, at = [], 0
-    for leaf in split.batch.input_leaves():
+    for leaf in inputs_of(split.batch):
         array = None if isinstance(leaf, Rows) else to_numpy(leaf)
         if array is None:
             continue

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,10 +70,15 @@ def with_targets_of(split: Arrays, rows: Sequence[int]) -> Arrays | None:
     return None if moved is None else with_batch(split, moved)
 
 
+def inputs_of(batch: Batch) -> Iterator[Any]:
+    """The leaves of the inputs that are no targets."""
+    return batch.input_leaves()
+
+
 def features_of(batch: Batch) -> Array | None:
     """The inputs as one table, a row a sample; None: they are texts, or of other lengths in each row."""
     columns = []
-    for leaf in batch.input_leaves():
+    for leaf in inputs_of(batch):
         if isinstance(leaf, Rows) or length(leaf) != batch.rows:
             return None
         array = to_numpy(leaf)
@@ -85,7 +90,7 @@ def features_of(batch: Batch) -> Array | None:
 
 def with_features(split: Arrays, change: Callable[[Array], Array]) -> Arrays:
     """The same split with every floating-point input changed: a function of a leaf as a table of its rows."""
-    chosen = {id(leaf) for leaf in split.batch.input_leaves() if not isinstance(leaf, Rows)}
+    chosen = {id(leaf) for leaf in inputs_of(split.batch) if not isinstance(leaf, Rows)}
 
     def changed(leaf: Any) -> Any:
         array = to_numpy(leaf) if id(leaf) in chosen else None

@@ -14,7 +14,6 @@ from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
-from pytest_overfit.data.batch import ROWS_INTERACT
 from pytest_overfit.measures.memorising.criteria import fits
 from pytest_overfit.measures.memorising.evaluation import (
     both_at_once,
@@ -82,10 +81,10 @@ class OverfitBatch:
     steps, and where the loss is expected to fit), none where training draws nothing random; and about ten in the end.
     """
 
+    #: options that describe the batch: every probe honours them, and a message about one names this probe
+    batch_options = ("rows_interact",)
     name = "overfit_batch"
     limits = OverfitBatchLimits
-    #: options that describe the batch: every probe honours them, and a message about one names this probe
-    batch_options = (ROWS_INTERACT,)
 
     def measure(self, bench: Bench, limits: OverfitBatchLimits) -> dict[str, Any]:
         """Train one learner and return plain values; see `_measured` for the keys."""

@@ -103,9 +103,9 @@ def _marks(split: Split, samples: int) -> list[tuple[int, int]]:
 
 
 def _epochs(case: Case, train: Split) -> int:
-    epochs = int(case.fit_kwargs.get("epochs") or EPOCHS)
+    wanted = int(case.fit_kwargs.get("epochs") or EPOCHS)
     if train.rows is None:
         steps = sum(1 for _ in itertools.islice(train.epoch(0), _MOST_STEPS + 1))
     else:
         steps = math.ceil(train.rows / int(case.fit_kwargs.get("batch_size") or ROWS))
-    return min(epochs, _MOST_STEPS // steps)
+    return min(wanted, _MOST_STEPS // steps)
