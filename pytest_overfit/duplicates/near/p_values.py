@@ -199,7 +199,7 @@ def _with_tail(x: Array, dimensions: tuple[tuple[int, float], ...]) -> NullDistr
     if rate < LEAST_RATE:
         why = (
             "rows of the large split are close to each other by all degrees (groups, repeated measurements), "
-            "so that no distance tells a copy; compare groups instead"
+            "so that no distance shows a copy; compare groups instead"
         )
         return NullDistribution(why, dimensions, share, rate)
     return NullDistribution("", dimensions, share, rate)

@@ -94,10 +94,9 @@ def _parts(kind: str, small: Array, large: Array, kept: Array, seed: int) -> dic
             parts[name] = _Part(NullDistribution(why), len(small))
             continue
         own, asked, count = looked_up
-        if name == "columns":
-            own, asked = _without_shared(own, large, large), _without_shared(asked, small, large)
-        if name == "pixels":
-            own, asked = _with_evenness(own, large, large), _with_evenness(asked, small, large)
+        more = {"columns": _without_shared, "pixels": _with_evenness}.get(name)
+        if more is not None:
+            own, asked = more(own, large, large), more(asked, small, large)
         parts[name] = _part(own, asked, count, len(small))
         if kind == "image" and name == "spectrum":
             own, asked = _laid_over(own, large, large), _laid_over(asked, small, large)
@@ -186,12 +185,8 @@ def _part(own: _Side, asked: _Side, count: int, rows: int) -> _Part:
 
 def _gathered(parts: dict[str, _Part], asked: Array, alpha: float, info: dict[str, Any]) -> Near:
     for name, part in parts.items():
-        calibration = part.calibration
-        info["views"][name] = {
-            "why": calibration.why,
-            "dimension": round(calibration.dimension, 2),
-            "tail": round(calibration.rate, 3),
-        }
+        null = part.calibration
+        info["views"][name] = {"why": null.why, "dimension": round(null.dimension, 2), "tail": round(null.rate, 3)}
     able = {name: part for name, part in parts.items() if part.calibration.testable}
     if not able:
         whys = {name: part.calibration.why for name, part in parts.items()}
@@ -204,9 +199,10 @@ def _gathered(parts: dict[str, _Part], asked: Array, alpha: float, info: dict[st
     best = p.argmin(0)
     pairs = []
     for at in np.flatnonzero(p.min(0) <= level):
-        part = able[names[best[at]]]
+        name = names[best[at]]
         chance = float(min(1.0, p[best[at], at] * len(able)))
-        pairs.append(NearPair(int(asked[at]), int(part.row[at]), chance, names[best[at]], float(part.ratio[at])))
+        row, ratio = int(able[name].row[at]), float(able[name].ratio[at])
+        pairs.append(NearPair(int(asked[at]), row, chance, name, ratio))
     pairs.sort(key=lambda pair: (pair.p, pair.likeness, pair.i))
     within = max(float(np.mean(able[name].left_out <= level)) for name in names)
     info["within"] = within
