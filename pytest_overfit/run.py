@@ -102,8 +102,9 @@ def _place_batch_options(error: CaseError, probes: Mapping[str, Probe]) -> None:
     """Whatever probe reads a batch may miss a declaration about it; only the probe that has the option knows where."""
     for probe in probes.values():
         for option in getattr(probe, "batch_options", ()):
-            place = f"options={{{probe.name!r}: {{{option!r}: "
-            error.args = (str(error).replace(f"options={{...: {{{option!r}: ", place),)
+            somewhere, place = (f"options={{{name}: {{{option!r}: " for name in ("...", repr(probe.name)))
+            if somewhere in str(error):
+                error.args = (str(error).replace(somewhere, place),)
 
 
 def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, layers: Sequence[Layer]) -> Verdict:

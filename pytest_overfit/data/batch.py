@@ -264,12 +264,10 @@ def _pieces(value: Any) -> Iterator[Any]:
     elif is_plain(value):
         yield Rows(value)
     elif value is not None:
-        parts = parts_of(value)
-        if parts is None and not isinstance(value, (list, tuple)):
+        if parts_of(value) is None and not isinstance(value, (list, tuple)):
             yield value
-            return
-        for each in value if parts is None else parts.values():
-            yield from _pieces(each)
+        for part in by_place(value).values():
+            yield from _pieces(part)
 
 
 def _texts(value: Any) -> Any:

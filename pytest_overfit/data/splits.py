@@ -192,16 +192,14 @@ class Loader:
     def _batches(self) -> Iterator[Batch]:
         with self._named.reading():
             items = self._items()
-        given = _END
-        for _ in range(MOST_BATCHES):
+        for number in range(MOST_BATCHES):
             with self._named.reading():
                 item = next(items, _END)
+            if item is _END and not number:
+                raise CaseError(f"Case {self._named.case.name!r}: {self._named.name}= gave no batch: it is empty")
             if item is _END:
-                break
-            given = item
-            yield self._named.batch(given)
-        if given is _END:
-            raise CaseError(f"Case {self._named.case.name!r}: {self._named.name}= gave no batch: it is empty")
+                return
+            yield self._named.batch(item)
 
     def _items(self) -> Iterator[Any]:
         source = self.source

@@ -87,12 +87,8 @@ def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
     """Rebuild tuples, lists, dicts and dataclasses around changed leaves; what is no leaf stays as it is."""
     if is_leaf(value):
         return change(value)
-    parts = parts_of(value)
-    if parts is not None:
-        return rebuilt(value, {key: map_leaves(each, change) for key, each in parts.items()})
-    if isinstance(value, (tuple, list)):
-        return rebuilt(value, {place: map_leaves(each, change) for place, each in enumerate(value)})
-    return value
+    parts = by_place(value)
+    return rebuilt(value, {key: map_leaves(part, change) for key, part in parts.items()}) if parts else value
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -100,10 +96,8 @@ def leaves(value: Any) -> Iterator[Any]:
     if is_leaf(value):
         yield value
         return
-    parts = parts_of(value)
-    if parts is not None or isinstance(value, (tuple, list)):
-        for each in value if parts is None else parts.values():
-            yield from leaves(each)
+    for part in by_place(value).values():
+        yield from leaves(part)
 
 
 def length(leaf: Any) -> int:
@@ -212,10 +206,7 @@ def _digest(entry: Any) -> bytes:
         array = to_numpy(leaf)
         found.update(f"{array.shape}{array.dtype}".encode() + array.tobytes())
 
-    def skeleton(value: Any) -> Any:
-        return map_leaves(value, lambda leaf: add(leaf))
-
-    rest = skeleton(entry)
+    rest = map_leaves(entry, add)
     try:
         found.update(pickle.dumps(rest))
     except Exception:  # an object that cannot be pickled is equal to itself only
