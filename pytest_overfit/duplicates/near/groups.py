@@ -24,7 +24,8 @@ def shared_groups(groups_small: Iterable[Any], groups_large: Iterable[Any]) -> G
 
 
 def is_missing(value: Any) -> bool:
-    return value is None or value == "" or value != value  # noqa: PLR0124 - NaN and NaT are not themselves
+    """None, NaN, NaT or an empty text."""
+    return value is None or value == "" or value != value  # noqa: PLR0124 - NaN is not itself
 
 
 def _by_value(groups: Iterable[Any]) -> tuple[dict[Any, list[int]], int]:

@@ -90,14 +90,8 @@ def _collated(split: Samples, collate: Callable[[Any], Any]) -> Samples:
     if split.fetch is None:
         split.notes.append(f"{split.name}: the loader's collate_fn is left out, samples are read from the dataset")
         return split
-    split.fetch, inner = Collated(split.fetch, collate), split.bare
-
-    def bare() -> Samples | None:
-        stripped = None if inner is None else inner()
-        return None if stripped is None else _collated(stripped, collate)
-
-    split.bare = bare
-    split.notes.append(f"{split.name}: read through the loader's collate_fn, one sample at a time")
+    note = f"{split.name}: read through the loader's collate_fn, one sample at a time"
+    split.read_through(lambda source, _: Collated(source, collate), note)
     return split
 
 

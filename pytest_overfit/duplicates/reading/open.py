@@ -58,18 +58,7 @@ def _made_again(split: Samples, function: Callable[[], Any], is_stream: bool) ->
     """What a function returned can be had again: a stream for each pass, samples by place in another process."""
     if is_stream:
         split.open, split.again = function, True
-    if split.fetch is None:
-        return
-    name, facts, inner = split.name, split.facts, split.bare
-    split.fetch = Made(split.fetch, function, name, facts)
-
-    def bare() -> Samples | None:
-        stripped = None if inner is None else inner()
-        if stripped is not None and stripped.fetch is not None:
-            stripped.fetch = Made(stripped.fetch, function, name, facts, bare=True)
-        return stripped
-
-    split.bare = bare
+    split.read_through(lambda source, bare: Made(source, function, split.name, split.facts, bare))
 
 
 def _open(name: str, source: Any, facts: Facts) -> Samples:

@@ -97,6 +97,22 @@ class Samples:
     #: more was there than was read
     cut: bool = False
 
+    def read_through(self, wrap: Callable[[Source, bool], Source], *notes: str) -> None:
+        """Put another source around that of the samples by place, also where their transforms are taken off."""
+        self.notes += notes
+        if self.fetch is None:
+            return
+        self.fetch, inner = wrap(self.fetch, False), self.bare
+
+        def bare() -> Samples | None:
+            stripped = None if inner is None else inner()
+            if stripped is not None and stripped.fetch is not None:
+                stripped.fetch = wrap(stripped.fetch, True)
+                stripped.notes += notes
+            return stripped
+
+        self.bare = bare
+
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[SampleChunk]:
         """All samples, or those from `start` to `stop` where places are known."""
         if self.memory is not None:
