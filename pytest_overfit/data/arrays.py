@@ -97,12 +97,12 @@ def check_leaf(leaf: Any, where: str, ragged: bool) -> None:
         given = foreign.describe(leaf)
         shown = given if len(given) < _LONGEST else f"{given[:_LONGEST]}..."
         raise CaseError(
-            f"{where}: {shown}, but numpy arrays or tensors are wanted; write numpy.asarray(...), or "
-            "tuples, dicts and dataclasses of arrays"
+            f"{where}: {shown}; expected numpy arrays or tensors; write numpy.asarray(...), or tuples, dicts and "
+            "dataclasses of arrays"
         )
     _check_tensor(leaf, where)
     if rank(leaf) == 0:
-        raise CaseError(f"{where}: a single number without rows, but an array with one row a sample is wanted")
+        raise CaseError(f"{where}: a single number without rows; expected an array with one row a sample")
     if isinstance(leaf, np.ma.MaskedArray) and np.ma.is_masked(leaf):
         raise CaseError(
             f"{where}: a masked array with {int(np.ma.getmaskarray(leaf).sum())} masked numbers, of which a model "

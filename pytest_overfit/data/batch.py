@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.arrays import check_leaf, copied, first_rows, is_text, settled, with_shape
-from pytest_overfit.data.first_batch import ROWS, are_samples, collated, first_batch, first_item
+from pytest_overfit.data.containers import are_samples, called, holds_a_split
+from pytest_overfit.data.first_batch import ROWS, collated, first_batch, first_item
 from pytest_overfit.data.layout import is_plain, laid_out, likely_rows, marked
 from pytest_overfit.data.parts import names_targets, split
 from pytest_overfit.data.tree import (
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ROWS", "Batch", "Rows", "batch_of", "leaves", "map_leaves", "missing_values", "take", "to_numpy"]
 
+#: the option of a probe that says that rows belong together, so that parts of a batch may have lengths of their own
+ROWS_INTERACT = "rows_interact"
+
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
@@ -58,7 +62,7 @@ class Batch:
 
     def map(self, change: Callable[[Any], Any]) -> Batch:
         """The same batch with every leaf changed."""
-        x, y, weights = (map_leaves(each, change) for each in (self.x, self.y, self.weights))
+        x, y, weights = map_leaves((self.x, self.y, self.weights), change)
         return dataclasses.replace(self, x=x, y=y, weights=weights)
 
     def plain(self) -> Batch:
@@ -71,7 +75,7 @@ class Batch:
         """Inputs and targets as arrays that show which rows are equal; `labels`: keys or places of `x` that are.
 
         Where inputs have other lengths than the batch has rows (the edges of a graph), no row is known to equal
-        another: row numbers come first, and stand for what cannot be told.
+        another: row numbers come first, in place of what is not known.
         """
         inputs, targets = self._parted(labels)
         arrays = tuple(row_values(leaf) for leaf in leaves(inputs))
@@ -83,8 +87,8 @@ class Batch:
         """`x` without its targets, and these, by key or place."""
         labels = {*labels, *self.labels}
         parts = by_place(self.x) if labels else {}
-        targets = {key: each for key, each in parts.items() if key in labels}
-        return {key: each for key, each in parts.items() if key not in labels} if targets else self.x, targets
+        targets = {key: part for key, part in parts.items() if key in labels}
+        return {key: part for key, part in parts.items() if key not in labels} if targets else self.x, targets
 
     def _joined(self, inputs: Any, targets: dict[Any, Any]) -> Any:
         """`x` again, of what `_parted` gave."""
@@ -92,6 +96,11 @@ class Batch:
             return inputs
         parts = {**inputs, **targets}
         return rebuilt(self.x, {key: parts[key] for key in by_place(self.x)})
+
+    def _with_inputs(self, change: Callable[[Any], Any], labels: AbstractSet[Any]) -> Batch:
+        """Every leaf of the inputs changed; targets, and `labels` among the inputs, as they are."""
+        inputs, targets = self._parted(labels)
+        return dataclasses.replace(self, x=self._joined(map_leaves(inputs, change), targets))
 
     def inputs_of(self, rows: Sequence[int]) -> Any | None:
         """The inputs of these rows, plain; None where inputs have other lengths, and no part of them is one row's."""
@@ -113,8 +122,7 @@ class Batch:
                 return leaf
             return take(leaf, [0] * size)
 
-        inputs, targets = self._parted(labels)
-        return dataclasses.replace(self, x=self._joined(map_leaves(inputs, blind), targets))
+        return self._with_inputs(blind, labels)
 
     def with_equal_targets(self) -> Batch | None:
         """The first row's targets in every row, inputs as they are; None: there are no targets.
@@ -123,21 +131,31 @@ class Batch:
         """
         return self.with_targets_of([0] * self.rows)
 
-    def with_targets_of(self, rows: Sequence[int]) -> Batch | None:
-        """The targets of these rows, one for each row, and inputs as they are; None: there are no targets."""
-        inputs, targets = self._parted(self._named_targets() if self.y is None else frozenset())
+    def with_targets_of(self, rows: Sequence[int], keep_others: bool = False) -> Batch | None:
+        """The targets of these rows, one for each row, and inputs as they are; None: there are no targets.
+
+        `keep_others`: targets of other lengths than the batch has rows stay, else they become their first entry.
+        """
+        inputs, targets = self._parted(self._named_targets())
         if not targets and self.y is None:
             return None
 
         def chosen(leaf: Any) -> Any:
-            return take(leaf, rows if length(leaf) == self.rows else [0] * length(leaf))
+            if length(leaf) == self.rows:
+                return take(leaf, rows)
+            return leaf if keep_others else take(leaf, [0] * length(leaf))
 
         y, targets = map_leaves((self.y, targets), chosen)
         return dataclasses.replace(self, x=self._joined(inputs, targets), y=y)
 
+    def input_leaves(self) -> Iterator[Any]:
+        """The leaves of the inputs that are no targets."""
+        return leaves(self._parted(self._named_targets())[0])
+
     def _named_targets(self) -> frozenset[Any]:
-        """Parts of the inputs that are targets by their name: the model computes its own loss."""
-        return frozenset(key for key in by_place(self.x) if isinstance(key, str) and names_targets(key))
+        """Parts of the inputs that are targets by their name, where the model computes its own loss: without a `y`."""
+        names = by_place(self.x) if self.y is None else {}
+        return frozenset(key for key in names if isinstance(key, str) and names_targets(key))
 
     def without_inputs(self) -> Batch:
         """Zeros, empty texts, in place of every input that is a number or a text; targets as they are."""
@@ -148,8 +166,7 @@ class Batch:
             kind = to_numpy(leaf).dtype.kind
             return leaf & False if kind == "b" else leaf * 0 if kind in "iufc" else leaf
 
-        inputs, targets = self._parted(self._named_targets() if self.y is None else frozenset())
-        return dataclasses.replace(self, x=self._joined(map_leaves(inputs, blank), targets))
+        return self._with_inputs(blank, self._named_targets())
 
 
 def batch_of(case: Case) -> Batch:
@@ -168,21 +185,14 @@ def batch_of(case: Case) -> Batch:
 def _given(case: Case) -> tuple[Any, bool]:
     """What the user gave, and whether it is rather all the data."""
     if case.batch is None:
-        return first_batch(_called(case.train, "the function given as train"), case)
-    given = _called(case.batch, "the batch function")
+        return first_batch(called(case.train, "the function given as train"), case)
+    given = called(case.batch, "the batch function")
     if hasattr(given, "__next__"):
         with user_code("the batch function"):
             return first_item(given), False
-    if foreign.is_instance(given, "torch.utils.data", "DataLoader", "Dataset") or hasattr(given, "column_names"):
+    if holds_a_split(given):
         return first_batch(given, case)
     return given, False
-
-
-def _called(source: Any, what: str) -> Any:
-    if callable(source) and not hasattr(source, "__getitem__") and not hasattr(source, "__iter__"):
-        with user_code(what):
-            return source()
-    return source
 
 
 def checked(x: Any, y: Any, weights: Any, case: Case, most: int | None = None) -> Batch:
@@ -193,7 +203,7 @@ def checked(x: Any, y: Any, weights: Any, case: Case, most: int | None = None) -
     x, y, rows = _laid_out(x, y, case)
     weights = marked(weights, rows)
     if most is not None and all(length(leaf) == rows for leaf in leaves([x, y])):
-        x, y, weights = (map_leaves(each, lambda leaf: first_rows(leaf, most)) for each in (x, y, weights))
+        x, y, weights = map_leaves((x, y, weights), lambda leaf: first_rows(leaf, most))
         rows = min(rows, most)
     x, y, weights = (_texts(map_leaves(each, settled)) for each in (x, y, weights))
     for side, value in (("inputs", x), ("targets", y)):
@@ -205,7 +215,7 @@ def checked(x: Any, y: Any, weights: Any, case: Case, most: int | None = None) -
         )
     named = parts_of(x) if y is None and case.step is not None else None
     labels = frozenset(key for key, each in (named or {}).items() if names_targets(key) and is_leaf(each))
-    x, y, weights = (map_leaves(each, copied) for each in (x, y, weights))
+    x, y, weights = map_leaves((x, y, weights), copied)
     return Batch(x, map_leaves(y, _without_gradient), rows, weights, labels)
 
 
@@ -219,7 +229,7 @@ def _laid_out(x: Any, y: Any, case: Case) -> tuple[Any, Any, int]:
     read = laid_out(x, y)
     if read is not None:
         return read
-    together = case.step is not None or bool(case.options.get("overfit_batch", {}).get("rows_interact", False))
+    together = case.step is not None or _rows_interact(case)
     if case.step is None or next(leaves(x), None) is None:
         _check_pieces(x, y, case)
     named = {key: each for key, each in (parts_of(x) or {}).items() if names_targets(key)} if y is None else None
@@ -228,10 +238,15 @@ def _laid_out(x: Any, y: Any, case: Case) -> tuple[Any, Any, int]:
         raise CaseError(
             f"Case {case.name!r}: inputs and targets are of different length: {_sizes(x)} rows of x, {_sizes(y)} of y; "
             "rows come first on both sides (a model that wants another axis first transposes inside; rows that belong "
-            "together, as in a graph or in bags with offsets, are declared with options={'overfit_batch': "
-            "{'rows_interact': True}}; with step= any lengths are taken)"
+            "together, as in a graph or in bags with offsets, are declared with "
+            f"options={{...: {{{ROWS_INTERACT!r}: True}}}}; with step= any lengths are taken)"
         )
     return marked(x, rows), marked(y, rows), rows
+
+
+def _rows_interact(case: Case) -> bool:
+    """The options of any probe declare it: a batch is the same for all of them."""
+    return any(isinstance(given, Mapping) and bool(given.get(ROWS_INTERACT)) for given in case.options.values())
 
 
 def _check_pieces(x: Any, y: Any, case: Case) -> None:
@@ -249,12 +264,10 @@ def _pieces(value: Any) -> Iterator[Any]:
     elif is_plain(value):
         yield Rows(value)
     elif value is not None:
-        parts = parts_of(value)
-        if parts is None and not isinstance(value, (list, tuple)):
+        if parts_of(value) is None and not isinstance(value, (list, tuple)):
             yield value
-            return
-        for each in value if parts is None else parts.values():
-            yield from _pieces(each)
+        for part in by_place(value).values():
+            yield from _pieces(part)
 
 
 def _texts(value: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import numbers
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,8 +16,17 @@ import numpy as np
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.data.layout import is_plain, laid_out
-from pytest_overfit.data.tree import Rows, is_array, leaves, parts_of, rank, rebuilt
+from pytest_overfit.data.containers import (
+    gives_samples,
+    holds_a_split,
+    is_columns,
+    is_keras_batches,
+    is_stream,
+    is_table,
+    is_whole,
+)
+from pytest_overfit.data.layout import is_plain
+from pytest_overfit.data.tree import is_array, parts_of, rebuilt
 
 if TYPE_CHECKING:
     from pytest_overfit.core.case import Case
@@ -48,33 +58,11 @@ def check_source(train: Any, case: Case, name: str = "train") -> None:
     """Refuse what holds no rows, and tables whose targets nobody named."""
     if train is None or isinstance(train, (str, bytes, numbers.Number)):
         _refuse(train, case, name)
-    if _is_table(train):
+    if is_table(train):
         raise CaseError(
             f"Case {case.name!r}: {name}= is {foreign.describe(train)}, one table; say which of its columns are the "
             f"targets: {name}=(table[inputs], table[target])"
         )
-
-
-def is_columns(source: Any) -> bool:
-    """A Hugging Face dataset: rows by number or by a list of numbers, as a dict of columns."""
-    return hasattr(source, "column_names") and hasattr(source, "__len__")
-
-
-def is_whole(source: Any) -> bool:
-    """All rows at once: an array, a list of numbers or texts, a pair of inputs and targets."""
-    return is_array(source) or is_plain(source) or _is_pair(source)
-
-
-def gives_samples(source: Any) -> bool:
-    """One sample a number: a torch `Dataset`, a list of samples, or another object with a length and no order."""
-    if foreign.is_instance(source, "torch.utils.data", "IterableDataset"):
-        return False
-    if isinstance(source, list):
-        return not source or are_samples(source)
-    if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
-        return False
-    others = any(hasattr(source, name) for name in ("__iter__", "num_batches", "column_names"))
-    return foreign.is_instance(source, "torch.utils.data", "Dataset") or not (others or parts_of(source) is not None)
 
 
 def _columns(train: Any, case: Case) -> dict[Any, Any]:
@@ -85,7 +73,7 @@ def _columns(train: Any, case: Case) -> dict[Any, Any]:
 
 
 def _batch_of_container(train: Any, case: Case) -> tuple[Any, bool]:
-    if hasattr(train, "__getitem__") and hasattr(train, "num_batches"):  # a Keras PyDataset yields whole batches
+    if is_keras_batches(train):
         with user_code("reading the dataset given as train"):
             return train[0], False
     parts = parts_of(train)
@@ -114,44 +102,13 @@ def first_item(source: Any) -> Any:
 
 def _samples(train: Any) -> list[Any] | None:
     """The first samples of a dataset; None: it holds batches, or whole columns."""
-    if foreign.is_instance(train, "torch.utils.data", "IterableDataset") or foreign.is_instance(
-        train, "datasets", "IterableDataset"
-    ):
+    if is_stream(train):
         return list(itertools.islice(train, ROWS))
     if not gives_samples(train):
         return None
     if isinstance(train, list):
         return train[:ROWS]
     return [train[index] for index in range(min(ROWS, len(train)))]
-
-
-def are_samples(entries: list[Any]) -> bool:
-    """True for a list of samples (`(x, y)` or dicts of one row); False for one of batches, or of anything else.
-
-    A pair with as many rows of x as of y is a batch, unless it would have one row or its inputs one number a row.
-    """
-    first = entries[0]
-    parts = parts_of(first)
-    if parts is not None:
-        read = laid_out(parts, None)
-        return read is None or read[2] == 1
-    if not isinstance(first, (tuple, list)) or len(first) not in (2, 3):
-        return False
-    if isinstance(first, list) and is_plain(first):  # a row of numbers
-        return False
-    read = laid_out(first[0], dict(enumerate(first[1:])))
-    one_number = is_array(first[0]) and rank(first[0]) == 1
-    return read is None or read[2] == 1 or one_number
-
-
-def _is_pair(train: Any) -> bool:
-    if isinstance(train, tuple):
-        return len(train) in (1, 2, 3) and not hasattr(train, "_fields")
-    if not isinstance(train, list) or len(train) != 2:
-        return False
-    read = laid_out(*train)
-    doubtful = read is None or any(isinstance(each, Rows) and not is_plain(each) for each in leaves(read[:2]))
-    return not (doubtful and all(isinstance(each, tuple) for each in train) and are_samples(train))
 
 
 def collated(samples: list[Any], case: Case) -> Any:
@@ -166,8 +123,6 @@ def collated(samples: list[Any], case: Case) -> Any:
 
 
 def _collated(samples: list[Any]) -> Any:
-    import sys
-
     first = samples[0]
     if is_array(first):
         if not foreign.is_torch_tensor(first):
@@ -186,16 +141,12 @@ def _collated(samples: list[Any]) -> Any:
     return None if first is None else samples
 
 
-def _is_table(value: Any) -> bool:
-    return is_array(value) and hasattr(value, "columns")
-
-
 def _check_splits(parts: Mapping[Any, Any], case: Case) -> None:
     """A dict of datasets is one of splits."""
-    for key, each in parts.items():
-        if hasattr(each, "column_names") or foreign.is_instance(each, "torch.utils.data", "Dataset", "DataLoader"):
+    for key, part in parts.items():
+        if holds_a_split(part):
             raise CaseError(
-                f"Case {case.name!r}: train= is a dict of datasets ({', '.join(map(repr, parts))}), but one is wanted; "
+                f"Case {case.name!r}: train= is a dict of datasets ({', '.join(map(repr, parts))}); expected one; "
                 f"write train=datasets[{key!r}]"
             )
 
@@ -206,6 +157,6 @@ def _empty(case: Case) -> NoReturn:
 
 def _refuse(train: Any, case: Case, name: str = "train") -> NoReturn:
     raise CaseError(
-        f"Case {case.name!r}: {name}= is {foreign.describe(train)}, but (x, y), a dataset, a loader, or a function "
-        "that returns one of these is wanted"
+        f"Case {case.name!r}: {name}= is {foreign.describe(train)}; expected (x, y), a dataset, a loader, or a "
+        "function that returns one of these"
     )

@@ -12,7 +12,7 @@ import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pytest_overfit.data.tree import Rows, is_array, leaves, length, parts_of, rank, rebuilt
+from pytest_overfit.data.tree import Rows, by_place, is_array, leaves, length, parts_of, rank, rebuilt
 
 #: entries of a list that are looked at to tell what it is; a whole data set may be given as lists
 _LOOKED_AT = 64
@@ -123,11 +123,7 @@ def marked(value: Any, rows: int) -> Any:
     read = _read(value, rows)
     if read is not _NO:
         return read
-    parts = parts_of(value)
-    if parts is not None:
-        return rebuilt(value, {key: marked(each, rows) for key, each in parts.items()})
     if is_plain(value):
         return Rows(value)
-    if isinstance(value, (list, tuple)):
-        return rebuilt(value, {place: marked(each, rows) for place, each in enumerate(value)})
-    return value
+    parts = by_place(value)
+    return rebuilt(value, {key: marked(part, rows) for key, part in parts.items()}) if parts else value

@@ -36,10 +36,10 @@ def split(given: Any, case: Case) -> tuple[Any, Any, Any]:
     if isinstance(given, (tuple, list)) and len(given) == 1:
         given = given[0]
     elif not is_leaf(given) and not isinstance(given, list):
-        raise CaseError(_wanted(given, case))
+        raise CaseError(_no_pair(given, case))
     if not whole:
         raise CaseError(
-            f"{_wanted(given, case)}; where the inputs are the targets, as for an autoencoder, write (x, x)"
+            f"{_no_pair(given, case)}; where the inputs are the targets, as for an autoencoder, write (x, x)"
         )
     return given, None, None
 
@@ -78,19 +78,19 @@ def _is_note(value: Any) -> bool:
 
 def _unnamed(given: Any, names: list[Any], found: list[Any], case: Case) -> str:
     listed = ", ".join(map(repr, names[:8]))
-    said = f"{' and '.join(map(repr, found))} are both names of targets" if found else "none is named as its targets"
+    why = f"{' and '.join(map(repr, found))} are both names of targets" if found else "none is named as its targets"
     if found and len(names) == 1:
-        said = "it has no inputs beside them"
+        why = "it has no inputs besides them"
     first, last = (names[0], names[-1]) if names else ("x", "y")
     return (
-        f"Case {case.name!r}: a batch is {foreign.describe(given)} with the parts {listed}; the loss wants targets, "
-        f"and {said} ({', '.join(TARGETS)}); write the pair, e.g. batch=lambda: (data[{first!r}], data[{last!r}]), "
+        f"Case {case.name!r}: a batch is {foreign.describe(given)} with the parts {listed}; the loss needs targets, "
+        f"and {why} ({', '.join(TARGETS)}); write the pair, e.g. batch=lambda: (data[{first!r}], data[{last!r}]), "
         "where the first may be a dict of several inputs"
     )
 
 
-def _wanted(given: Any, case: Case) -> str:
+def _no_pair(given: Any, case: Case) -> str:
     return (
-        f"Case {case.name!r}: a batch is {foreign.describe(given)}, but a pair (inputs, targets) is wanted "
-        "(for Keras also (inputs, targets, weights)); write batch=lambda: (x, y), or ((x1, x2), y) for two inputs"
+        f"Case {case.name!r}: a batch is {foreign.describe(given)}; expected a pair (inputs, targets), "
+        "for Keras also (inputs, targets, weights); write batch=lambda: (x, y), or ((x1, x2), y) for two inputs"
     )

@@ -19,9 +19,19 @@ from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import Batch, checked
-from pytest_overfit.data.first_batch import ROWS, check_source, collated, gives_samples, is_columns, is_whole
+from pytest_overfit.data.containers import (
+    called,
+    gives_samples,
+    is_columns,
+    is_keras_batches,
+    is_torch_stream,
+    is_whole,
+    keras_batches,
+)
+from pytest_overfit.data.first_batch import ROWS, check_source, collated
 from pytest_overfit.data.parts import split
-from pytest_overfit.data.tree import is_array, length, map_leaves, parts_of, take, taker
+from pytest_overfit.data.rereading import seeded_generators
+from pytest_overfit.data.tree import is_array, length, parts_of, take_rows, taker
 
 if TYPE_CHECKING:
     from pytest_overfit.core.case import Case
@@ -50,7 +60,7 @@ class Split(Protocol):
 
     @property
     def rows(self) -> int | None:
-        """How many; None: nobody knows before it was read."""
+        """How many; None: unknown before it was read."""
 
     def epoch(self, order: int) -> Iterator[Batch]:
         """The batches of one epoch; the same for the same `order`, where the data allow it."""
@@ -66,13 +76,10 @@ def open_split(case: Case, name: str, batch_size: int | None = None) -> Split:
     """The split of this name, `train`, `val` or `test`.
 
     Arrays and datasets are cut into batches of `batch_size` (default: `fit_kwargs["batch_size"]`, else 32) and
-    shuffled anew each epoch, as training loops do; loaders, `tf.data` and other iterables of batches keep their own
+    shuffled again each epoch, as training loops do; loaders, `tf.data` and other iterables of batches keep their own
     batches and order. Raises `CaseError` for what cannot be read as batches, and later for a batch that cannot be used.
     """
-    source = getattr(case, name)
-    if callable(source) and not hasattr(source, "__getitem__") and not hasattr(source, "__iter__"):
-        with user_code(f"Case {case.name!r}: the function given as {name}"):
-            source = source()
+    source = called(getattr(case, name), f"Case {case.name!r}: the function given as {name}")
     if source is None:
         raise CaseError(f"Case {case.name!r}: it has no {name} data; give {name}=(x, y), a dataset or a loader")
     check_source(source, case, name)
@@ -87,7 +94,7 @@ def open_split(case: Case, name: str, batch_size: int | None = None) -> Split:
     if hasattr(source, "__next__"):
         raise CaseError(
             f"Case {case.name!r}: {name}= is {foreign.describe(source)}, which can be read once only, but every epoch "
-            f"reads it again; give {name}= a list of batches, or an object that starts anew each time it is iterated"
+            f"reads it again; give {name}= a list of batches, or an object that starts again each time it is iterated"
         )
     return Loader(source, named, size)
 
@@ -104,8 +111,7 @@ class _Named:
         try:
             return self.change(checked(*split(given, self.case), self.case))
         except CaseError as error:
-            said = str(error)
-            raise type(error)(said.replace("the batch", f"{self.name}=: the batch", 1)) from None
+            raise type(error)(str(error).replace("the batch", f"{self.name}=: the batch", 1)) from None
 
     def changed(self, change: Change) -> _Named:
         """The same, with one more change after those made so far."""
@@ -143,7 +149,7 @@ class Arrays:
 
 
 class MapStyle:
-    """Rows by number, read anew each time, because reading may augment them."""
+    """Rows by number, read again each time, because reading may augment them."""
 
     def __init__(self, source: Any, named: _Named, size: int, read: Callable[[list[int]], Any]) -> None:
         self.source, self.rows, self._named, self._size, self._read = source, len(source), named, size, read
@@ -174,7 +180,7 @@ class Loader:
         self.source, self._named, self._size = source, named, size
 
     def epoch(self, order: int) -> Iterator[Batch]:
-        with _own_generators(self.source, order):
+        with seeded_generators(self.source, order):
             yield from self._batches()
 
     def chunks(self) -> Iterator[Batch]:
@@ -186,43 +192,24 @@ class Loader:
     def _batches(self) -> Iterator[Batch]:
         with self._named.reading():
             items = self._items()
-        given = _END
-        for _ in range(MOST_BATCHES):
+        for number in range(MOST_BATCHES):
             with self._named.reading():
                 item = next(items, _END)
+            if item is _END and not number:
+                raise CaseError(f"Case {self._named.case.name!r}: {self._named.name}= gave no batch: it is empty")
             if item is _END:
-                break
-            given = item
-            yield self._named.batch(given)
-        if given is _END:
-            raise CaseError(f"Case {self._named.case.name!r}: {self._named.name}= gave no batch: it is empty")
+                return
+            yield self._named.batch(item)
 
     def _items(self) -> Iterator[Any]:
         source = self.source
-        if hasattr(source, "num_batches") and hasattr(source, "__getitem__"):  # a Keras PyDataset
-            return (source[number] for number in range(source.num_batches))
-        if foreign.is_instance(source, "torch.utils.data", "IterableDataset"):
+        if is_keras_batches(source):
+            return keras_batches(source)
+        if is_torch_stream(source):
             samples = iter(source)
             groups = iter(lambda: list(itertools.islice(samples, self._size)), [])
             return (collated(each, self._named.case) for each in groups)
         return iter(source)
-
-
-@contextlib.contextmanager
-def _own_generators(source: Any, order: int) -> Iterator[None]:
-    """Seed the generators that a loader carries (torch's `generator=`), and put them back."""
-    owners = (source, getattr(source, "sampler", None))
-    carried = {id(each): each for each in (getattr(owner, "generator", None) for owner in owners) if each is not None}
-    saved: list[tuple[Any, Any]] = [
-        (each, each.get_state()) for each in carried.values() if hasattr(each, "manual_seed")
-    ]
-    try:
-        for each, _ in saved:
-            each.manual_seed(order)
-        yield
-    finally:
-        for each, state in saved:
-            each.set_state(state)
 
 
 class Subset:
@@ -250,11 +237,7 @@ class Subset:
 
 def rows_of(batch: Batch, rows: Sequence[int] | Array) -> Batch:
     """These rows of a batch, in this order."""
-
-    def chosen(leaf: Any) -> Any:
-        return take(leaf, rows) if length(leaf) == batch.rows else leaf
-
-    x, y, weights = (map_leaves(each, chosen) for each in (batch.x, batch.y, batch.weights))
+    x, y, weights = take_rows((batch.x, batch.y, batch.weights), rows, batch.rows)
     return Batch(x, y, len(rows), weights, batch.labels)
 
 

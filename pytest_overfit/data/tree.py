@@ -87,12 +87,8 @@ def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
     """Rebuild tuples, lists, dicts and dataclasses around changed leaves; what is no leaf stays as it is."""
     if is_leaf(value):
         return change(value)
-    parts = parts_of(value)
-    if parts is not None:
-        return rebuilt(value, {key: map_leaves(each, change) for key, each in parts.items()})
-    if isinstance(value, (tuple, list)):
-        return rebuilt(value, {place: map_leaves(each, change) for place, each in enumerate(value)})
-    return value
+    parts = by_place(value)
+    return rebuilt(value, {key: map_leaves(part, change) for key, part in parts.items()}) if parts else value
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -100,10 +96,8 @@ def leaves(value: Any) -> Iterator[Any]:
     if is_leaf(value):
         yield value
         return
-    parts = parts_of(value)
-    if parts is not None or isinstance(value, (tuple, list)):
-        for each in value if parts is None else parts.values():
-            yield from leaves(each)
+    for part in by_place(value).values():
+        yield from leaves(part)
 
 
 def length(leaf: Any) -> int:
@@ -129,6 +123,11 @@ def take(leaf: Any, rows: Sequence[int] | Array) -> Any:
     if foreign.is_instance(leaf, "tensorflow", "Tensor", "RaggedTensor"):  # they take no list of places
         return sys.modules["tensorflow"].gather(leaf, index)
     return leaf.iloc[index] if hasattr(leaf, "iloc") else leaf[index]
+
+
+def take_rows(value: Any, rows: Sequence[int] | Array, count: int | None = None) -> Any:
+    """These rows of every leaf inside the value; `count`: a leaf of any other length stays as it is."""
+    return map_leaves(value, lambda leaf: take(leaf, rows) if count is None or length(leaf) == count else leaf)
 
 
 def taker(leaf: Any) -> Callable[[Array], Any]:
@@ -207,10 +206,7 @@ def _digest(entry: Any) -> bytes:
         array = to_numpy(leaf)
         found.update(f"{array.shape}{array.dtype}".encode() + array.tobytes())
 
-    def skeleton(value: Any) -> Any:
-        return map_leaves(value, lambda leaf: add(leaf))
-
-    rest = skeleton(entry)
+    rest = map_leaves(entry, add)
     try:
         found.update(pickle.dumps(rest))
     except Exception:  # an object that cannot be pickled is equal to itself only

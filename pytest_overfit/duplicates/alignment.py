@@ -1,4 +1,4 @@
-"""Open all splits, bring their parts together by name, and say what stands in the way of an answer.
+"""Open all splits, bring their parts together by name, and note what prevents an answer.
 
 PYTEST_DONT_REWRITE
 """
@@ -43,24 +43,25 @@ class Opened:
 
 def open_all(given: Mapping[str, Any], facts: Facts, text: str, most: int, keep: Callable[[Any], None]) -> Opened:
     """Open every split and decide how their samples are compared; `keep` is shown each container first."""
-    splits = {name: open_samples(name, each, facts, most, keep) for name, each in given.items()}
+    splits = {name: open_samples(name, container, facts, most, keep) for name, container in given.items()}
     notes: list[str] = []
-    peeks = {name: _peeked(split) for name, split in splits.items()}
-    _drop_counters(splits, notes)
-    peeks = _aligned(splits, peeks, notes)
     differences: list[tuple[str, str]] = []
-    comparisons = _comparisons(peeks, differences)
-    coding = Coding(comparisons, text)
-    steady = {name: steadiness(split, coding) for name, split in splits.items()}
+
+    def compared_as(splits: dict[str, Samples]) -> tuple[Coding, dict[str, Steadiness]]:
+        peeks = {name: _peeked(split) for name, split in splits.items()}
+        _drop_counters(splits, notes)
+        coding = Coding(_comparisons(_aligned(splits, peeks, notes), differences), text)
+        return coding, {name: steadiness(split, coding) for name, split in splits.items()}
+
+    coding, steady = compared_as(splits)
     bare = without_transforms(splits, steady, coding)
     if bare is not None:
-        splits, peeks = bare, {name: _peeked(split) for name, split in bare.items()}
-        coding = Coding(_comparisons(_aligned(splits, peeks, notes), differences), text)
-        steady = {name: steadiness(split, coding) for name, split in splits.items()}
+        splits = bare
+        coding, steady = compared_as(splits)
         notes.append("samples are random under their transforms: compared as they are without them")
     for split in splits.values():
         notes += split.notes
-    rows = _rows(splits, coding, differences) if bare is None else None
+    rows = _rows(splits, coding) if bare is None else None
     return Opened(splits, coding, rows, steady, differences, notes)
 
 
@@ -95,21 +96,23 @@ def _aligned(splits: dict[str, Samples], peeks: dict[str, SampleChunk], notes: l
     """Parts by name: tables are compared on the columns they share, anything else must have the same parts."""
     names = {name: list(split.memory.leaves if split.memory else peeks[name].leaves) for name, split in splits.items()}
     first = next(iter(names.values()))
-    if all(set(each) == set(first) for each in names.values()):
-        return {
-            name: split.peek(PEEKED) or peeks[name] if split.memory else peeks[name] for name, split in splits.items()
-        }
-    shared = [each for each in first if all(each in other for other in names.values())]
-    told = "; ".join(f"{name}: {', '.join(each) or 'one'}" for name, each in names.items())
+    if any(set(each) != set(first) for each in names.values()):
+        _keep_shared(splits, names, notes)
+    return {name: split.peek(PEEKED) or peeks[name] if split.memory else peeks[name] for name, split in splits.items()}
+
+
+def _keep_shared(splits: dict[str, Samples], names: Mapping[str, list[str]], notes: list[str]) -> None:
+    first = next(iter(names.values()))
+    shared = [name for name in first if all(name in other for other in names.values())]
+    parts = "; ".join(f"{name}: {', '.join(leaves) or 'one'}" for name, leaves in names.items())
     if not shared or not all(split.is_table and split.memory for split in splits.values()):
         raise CaseError(
-            f"the splits are made of different parts ({told[:300]}), so no two samples can be equal; give key="
+            f"the splits are made of different parts ({parts[:300]}), so no two samples can be equal; give key="
         )
     left = sorted({each for some in names.values() for each in some} - set(shared))
     notes.append(f"compared on the {len(shared)} columns that all splits have; left out: {', '.join(left)}")
     for split in splits.values():
         _keep(split, shared)
-    return {name: split.peek(PEEKED) or peeks[name] for name, split in splits.items()}
 
 
 def _comparisons(peeks: Mapping[str, SampleChunk], differences: list[tuple[str, str]]) -> dict[str, ValueComparison]:
@@ -119,8 +122,8 @@ def _comparisons(peeks: Mapping[str, SampleChunk], differences: list[tuple[str, 
         kinds = {name: kind for name, (kind, _) in values.items()}
         part = f"part {leaf!r} of " if leaf else ""
         if len(set(kinds.values()) - {"mixed"}) > 1:
-            told = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
-            raise CaseError(f"{part}the samples are of different kinds ({told}), so no two samples can be equal")
+            listed = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+            raise CaseError(f"{part}the samples are of different kinds ({listed}), so no two samples can be equal")
         arrays = {name: each for name, (_, each) in values.items() if each is not None}
         if len(arrays) == len(peeks):
             how = found[leaf] = dataclasses.replace(
@@ -128,6 +131,13 @@ def _comparisons(peeks: Mapping[str, SampleChunk], differences: list[tuple[str, 
             )
             _differences(how, arrays, part, differences)
     return found
+
+
+def _no_two_equal(part: str, shapes: str) -> CaseError:
+    return CaseError(
+        f"{part}the samples have different shapes ({shapes}), so no two samples can be equal; are these splits of "
+        "one data set? give key= a function that brings them to one form"
+    )
 
 
 def _other_shapes(peeks: Mapping[str, SampleChunk], leaf: str, part: str, differences: list[tuple[str, str]]) -> bool:
@@ -140,19 +150,16 @@ def _other_shapes(peeks: Mapping[str, SampleChunk], leaf: str, part: str, differ
         shapes[name] = seen.pop()
     if len(set(shapes.values())) == 1:
         return False
-    told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     if len({math.prod(shape) for shape in shapes.values()}) > 1:
         if min(map(len, peeks.values())) == 1:  # of any length
             return False
         if any(len(shape) == 1 for shape in shapes.values()):
-            told = f"{part}the first samples have different shapes ({told}): read as sequences of any length"
-            differences.append(("shape", told))
+            text = f"{part}the first samples have different shapes ({listed}): read as sequences of any length"
+            differences.append(("shape", text))
             return False
-        raise CaseError(
-            f"{part}the samples have different shapes ({told}), so no two samples can be equal; are these splits of "
-            "one data set? give key= a function that brings them to one form"
-        )
-    differences.append(("shape", f"{part}the samples have different shapes ({told}): compared number by number"))
+        raise _no_two_equal(part, listed)
+    differences.append(("shape", f"{part}the samples have different shapes ({listed}): compared number by number"))
     return True
 
 
@@ -175,17 +182,15 @@ def _differences(
 ) -> None:
     types = ", ".join(f"{name} {each.dtype}" for name, each in arrays.items())
     if how.scaled:
-        told = f"{part}{' and '.join(how.scaled)} holds k/255 where another split holds k ({types}): compared as k"
-        differences.append(("scale", told))
+        text = f"{part}{' and '.join(how.scaled)} holds k/255 where another split holds k ({types}): compared as k"
+        differences.append(("scale", text))
     elif how.widths_differ:
         differences.append(
             ("dtype", f"{part}the splits have different number types ({types}): compared as {how.dtype[1:]}")
         )
 
 
-def _rows(
-    splits: dict[str, Samples], coding: Coding, differences: list[tuple[str, str]]
-) -> dict[str, RowsInMemory] | None:
+def _rows(splits: dict[str, Samples], coding: Coding) -> dict[str, RowsInMemory] | None:
     """All splits as rows of numbers in memory, texts as codes; None where one of them is not."""
     memory = {name: split.memory for name, split in splits.items() if split.memory is not None}
     if len(memory) < len(splits):
@@ -197,8 +202,8 @@ def _rows(
         arrays = _coded(columns, coding) if leaf not in coding.comparisons else _arrays(columns)
         if arrays is None:
             return None
-        arrays = _one_shape(arrays, leaf, differences)
         comparisons.append(coding.comparisons.get(leaf) or ValueComparison("<i8"))
+        arrays = _one_shape(arrays, leaf, comparisons[-1].flat)
         for name, each in arrays.items():
             leaves[name].append(each)
     return {name: RowsInMemory(name, tuple(leaves[name]), tuple(comparisons)) for name in memory}
@@ -226,19 +231,12 @@ def _coded(columns: Mapping[str, Any], coding: Coding) -> dict[str, Array] | Non
     return found
 
 
-def _one_shape(arrays: dict[str, Array], leaf: str, differences: list[tuple[str, str]]) -> dict[str, Array]:
+def _one_shape(arrays: dict[str, Array], leaf: str, flat: bool) -> dict[str, Array]:
     """Rows of another shape but as many numbers are compared flat; of another size they cannot be equal."""
-    shapes = {name: each.shape[1:] for name, each in arrays.items()}
-    if len(set(shapes.values())) == 1:
-        return arrays
-    told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    part = f"part {leaf!r} of " if leaf else ""
-    if len({math.prod(shape) for shape in shapes.values()}) > 1:
-        raise CaseError(
-            f"{part}the samples have different shapes ({told}), so no two samples can be equal; are these splits of "
-            "one data set? give key= a function that brings them to one form"
-        )
-    told = f"{part}the samples have different shapes ({told}): compared number by number"
-    if ("shape", told) not in differences:
-        differences.append(("shape", told))
-    return {name: each.reshape(len(each), -1) for name, each in arrays.items()}
+    if flat:
+        return {name: rows.reshape(len(rows), -1) for name, rows in arrays.items()}
+    shapes = {name: rows.shape[1:] for name, rows in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise _no_two_equal(f"part {leaf!r} of " if leaf else "", listed)
+    return arrays

@@ -41,7 +41,7 @@ def allowed_of(given: Any, splits: Iterable[str]) -> Allowed:
     """Read `allow=`; raises `CaseError` for a key that is neither place nor fingerprint, or without a reason."""
     entries = given.items() if isinstance(given, Mapping) else given
     if isinstance(entries, str) or not isinstance(entries, Iterable):
-        raise CaseError(f"allow= is {describe(given)}, but a dict of places and reasons is wanted; {_EXAMPLE}")
+        raise CaseError(f"allow= is {describe(given)}; expected a dict of places and reasons; {_EXAMPLE}")
     reasons: dict[str, str] = {}
     for entry in entries:
         if not isinstance(entry, tuple) or len(entry) != 2:
@@ -53,6 +53,6 @@ def allowed_of(given: Any, splits: Iterable[str]) -> Allowed:
                 f"allow= holds {key!r}, which is neither a place in {' or '.join(splits)} nor a fingerprint; {_EXAMPLE}"
             )
         if not isinstance(reason, str) or not reason.strip():
-            raise CaseError(f"allow={{{key!r}: {reason!r}}}, but the reason is wanted, in words; {_EXAMPLE}")
+            raise CaseError(f"allow={{{key!r}: {reason!r}}}; expected the reason in words; {_EXAMPLE}")
         reasons[str(key)] = reason
     return Allowed(reasons)

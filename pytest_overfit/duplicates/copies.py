@@ -12,19 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.duplicates.alignment import Opened
 from pytest_overfit.duplicates.exact.executor import read_apart
 from pytest_overfit.duplicates.exact.fingerprint_table import FingerprintTable, numbered
-from pytest_overfit.duplicates.exact.in_memory import Overlap, Repeats, _several, _shared, overlap, repeats
-from pytest_overfit.duplicates.exact.keys import inside, twice
+from pytest_overfit.duplicates.exact.in_memory import Overlap, Repeats, overlap, repeats, shared
+from pytest_overfit.duplicates.exact.keys import twice
 from pytest_overfit.duplicates.exact.one_pass import Read, read
 from pytest_overfit.duplicates.exact.rows import RowsInMemory, all_keys, choose_columns
 from pytest_overfit.duplicates.exact.verification import Verifier
 from pytest_overfit.duplicates.steadiness import watched_seen
 
-#: `progress(count, of)`: samples read so far, of how many; None: nobody knows
+#: `progress(count, of)`: samples read so far, of how many; None: unknown
 CountSamples = Callable[[int, "int | None"], None]
 
 
@@ -37,8 +36,8 @@ class Copies:
     repeats: dict[str, Repeats]
     #: label of a row: by split, by row
     labels: dict[str, Callable[[int], Any] | None]
-    groups: dict[str, list[Any] | None] = dataclasses.field(default_factory=dict)
-    times: dict[str, list[Any] | None] = dataclasses.field(default_factory=dict)
+    groups: dict[str, Sequence[Any] | None] = dataclasses.field(default_factory=dict)
+    times: dict[str, Sequence[Any] | None] = dataclasses.field(default_factory=dict)
     #: share of a split's values on which its repeats were counted, where not all were held
     part: dict[str, float] = dataclasses.field(default_factory=dict)
     #: matches that rest on fingerprints alone, because they could not be read again
@@ -83,18 +82,10 @@ def _in_memory(opened: Opened, rows: Mapping[str, RowsInMemory], progress: Count
         counts={name: len(each) for name, each in rows.items()},
         overlaps={(a, b): overlap(rows[a], keys[a], rows[b], keys[b]) for a, b in itertools.combinations(rows, 2)},
         repeats={name: repeats(each, keys[name]) for name, each in rows.items()},
-        labels={name: _listed(whole.labels) for name, whole in memory.items()},
-        groups={name: _whole(whole.groups) for name, whole in memory.items()},
-        times={name: _whole(whole.times) for name, whole in memory.items()},
+        labels={name: None if whole.labels is None else whole.labels.__getitem__ for name, whole in memory.items()},
+        groups={name: whole.groups for name, whole in memory.items()},
+        times={name: whole.times for name, whole in memory.items()},
     )
-
-
-def _listed(labels: Sequence[Any] | None) -> Callable[[int], Any] | None:
-    return None if labels is None else labels.__getitem__
-
-
-def _whole(values: Any) -> list[Any] | None:
-    return None if values is None else list(values)
 
 
 def _by_fingerprint(opened: Opened, executor: Any, progress: CountSamples) -> Copies:
@@ -112,13 +103,17 @@ def _by_fingerprint(opened: Opened, executor: Any, progress: CountSamples) -> Co
     for each, numbers in zip(reads.values(), parts, strict=True):
         each.ids = numbers
     reads[passing] = _pass(opened, passing, table, executor, count)
-    ids = {name: (each.rows, each.ids) for name, each in reads.items()}
-    members = _shared_or_repeated(ids)
+    several = twice(np.sort(np.concatenate([each.ids for each in reads.values()])))
+    members = {name: Repeats(reads[name].rows, reads[name].ids).among(several) for name in splits}
     verify = Verifier(splits, coding, len(table.prints))
-    if any(len(rows) for rows, _ in members.values()):
+    if any(len(each.rows) for each in members.values()):
         verify(members)
     copies = Copies({}, {}, {}, {}, unverified=verify.unverified)
-    _fill(copies, opened, reads, members, passing)
+    for name in splits:
+        _add(copies, name, reads[name], members[name].several() if name != passing else None)
+        _doubts(copies, opened, name, reads[name])
+    for a, b in itertools.combinations(splits, 2):
+        copies.overlaps[a, b] = shared(members[a], members[b])
     return copies
 
 
@@ -133,37 +128,13 @@ def _pass(opened: Opened, name: str, table: FingerprintTable, executor: Any, pro
     return read(split, coding, table, opened.steady[name].watched, progress=progress)
 
 
-def _shared_or_repeated(ids: Mapping[str, tuple[Array, Array]]) -> dict[str, tuple[Array, Array]]:
-    """Only rows whose number occurs twice or more, in whichever splits."""
-    several = twice(np.sort(np.concatenate([each for _, each in ids.values()])))
-    found = {}
-    for name, (rows, each) in ids.items():
-        kept = inside(each, several)
-        found[name] = (rows[kept], each[kept].copy())
-    return found
-
-
-def _fill(
-    copies: Copies,
-    opened: Opened,
-    reads: Mapping[str, Read],
-    members: Mapping[str, tuple[Array, Array]],
-    passing: str,
-) -> None:
-    for name in opened.splits:
-        each = reads[name]
-        copies.counts[name] = each.count
-        by_row: dict[int, Any] = dict(zip(each.rows.tolist(), each.labels, strict=True))
-        if name == passing:
-            copies.repeats[name] = _within(each, copies, name, by_row)
-        copies.labels[name] = by_row.get if each.labelled else None
-        copies.groups[name], copies.times[name] = each.groups, each.times
-        rows, ids = members[name]
-        if name != passing:
-            copies.repeats[name] = _several(rows, ids)
-        _doubts(copies, opened, name, each)
-    for a, b in itertools.combinations(opened.splits, 2):
-        copies.overlaps[a, b] = _shared(*members[a], *members[b])
+def _add(copies: Copies, name: str, found: Read, repeats: Repeats | None) -> None:
+    """What one pass gave; `repeats` within the split, of a held one."""
+    by_row: dict[int, Any] = dict(zip(found.rows.tolist(), found.labels, strict=True))
+    copies.counts[name] = found.count
+    copies.repeats[name] = _within(found, copies, name, by_row) if repeats is None else repeats
+    copies.labels[name] = by_row.get if found.labelled else None
+    copies.groups[name], copies.times[name] = found.groups, found.times
 
 
 def _within(passed: Read, copies: Copies, name: str, labels: dict[int, Any]) -> Repeats:
@@ -174,34 +145,34 @@ def _within(passed: Read, copies: Copies, name: str, labels: dict[int, Any]) -> 
     _, numbers = numbered(passed.held[:, :2])
     if passed.mask:
         copies.part[name] = 1 / (passed.mask + 1)
-    found = _several(np.arange(len(numbers)), numbers)
+    found = Repeats(np.arange(len(numbers)), numbers).several()
     rows, words = passed.held[found.rows, 2:].T
     for row, word in zip(rows.tolist(), words.tolist(), strict=True):
         labels.setdefault(row, word)
     return Repeats(rows.astype(np.int64), found.ids)
 
 
-def _doubts(copies: Copies, opened: Opened, name: str, each: Read) -> None:
+def _doubts(copies: Copies, opened: Opened, name: str, found: Read) -> None:
     """Reasons not to believe that a split is clean."""
-    found = opened.steady[name] = watched_seen(opened.steady[name], each.seen, each.cut)
-    if found.steady is not True:
-        copies.doubts.append((name, found.why))
-    elif each.strayed is not None:
+    steady = opened.steady[name] = watched_seen(opened.steady[name], found.seen, found.cut)
+    if steady.steady is not True:
+        copies.doubts.append((name, steady.why))
+    elif found.strayed is not None:
         why = (
-            f"sample {each.strayed} was another one when a worker of executor= read it: is the dataset made at random, "
-            "or have the workers other files or other versions of what is installed here?"
+            f"sample {found.strayed} was another one when a worker of executor= read it: is the dataset made at "
+            "random, or have the workers other files or other versions of what is installed here?"
         )
         copies.doubts.append((name, why))
-    if len(each.errors) > 1:
-        copies.doubts.append((name, f"{len(each.errors)} samples could not be read; the others were compared"))
-    for place, why in itertools.islice(each.errors.items(), 10):
+    if len(found.errors) > 1:
+        copies.doubts.append((name, f"{len(found.errors)} samples could not be read; the others were compared"))
+    for place, why in itertools.islice(found.errors.items(), 10):
         copies.doubts.append((name, f"sample {place} could not be read: {why}"))
-    if each.cycle:
-        copies.notes.append(f"{name} starts again after {each.cycle} samples: read once")
-    elif each.cut:
-        why = f"it goes on after the first {each.count} samples, which were read; give a finite one, or max_samples="
+    if found.cycle:
+        copies.notes.append(f"{name} starts again after {found.cycle} samples: read once")
+    elif found.cut:
+        why = f"it goes on after the first {found.count} samples, which were read; give a finite one, or max_samples="
         copies.doubts.append((name, why))
-    if len(each.widths) > 1:
+    if len(found.widths) > 1:
         copies.doubts.append((name, "its batches have different widths: padded samples are never equal; unpad them"))
-    if not each.count:
-        raise CaseError(f"{name}= is empty or cannot be read: {next(iter(each.errors.values()), 'no samples')}")
+    if not found.count:
+        raise CaseError(f"{name}= is empty or cannot be read: {next(iter(found.errors.values()), 'no samples')}")

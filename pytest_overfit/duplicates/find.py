@@ -60,11 +60,11 @@ def find_duplicates(
     given = {name: each for name, each in zip(SPLITS, (train, val, test), strict=True) if each is not None}
     if len(given) < 2:
         raise CaseError(
-            f"find_duplicates got {next(iter(given), 'no split')}{'= alone' if given else ''}, but two splits or more "
-            "are wanted; write find_duplicates(train=..., test=...)"
+            f"find_duplicates got {next(iter(given), 'no split')}{'= alone' if given else ''}; expected two splits or "
+            "more; write find_duplicates(train=..., test=...)"
         )
     if not isinstance(max_rate, (int, float)) or isinstance(max_rate, bool) or not 0 <= max_rate < 1:
-        raise CaseError(f"max_rate={max_rate!r}, but a share of 0 or more and below 1 is wanted")
+        raise CaseError(f"max_rate: expected a number of 0 or more and below 1, got {max_rate!r}")
     with shown("find_duplicates") as progress:
         request = Request(
             given=given, label=label, group=group, time=time, gap=gap, key=key, features=features, near=near,
@@ -130,7 +130,7 @@ class Duplicates:
 
     @property
     def groups(self) -> list[dict[str, Any]]:
-        """Groups that stand in two splits."""
+        """Groups that occur in two splits."""
         return list(self.measured["groups"])
 
     @property
@@ -157,7 +157,7 @@ class Duplicates:
         """Places of the rows of a split to keep: those without a copy in any other split.
 
         Rows on the allow-list stay. `near=False` leaves near-copies and overlapping windows in. Raises `CaseError` for
-        rows to drop from a split that comes in another order at each reading, where places say nothing.
+        rows to drop from a split that comes in another order at each reading, where places mean nothing.
         """
         known = self.measured["touched"]
         if split not in known:
@@ -166,7 +166,7 @@ class Duplicates:
         bad = {row for kind in kinds for row in known[split].get(kind, ())}
         if bad and not self.measured["info"]["splits"][split].get("ordered", True):
             raise CaseError(
-                f"clean({split!r}): {split} comes in another order at each reading, so places say nothing; give the "
+                f"clean({split!r}): {split} comes in another order at each reading, so places mean nothing; give the "
                 "data as they are before they are shuffled"
             )
         return [row for row in range(self.measured["info"]["splits"][split]["samples"]) if row not in bad]

@@ -6,14 +6,14 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement
 
-#: cross rate over within-rate where copies are the data's own repetition; copies for that to be said
+#: cross rate over within-rate where copies are the data's own repetition; copies from which that is reported
 _NATURAL, _ENOUGH = (0.8, 1.25), 20
 #: examples shown: pairs of rows; windows, and groups, of each pair of splits
 _PAIRS, _OTHERS = 5, 3
@@ -32,7 +32,7 @@ class SplitDuplicatesLimits:
     #: windows that overlap a window of an earlier split. A cut in time without a gap leaves those at the cut, below 1 %
     #: in the series measured; a random split leaves nearly all
     max_windows: float = 0.05
-    #: rows whose group stands in an earlier split: a group is split or it is not
+    #: rows whose group also occurs in an earlier split: a group is split or it is not
     max_groups: float = 0.0
     #: rows that are not later than what was learnt from
     max_out_of_order: float = 0.0
@@ -61,147 +61,135 @@ class _Judge:
         self.measured, self.limits = measured, limits
 
     def findings(self) -> Iterator[Finding]:
-        for each in self.measured["across"]:
-            yield from self._exact(each)
-        yield from (
-            self._share("shared_groups", "max_groups", each, _group_words(each)) for each in self.measured["groups"]
-        )
-        yield from (
-            self._share("time_order", "max_out_of_order", each, _time_words(each)) for each in self.measured["time"]
-        )
-        for each in self.measured["windows"]:
-            yield (
-                self._share("windows", "max_windows", each, _window_words(each))
-                if each["testable"]
-                else _note(_named("windows", each), f"windows: not testable: {each['why']}")
-            )
-        yield from (self._near(each) for each in self.measured["near"])
+        for kind, (name, limit, words) in _RELATIONS.items():
+            for found in self.measured[kind]:
+                yield self._relation(name, limit, found, words)
+                if found.get("conflicts"):
+                    yield _conflict(found)
         yield from self._doubts()
-        yield from self._beside()
+        yield from self._remarks()
 
     def clean_summary(self) -> str:
-        sizes = ", ".join(f"{name} {each['samples']}" for name, each in self.measured["info"]["splits"].items())
-        rows = sum(each["rows"] for each in self.measured["across"])
-        near = sum(each["rows"] for each in self.measured["near"])
-        tested = [each for each in self.measured["near"] if each["testable"]]
-        told = "no exact copy" if not rows else f"{rows} exact copies, within max_rate"
-        said = (
-            f"{near or 'no'} near-cop{'y' if near == 1 or not near else 'ies'}"
-            if tested
-            else "near-copies not testable"
-        )
-        return f"{told}, {said} between splits ({sizes})"
+        sizes = ", ".join(f"{name} {split['samples']}" for name, split in self.measured["info"]["splits"].items())
+        rows, near = (sum(found["rows"] for found in self.measured[kind]) for kind in ("across", "near"))
+        exact = "no exact copy" if not rows else f"{rows} exact copies, within max_rate"
+        close = f"{near or 'no'} near-cop{'y' if near == 1 or not near else 'ies'}"
+        if not any(found["testable"] for found in self.measured["near"]):
+            close = "near-copies not testable"
+        return f"{exact}, {close} between splits ({sizes})"
 
     # ------------------------------------------------------------------------------------------------------- findings
 
-    def _exact(self, each: Mapping[str, Any]) -> Iterator[Finding]:
-        yield self._share("exact_copies", "max_rate", each, _exact_words(each, self._within(each)))
-        if each["conflicts"]:
-            has = f"row of {each['of']} has" if each["conflicts"] == 1 else f"rows of {each['of']} have"
-            message = f"{each['conflicts']} {has} a copy in {each['in']} with another label"
-            yield Finding(name=_named("conflicting_labels", each), value=each["conflicts"], limit=0, relation="<=",
-                          source="theory", outcome="failed", message=message)  # fmt: skip
-
-    def _within(self, each: Mapping[str, Any]) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.measured["within"][each["in"]]
-        return found
-
-    def _share(self, name: str, limit: str, each: Mapping[str, Any], message: str) -> Finding:
-        value = each["rate"] if "rate" in each else each["rows"] / max(1, each["samples"])
+    def _relation(self, name: str, limit: str, found: Mapping[str, Any], words: Callable[[Any], str]) -> Finding:
+        """What was found of one kind between two splits, a share of the later one's rows."""
+        if not found.get("testable", True):
+            what = name.replace("_", "-")
+            return _note(_named(name, found), f"{what} of {found['of']} in {found['in']}: not testable: {found['why']}")
+        value = found["rate"] if "rate" in found else found["rows"] / max(1, found["samples"])
         most = getattr(self.limits.values, limit)
-        return Finding(name=_named(name, each), value=value, limit=most, relation="<=",
-                       source=self.limits.source(limit), outcome="passed" if value <= most else "failed",
-                       message=message)  # fmt: skip
-
-    def _near(self, each: Mapping[str, Any]) -> Finding:
-        if not each["testable"]:
-            return _note(
-                _named("near_copies", each), f"near-copies of {each['of']} in {each['in']}: not testable: {each['why']}"
-            )
-        found = self._share("near_copies", "max_near", each, _near_words(each))
-        return dataclasses.replace(found, outcome="warning") if each["rows"] and found.outcome == "passed" else found
+        few: FindingOutcome = "warning" if name == "near_copies" and found["rows"] else "passed"
+        repeats = self.measured["within"][found["in"]]["rate"] if "in" in found else 0.0
+        return Finding(name=_named(name, found), value=value, limit=most, relation="<=",
+                       source=self.limits.source(limit), outcome=few if value <= most else "failed",
+                       message=words({**found, "repeats": repeats}))  # fmt: skip
 
     def _doubts(self) -> Iterator[Finding]:
         for split, why in self.measured["info"]["doubts"]:
             message = f"cannot tell that {split} is clean: {why}"
             yield Finding(name=f"readable.{split}", value=None, outcome="inconclusive", message=message)
 
-    def _beside(self) -> Iterator[Finding]:
-        for name, each in self.measured["within"].items():
-            if each["conflicts"]:
-                stand = "input stands" if each["conflicts"] == 1 else "inputs stand"
-                told = f"{each['conflicts']} {stand} in {name} more than once with different labels"
-                yield Finding(name=f"conflicts_within.{name}", value=each["conflicts"], outcome="warning", message=told)
-            if each["rows"]:
-                about = "about " if each["sampled"] else ""
-                where = f"rows of {name} ({each['rate']:.2%}) have a copy in {name}"
-                told = f"{about}{each['rows']} of {each['samples']} {where}"
-                yield _note(f"repeats_within.{name}", told, each["rate"])
-        for code, message in self.measured["info"]["differences"]:
-            yield Finding(name=f"{code}_differs", value=None, outcome="warning", message=message)
+    def _remarks(self) -> Iterator[Finding]:
+        for name, within in self.measured["within"].items():
+            if within["conflicts"]:
+                occur = "input occurs" if within["conflicts"] == 1 else "inputs occur"
+                text = f"{within['conflicts']} {occur} in {name} more than once with different labels"
+                yield _warning(f"conflicts_within.{name}", text, within["conflicts"])
+            if within["rows"]:
+                about = "about " if within["sampled"] else ""
+                where = f"rows of {name} ({within['rate']:.2%}) have a copy in {name}"
+                text = f"{about}{within['rows']} of {within['samples']} {where}"
+                yield _note(f"repeats_within.{name}", text, within["rate"])
+        info = self.measured["info"]
+        yield from (_warning(f"{code}_differs", message) for code, message in info["differences"])
         for key in self.measured["allowed"]["unused"]:
-            told = f"allow= names {key!r}, which is no copy any more: take it off the list"
-            yield Finding(name="allow", value=None, outcome="warning", message=told)
-        if self.measured["info"]["unverified"]:
-            rows = self.measured["info"]["unverified"]
-            told = f"{rows} rows could not be read again: compared by 128-bit fingerprints alone"
-            yield _note("unverified", told)
-        yield from (_note("remark", each) for each in self.measured["info"]["notes"])
-        yield from (_note("fact", each) for each in _examples(self.measured))
+            yield _warning("allow", f"allow= names {key!r}, which is no copy any more: take it off the list")
+        if info["unverified"]:
+            text = f"{info['unverified']} rows could not be read again: compared by 128-bit fingerprints alone"
+            yield _note("unverified", text)
+        yield from (_note("remark", note) for note in info["notes"])
+        yield from (_note("fact", example) for example in _examples(self.measured))
+
+
+def _conflict(found: Mapping[str, Any]) -> Finding:
+    has = f"row of {found['of']} has" if found["conflicts"] == 1 else f"rows of {found['of']} have"
+    message = f"{found['conflicts']} {has} a copy in {found['in']} with another label"
+    return Finding(name=_named("conflicting_labels", found), value=found["conflicts"], limit=0, relation="<=",
+                   source="theory", outcome="failed", message=message)  # fmt: skip
 
 
 def _note(name: str, message: str, value: float | None = None) -> Finding:
     return Finding(name=name, value=value, outcome="note", message=message)
 
 
-def _named(name: str, each: Mapping[str, Any]) -> str:
+def _warning(name: str, message: str, value: float | None = None) -> Finding:
+    return Finding(name=name, value=value, outcome="warning", message=message)
+
+
+def _named(name: str, found: Mapping[str, Any]) -> str:
     """A finding's name says which splits it is about: there is one for each pair of them."""
-    return f"{name}.{each['of']}_in_{each['in']}" if "in" in each else f"{name}.{each['after']}_after_{each['before']}"
+    where = "{of}_in_{in}" if "in" in found else "{after}_after_{before}"
+    return f"{name}.{where.format_map(found)}"
 
 
-def _exact_words(each: Mapping[str, Any], within: Mapping[str, Any]) -> str:
-    rows, of, inside = each["rows"], each["of"], each["in"]
-    if not rows:
-        return f"no row of {of} has an exact copy in {inside}"
-    told = f"{rows} of {each['samples']} rows of {of} ({each['rate']:.2%}) have an exact copy in {inside}"
-    natural = within["rate"] and _NATURAL[0] <= each["rate"] / within["rate"] <= _NATURAL[1] and rows > _ENOUGH
-    if natural:
-        return (
-            f"{told}; so do {within['rate']:.2%} of {inside} in {inside}: the data repeat, split them by value or group"
-        )
-    return f"{told}, a leak" + (f"; {within['rate']:.2%} of {inside} have one in {inside}" if within["rate"] else "")
+def _exact_words(found: Mapping[str, Any]) -> str:
+    rate, repeats = found["rate"], found["repeats"]
+    if not found["rows"]:
+        return "no row of {of} has an exact copy in {in}".format_map(found)
+    text = "{rows} of {samples} rows of {of} ({rate:.2%}) have an exact copy in {in}".format_map(found)
+    if repeats and _NATURAL[0] <= rate / repeats <= _NATURAL[1] and found["rows"] > _ENOUGH:
+        again = "so do {repeats:.2%} of {in} in {in}".format_map(found)
+        return f"{text}; {again}: the data repeat by nature: split by value or by group"
+    return f"{text}, a leak" + ("; {repeats:.2%} of {in} have one in {in}".format_map(found) if repeats else "")
 
 
-def _group_words(each: Mapping[str, Any]) -> str:
-    if not each["shared"]:
-        return f"no group of {each['of']} stands in {each['in']}"
-    first = each["examples"][0]["group"]
-    told = f"{each['shared']} of {each['groups']} groups of {each['of']} stand in {each['in']} too"
-    return f"{told} ({each['rows']} rows; first {first!r})"
+def _group_words(found: Mapping[str, Any]) -> str:
+    if not found["shared"]:
+        return "no group of {of} occurs in {in}".format_map(found)
+    text = "{shared} of {groups} groups of {of} also occur in {in} ({rows} rows; first ".format_map(found)
+    return f"{text}{found['examples'][0]['group']!r})"
 
 
-def _time_words(each: Mapping[str, Any]) -> str:
-    if not each["rows"]:
-        return f"every row of {each['after']} is later than {each['before']}"
-    gap = f" plus the gap of {each['gap']}" if each["gap"] not in ("0", "0.0") else ""
-    turned = "; it lies wholly before: are the splits given in order?" if each["reversed"] else ""
-    told = f"{each['rows']} rows of {each['after']} are not later than the last of {each['before']}"
-    return f"{told} ({each['last']}){gap}{turned}"
+def _time_words(found: Mapping[str, Any]) -> str:
+    if not found["rows"]:
+        return "every row of {after} is later than {before}".format_map(found)
+    gap = f" plus the gap of {found['gap']}" if found["gap"] not in ("0", "0.0") else ""
+    turned = "; it lies wholly before: are the splits given in order?" if found["reversed"] else ""
+    text = "{rows} rows of {after} are not later than the last of {before} ({last})".format_map(found)
+    return f"{text}{gap}{turned}"
 
 
-def _window_words(each: Mapping[str, Any]) -> str:
-    if not each["rows"]:
-        return f"no window of {each['of']} overlaps one of {each['in']}"
-    told = f"{each['rows']} of {each['samples']} windows of {each['of']} ({each['rate']:.2%}) overlap windows of"
-    return f"{told} {each['in']}: split by time, with a gap"
+def _window_words(found: Mapping[str, Any]) -> str:
+    if not found["rows"]:
+        return "no window of {of} overlaps one of {in}".format_map(found)
+    text = "{rows} of {samples} windows of {of} ({rate:.2%}) overlap windows of {in}".format_map(found)
+    return f"{text}: split by time, with a gap"
 
 
-def _near_words(each: Mapping[str, Any]) -> str:
-    if not each["rows"]:
-        return f"no row of {each['of']} has a near-copy in {each['in']}"
-    told = f"{each['rows']} of {each['samples']} rows of {each['of']} ({each['rate']:.2%}) have a near-copy"
-    told = f"{told} in {each['in']}"
-    return f"{told}; from how alike rows of {each['in']} are, about {each['expected']:.3g} were to be expected"
+def _near_words(found: Mapping[str, Any]) -> str:
+    if not found["rows"]:
+        return "no row of {of} has a near-copy in {in}".format_map(found)
+    text = "{rows} of {samples} rows of {of} ({rate:.2%}) have a near-copy in {in}".format_map(found)
+    return text + "; from how alike rows of {in} are, about {expected:.3g} are expected".format_map(found)
+
+
+#: kind of relation -> name of its finding, its limit, and what is said of it
+_RELATIONS: dict[str, tuple[str, str, Callable[[Any], str]]] = {
+    "across": ("exact_copies", "max_rate", _exact_words),
+    "groups": ("shared_groups", "max_groups", _group_words),
+    "time": ("time_order", "max_out_of_order", _time_words),
+    "windows": ("windows", "max_windows", _window_words),
+    "near": ("near_copies", "max_near", _near_words),
+}
 
 
 def _examples(measured: Mapping[str, Any]) -> Iterator[str]:

@@ -5,8 +5,8 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -16,52 +16,90 @@ from pytest_overfit.core.verdict import to_plain
 from pytest_overfit.duplicates.alignment import Opened
 from pytest_overfit.duplicates.allow_list import Allowed
 from pytest_overfit.duplicates.copies import Copies
+from pytest_overfit.duplicates.near import find_near, find_near_text, find_windows, out_of_order, shared_groups
 from pytest_overfit.duplicates.near.inputs import are_images, inputs_of, why_not_comparable
+from pytest_overfit.duplicates.request import Request, shown
 
-if TYPE_CHECKING:
-    from pytest_overfit.duplicates.request import Request
-
-
-#: the shortest row that is taken for a window of a series without being told
+#: the shortest row that is taken for a window of a series without being asked for
 _WINDOW = 16
 #: examples of each kind in the plain values
 _SHOWN = 100
 
 
-def measure_relations(
-    request: Request, opened: Opened, copies: Copies, touched: dict[str, dict[str, list[int]]], allowed: Allowed
-) -> dict[str, Any]:
-    """Near-copies, windows, groups and time of every pair of splits, as plain values; `touched` is added to."""
-    found: dict[str, list[Any]] = {"near": [], "near_pairs": [], "windows": [], "groups": [], "time": []}
-    for a, b in itertools.combinations(opened.splits, 2):
-        _groups(found, copies, a, b)
-        _time(found, copies, a, b, request.gap)
-        if request.near is not False or request.windows is not False:
-            left, right = (inputs_of(request, opened, name, copies.counts[name]) for name in (a, b))
-            if request.windows is not False:
-                _windows(found, request, touched, a, b, left, right)
-            if request.near is not False:
-                _near(found, request, copies, touched, allowed, a, b, left, right)
-    return found
+@dataclasses.dataclass
+class Search:
+    """One run of `find_duplicates`: what was opened, and the plain values that each kind of relation adds."""
+
+    request: Request
+    opened: Opened
+    copies: Copies
+    allowed: Allowed
+    #: rows of a split that have something in another one, by split and kind
+    touched: dict[str, dict[str, set[int]]] = dataclasses.field(default_factory=dict)
+    #: what was found, by kind, an entry for each two splits; of pairs and conflicts an entry for each row
+    found: dict[str, list[Any]] = dataclasses.field(
+        default_factory=lambda: {
+            kind: [] for kind in ("across", "pairs", "conflicts", "near", "windows", "groups", "time")
+        }
+    )
+
+    def touch(self, split: str, kind: str, rows: Any) -> None:
+        self.touched.setdefault(split, {}).setdefault(kind, set()).update(rows)
+
+    def add(self, relation: str, a: str, b: str, **values: Any) -> None:
+        """A finding about rows of `b`, the later split, in `a`."""
+        self.found[relation].append({"in": a, "of": b, **values})
+
+    def pair(
+        self, kind: str, b: str, i: int, a: str, j: int, *,
+        copies: int = 1, conflict: bool = False, p: float | None = None, view: str = "",
+    ) -> dict[str, Any]:  # fmt: skip
+        """Row `i` of the later split and row `j` of the earlier one."""
+        return {
+            "kind": kind, "split_a": b, "i": i, "split_b": a, "j": j, "label_a": self._label(b, i),
+            "label_b": self._label(a, j), "copies": copies, "conflict": conflict, "p": p, "view": view,
+            "fingerprint": "",
+        }  # fmt: skip
+
+    def _label(self, split: str, row: int) -> Any:
+        label = self.copies.labels[split]
+        return None if label is None else shown(label(row))
+
+
+def relate(search: Search, a: str, b: str) -> None:
+    """Groups, time, windows and near-copies of two splits, `a` the earlier one."""
+    _groups(search, a, b)
+    _time(search, a, b)
+    request = search.request
+    if request.near is False and request.windows is False:
+        return
+    left, right = (inputs_of(request, search.opened, name, search.copies.counts[name]) for name in (a, b))
+    why = why_not_comparable(a, b, left, right)
+    if request.windows is not False and not why:
+        _windows(search, a, b, left, right)
+    if request.near is False:
+        return
+    if why:
+        search.add("near", a, b, testable=False, why=why, rows=0, rate=0.0)
+    else:
+        _near(search, a, b, left, right)
 
 
 # ----------------------------------------------------------------------------------------------------- groups and time
 
 
-def _groups(found: dict[str, list[Any]], copies: Copies, a: str, b: str) -> None:
-    one, other = copies.groups.get(a), copies.groups.get(b)
-    if one is None or other is None:
+def _groups(search: Search, a: str, b: str) -> None:
+    earlier, later = (search.copies.groups.get(name) for name in (a, b))
+    if earlier is None or later is None:
         return
-    from pytest_overfit.duplicates.near import shared_groups
-
-    groups = shared_groups(other, one)
+    groups = shared_groups(later, earlier)
     examples = [
-        {"group": _plain(each.value), b: list(each.small[:5]), a: list(each.large[:5])}
-        for each in groups.shared[:_SHOWN]
+        {"group": _plain(group.value), b: list(group.small[:5]), a: list(group.large[:5])}
+        for group in groups.shared[:_SHOWN]
     ]
-    found["groups"].append(
-        {"in": a, "of": b, "shared": len(groups.shared), "groups": groups.small, "rows": len(groups.rows),
-         "missing": groups.missing, "samples": len(other), "examples": examples}
+    search.add(
+        "groups", a, b, shared=len(groups.shared), groups=groups.small, rows=len(groups.rows), missing=groups.missing,
+        samples=len(later), examples=examples,
     )  # fmt: skip
 
 
@@ -72,17 +110,16 @@ def _plain(value: Any) -> Any:
         return str(value)
 
 
-def _time(found: dict[str, list[Any]], copies: Copies, a: str, b: str, gap: Any) -> None:
-    one, other = copies.times.get(a), copies.times.get(b)
-    if one is None or other is None:
+def _time(search: Search, a: str, b: str) -> None:
+    earlier, later = (search.copies.times.get(name) for name in (a, b))
+    if earlier is None or later is None:
         return
-    from pytest_overfit.duplicates.near import out_of_order
-
+    gap = search.request.gap
     try:
-        order = out_of_order(other, one, gap)
+        order = out_of_order(later, earlier, gap)
     except (TypeError, ValueError) as error:
         raise CaseError(f"time= of {b} and {a}: {error}") from None
-    found["time"].append(
+    search.found["time"].append(
         {"before": a, "after": b, "rows": len(order.rows), "rate": order.share, "last": order.last_large,
          "first": order.first_small, "missing": order.missing, "reversed": order.reversed, "gap": str(gap),
          "examples": list(order.rows[:_SHOWN])}
@@ -92,78 +129,51 @@ def _time(found: dict[str, list[Any]], copies: Copies, a: str, b: str, gap: Any)
 # ---------------------------------------------------------------------------------------------------- near and windows
 
 
-def _windows(
-    found: dict[str, list[Any]], request: Request, touched: Any, a: str, b: str, left: Any, right: Any
-) -> None:
+def _windows(search: Search, a: str, b: str, left: Any, right: Any) -> None:
     """Rows of a series: where time is given or it is asked for, and by itself for longer rows of floats."""
-    if why_not_comparable(a, b, left, right) or isinstance(left, list) or request.features is not None:
+    request = search.request
+    if isinstance(left, list) or request.features is not None:
         return
-    told = request.windows is True or request.time is not None
+    asked = request.windows is True or request.time is not None
     series = left.dtype.kind == "f" and left.ndim == 2 and left.shape[1] >= _WINDOW
-    if left.ndim not in (2, 3) or left.shape[1:] != right.shape[1:] or not (told or series):
+    if left.ndim not in (2, 3) or left.shape[1:] != right.shape[1:] or not (asked or series):
         return
-    from pytest_overfit.duplicates.near import find_windows
-
     answer = find_windows(right, left)
     if not answer.testable:
-        if told:
-            found["windows"].append({"in": a, "of": b, "testable": False, "why": answer.why, "rate": 0.0, "rows": 0})
+        if asked:
+            search.add("windows", a, b, testable=False, why=answer.why, rate=0.0, rows=0)
         return
-    touched[b]["window"] = sorted({*touched[b].get("window", ()), *map(int, answer.rows)})
-    found["windows"].append(
-        {"in": a, "of": b, "testable": True, "why": answer.why, "rate": float(answer.share), "rows": len(answer.rows),
-         "stride": int(answer.stride), "samples": len(right),
-         "examples": [
-             [int(each.i), int(each.j), int(each.offset), int(each.overlap)] for each in answer.pairs[:_SHOWN]
-         ]}
+    search.touch(b, "window", answer.rows)
+    search.add(
+        "windows", a, b, testable=True, why=answer.why, rate=answer.share, rows=len(answer.rows), stride=answer.stride,
+        samples=len(right), examples=[list(dataclasses.astuple(pair)) for pair in answer.pairs[:_SHOWN]],
     )  # fmt: skip
 
 
-def _near(
-    found: dict[str, list[Any]], request: Request, copies: Copies,
-    touched: Any, allowed: Allowed, a: str, b: str, left: Any, right: Any,
-) -> None:  # fmt: skip
-    why = why_not_comparable(a, b, left, right)
-    if why:
-        found["near"].append({"in": a, "of": b, "testable": False, "why": why, "rows": 0, "rate": 0.0})
-        return
-    from pytest_overfit.duplicates.near import find_near, find_near_text
-
+def _near(search: Search, a: str, b: str, left: Any, right: Any) -> None:
+    already = np.zeros(len(right), bool)
+    already[search.copies.overlaps[a, b].rows_b] = True
+    seed = search.request.seed
     if isinstance(left, list):
-        answer = find_near_text(right, left, already=_already(copies, a, b, len(right)), seed=request.seed)
+        answer = find_near_text(right, left, already=already, seed=seed)
     else:
-        kind = "image" if request.features is None and are_images(left.shape) else "vector"
-        small, large = (np.ascontiguousarray(each) for each in (_same(right, left), left))
-        answer = find_near(small, large, kind=kind, already=_already(copies, a, b, len(right)), seed=request.seed)
-    label_a, label_b = copies.labels[a], copies.labels[b]
+        kind = "image" if search.request.features is None and are_images(left.shape) else "vector"
+        small, large = (np.ascontiguousarray(rows) for rows in (_in_shape_of(left, right), left))
+        answer = find_near(small, large, kind=kind, already=already, seed=seed)
     pairs = [
-        {"kind": "near", "split_a": b, "i": int(each.i), "split_b": a, "j": int(each.j),
-         "label_a": _label(label_b, each.i), "label_b": _label(label_a, each.j), "copies": 1,
-         "conflict": False, "p": float(each.p), "view": each.view, "fingerprint": ""}
-        for each in answer.pairs if not allowed.takes(b, int(each.i), "", a, int(each.j))
-    ]  # fmt: skip
-    rows = sorted({each["i"] for each in pairs})
-    touched[b]["near"] = sorted({*touched[b].get("near", ()), *rows})
-    found["near_pairs"] += pairs
-    found["near"].append(
-        {"in": a, "of": b, "testable": bool(answer.testable), "why": answer.why, "rows": len(rows),
-         "rate": len(rows) / max(1, len(right)), "expected": float(answer.expected), "samples": len(right),
-         "info": _plain(dict(answer.info))}
+        search.pair("near", b, pair.i, a, pair.j, p=pair.p, view=pair.view)
+        for pair in answer.pairs
+        if not search.allowed.takes(b, pair.i, "", a, pair.j)
+    ]
+    rows = {pair["i"] for pair in pairs}
+    search.touch(b, "near", rows)
+    search.found["pairs"] += pairs
+    search.add(
+        "near", a, b, testable=answer.testable, why=answer.why, rows=len(rows), rate=len(rows) / max(1, len(right)),
+        expected=answer.expected, samples=len(right), info=_plain(dict(answer.info)),
     )  # fmt: skip
 
 
-def _label(label: Any, row: int) -> Any:
-    from pytest_overfit.duplicates.request import shown
-
-    return None if label is None else shown(label(int(row)))
-
-
-def _same(array: Array, like: Array) -> Array:
+def _in_shape_of(like: Array, array: Array) -> Array:
     """Rows in the shape of the other split's."""
     return array if array.shape[1:] == like.shape[1:] else array.reshape(len(array), *like.shape[1:])
-
-
-def _already(copies: Copies, a: str, b: str, size: int) -> Array:
-    mask = np.zeros(size, bool)
-    mask[copies.overlaps[a, b].rows_b] = True
-    return mask

@@ -33,7 +33,7 @@ class Request:
     max_samples: int | None = None
     batched: bool | None = None
     seed: int = 0
-    #: `progress(count, of)`, called while samples are read; `of` is None where nobody knows
+    #: `progress(count, of)`, called while samples are read; `of` is None where that is unknown
     progress: CountSamples = lambda count, of: None
 
     def __post_init__(self) -> None:
@@ -43,17 +43,15 @@ class Request:
         for what in ("label", "group", "time"):
             _check_fact(what, getattr(self, what), self.given)
         if self.features is not None and not isinstance(self.features, Mapping):
-            raise CaseError(
-                f"features= is {describe(self.features)}, but a dict of embeddings, one array a split, is wanted"
-            )
+            raise CaseError(f"features= is {describe(self.features)}; expected a dict of embeddings, one array a split")
         if self.executor is not None and not callable(getattr(self.executor, "map", None)):
             raise CaseError(
-                f"executor= is {describe(self.executor)}, but something with a method `map` is wanted, e.g. "
+                f"executor= is {describe(self.executor)}; expected something with a method `map`, e.g. "
                 "concurrent.futures.ProcessPoolExecutor()"
             )
         most = self.max_samples
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-            raise CaseError(f"max_samples={most!r}, but a whole number of 1 or more is wanted")
+            raise CaseError(f"max_samples: expected a whole number of 1 or more, got {most!r}")
 
 
 def _one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:
@@ -66,8 +64,8 @@ def _check_fact(what: str, fact: Any, given: Mapping[str, Any]) -> None:
         return
     if not isinstance(fact, Mapping):
         raise CaseError(
-            f"{what}= is {describe(fact)}, but the name of a column, a function of a sample, or a dict with one array "
-            f"a split is wanted; write {what}={{'train': ..., 'test': ...}}"
+            f"{what}= is {describe(fact)}; expected the name of a column, a function of a sample, or a dict with one "
+            f"array a split; write {what}={{'train': ..., 'test': ...}}"
         )
     for name in fact:
         if name not in given:

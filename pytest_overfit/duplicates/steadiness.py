@@ -6,17 +6,14 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.data.rereading import TWICE, changed_place, spread
 from pytest_overfit.duplicates.reading.split import Samples
 from pytest_overfit.duplicates.values.fingerprints import Coding
-
-#: samples read twice: an augmentation that touches one sample in ten is missed once in a thousand times
-TWICE = 32
 
 
 @dataclasses.dataclass
@@ -42,21 +39,22 @@ def steadiness(split: Samples, coding: Coding) -> Steadiness:
     return _by_stream(split, coding)
 
 
+def fingerprint(split: Samples, coding: Coding, place: int) -> bytes:
+    """Of one sample as it is read now; empty where it cannot be read."""
+    sample = split.sample(place)
+    if sample is None:
+        return b""
+    return coding.encoder(split.name).chunk({name: [leaf] for name, leaf in sample.items()}).tobytes()
+
+
 def _by_place(split: Samples, coding: Coding) -> Steadiness:
-    encoder = coding.encoder(split.name)
-    for place in np.unique(np.linspace(0, (split.length or 1) - 1, TWICE).astype(int)).tolist():
-        marks = []
-        for _ in range(2):
-            chunk = split.sample(place)
-            marks.append(encoder.chunk(chunk.leaves).tobytes() if chunk is not None and len(chunk) else b"")
-        if marks[0] != marks[1]:
-            split.errors.clear()
-            return Steadiness(
-                False,
-                f"sample {place}, read twice, was not the same: is it augmented at random, or changed by reading?",
-            )
+    places = spread(split.length or 1).tolist()
+    changed = changed_place(places, lambda place, _: fingerprint(split, coding, place), operator.eq)
     split.errors.clear()
-    return Steadiness(True)
+    if changed is None:
+        return Steadiness(True)
+    why = f"sample {changed}, read twice, was not the same: is it augmented at random, or changed by reading?"
+    return Steadiness(False, why)
 
 
 def _by_stream(split: Samples, coding: Coding) -> Steadiness:

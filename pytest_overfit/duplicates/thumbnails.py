@@ -63,9 +63,7 @@ def _picture(splits: Mapping[str, Samples], pair: Mapping[str, Any]) -> dict[str
 def _samples(split: Samples, place: int) -> dict[str, Array]:
     """The parts of a sample that are images."""
     try:
-        chunk, at = (split.sample(place), 0) if split.memory is None else (split.memory, place)
-        sample = chunk.sample(at) if chunk is not None else {}
-        planes = {name: as_plane(as_leaf(leaf)) for name, leaf in sample.items()}
+        planes = {name: as_plane(as_leaf(leaf)) for name, leaf in (split.sample(place) or {}).items()}
     except Exception:  # the user's container raised, and a verdict stands without its pictures
         return {}
     return {name: plane for name, plane in planes.items() if plane is not None}

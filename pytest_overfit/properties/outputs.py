@@ -14,7 +14,8 @@ import numpy as np
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.data.batch import Batch, checked
-from pytest_overfit.data.tree import length, map_leaves, take
+from pytest_overfit.data.splits import rows_of
+from pytest_overfit.data.tree import Rows, leaves
 from pytest_overfit.properties.perturbed import pair_of
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class ModelOutputs:
         self.case, self._learner = case, learner
         if not hasattr(learner, "look_at"):
             raise CaseError(f"Case {case.name!r}: its learner reads one batch only; it has no method look_at(batch)")
-        twice = own if own.rows > 1 else _rows(own, [0, 0])
+        twice = own if own.rows > 1 else rows_of(own, [0, 0])
         first = self._outputs(twice)
         if not first:
             raise CaseError(
@@ -68,7 +69,7 @@ class ModelOutputs:
 
     def _templates(self, own: Batch, first: tuple[Array, ...]) -> list[Output]:
         try:
-            more = self._outputs(_rows(own, [*range(own.rows), 0]))
+            more = self._outputs(rows_of(own, [*range(own.rows), 0]))
         except ProgramError:  # one size of a batch only: what the axes mean is then a guess by their sizes
             return [_guessed(each, own.rows) for each in first]
         return [_template(a, b, own.rows) for a, b in zip(first, more, strict=False)]
@@ -89,7 +90,7 @@ class ModelOutputs:
         for order in orders:
             outputs = self._learner.outputs_for(order)
             if outputs is None:
-                outputs = self._outputs(_rows(whole, order))
+                outputs = self._outputs(rows_of(whole, order))
                 self._learner.look_at(whole)  # type: ignore[attr-defined]
             found.append(outputs)
         return found
@@ -109,17 +110,7 @@ class ModelOutputs:
         return _shapes(self.checked(batch)) == self.own_shapes
 
 
-def _rows(batch: Batch, rows: Sequence[int]) -> Batch:
-    def chosen(leaf: Any) -> Any:
-        return take(leaf, rows) if length(leaf) == batch.rows else leaf
-
-    x, y, weights = (map_leaves(each, chosen) for each in (batch.x, batch.y, batch.weights))
-    return dataclasses.replace(batch, x=x, y=y, weights=weights, rows=len(rows))
-
-
 def _shapes(batch: Batch) -> list[tuple[int, ...]]:
-    from pytest_overfit.data.tree import Rows, leaves
-
     return [tuple(each.shape[1:]) for each in leaves(batch.x) if not isinstance(each, Rows)]
 
 

@@ -13,7 +13,17 @@ import numpy as np
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.foreign import describe
-from pytest_overfit.data.tree import by_place, is_array, is_leaf, leaves, length, map_leaves, rebuilt, take, to_numpy
+from pytest_overfit.data.tree import (
+    by_place,
+    is_array,
+    is_leaf,
+    leaves,
+    length,
+    map_leaves,
+    rebuilt,
+    take_rows,
+    to_numpy,
+)
 from pytest_overfit.properties.batch_spec import BatchSpec
 
 #: an `(x, y)` pair as the strategies draw it
@@ -37,7 +47,7 @@ def pair_of(batch: Any) -> Pair:
 
 def with_rows(batch: Pair, rows: Sequence[int]) -> Pair:
     """These rows of inputs and targets, in this order."""
-    x, y = (map_leaves(each, lambda leaf: take(leaf, rows)) for each in pair_of(batch))
+    x, y = take_rows(pair_of(batch), rows)
     return x, y
 
 

@@ -330,7 +330,7 @@ def test_a_whole_batch_for_a_model_with_its_own_loss(given: dict[str, Any]) -> N
 def test_inputs_alone(given: dict[str, Any]) -> None:
     assert verdict(model=AutoEncoder, **given).passed
     assert not verdict(model=lambda: AutoEncoder(blind=True), **given).passed
-    message = ("a pair (inputs, targets) is wanted", "for an autoencoder, write (x, x)")
+    message = ("expected a pair (inputs, targets)", "for an autoencoder, write (x, x)")
     refused(*message, model=lambda: net(6, 6), loss=F.mse_loss, **given)
 
 
@@ -579,6 +579,8 @@ def test_other_lengths_than_the_targets_are_declared(what: str) -> None:
     good = verdict(model=model, **fields)
     assert good.passed, good.summary
     assert verdict(model=lambda: model(blind=True), **fields).outcome == "failed"
+    with pytest.raises(CaseError, match=r"options=\{'overfit_batch': \{'rows_interact': True\}\}"):
+        verdict(model=model, loss=F.cross_entropy, batch=given)  # a run knows which probe has the option
 
 
 def test_a_step_takes_any_lengths() -> None:
@@ -702,7 +704,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"batch": (nn.utils.rnn.pack_sequence([TX[:2], TX[:1], TX[:3]], enforce_sorted=False), Y[:3])},
         ("of different length", "'rows_interact': True"),
     ),
-    "a long text": ({"batch": {"x": X, "note": "a" * 999, "y": Y}}, ("inputs: 'aaa", "aaa..., but numpy arrays")),
+    "a long text": ({"batch": {"x": X, "note": "a" * 999, "y": Y}}, ("inputs: 'aaa", "aaa...; expected numpy arrays")),
     "an object": ({"batch": (object(), Y)}, ("the batch's inputs: a object", "tuples, dicts and dataclasses")),
     "a number as targets": ({"batch": (X, np.int64(3))}, ("the batch's targets: a single number without rows",)),
     "no rows": ({"batch": {"x": X[:0], "y": Y[:0]}}, ("the batch is empty", "0 and 0 rows")),
@@ -731,4 +733,4 @@ def test_refused(what: str) -> None:
 def test_an_empty_stream_and_an_empty_list() -> None:
     refused("train= gave no batch: it is empty", train=Stream([]))
     refused("train= gave no batch: it is empty", train=OfSamples([]))
-    refused("a batch", "a pair (inputs, targets) is wanted", batch=lambda: iter(()))
+    refused("a batch", "expected a pair (inputs, targets)", batch=lambda: iter(()))

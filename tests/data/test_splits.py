@@ -147,7 +147,7 @@ def test_resplit_wants_arrays() -> None:
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
-        (3, CaseError, "val= is 3, but"),
+        (3, CaseError, "val= is 3; expected"),
         (lambda: None, CaseError, "it has no val data"),
         ([], CaseError, "val= is empty"),
         ((X, Y[:3]), CaseError, "val=: inputs and targets are of different length|inputs and targets"),

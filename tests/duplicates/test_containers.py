@@ -406,8 +406,8 @@ def test_padded_batches_are_told() -> None:
 A = np.zeros((4, 3))
 
 WRONG = {
-    "one split": (lambda: find_duplicates(train=A), "got train= alone, but two splits or more are wanted"),
-    "none": (lambda: find_duplicates(), "got no split, but two splits"),
+    "one split": (lambda: find_duplicates(train=A), "got train= alone; expected two splits or more"),
+    "none": (lambda: find_duplicates(), "got no split; expected two splits"),
     "empty": (lambda: find_duplicates(train=A, test=A[:0]), "test= is empty"),
     "empty list": (lambda: find_duplicates(train=[], test=[]), "train= is empty"),
     "empty stream": (lambda: find_duplicates(train=A, test=lambda: iter([])), "test= is empty"),
@@ -415,13 +415,13 @@ WRONG = {
     "kind": (lambda: find_duplicates(train=A, test=["a", "b"]), r"different kinds \(train numbers, test text\)"),
     "parts": (lambda: find_duplicates(train={"a": A}, test={"b": A}), "different parts"),
     "labels": (lambda: find_duplicates(train=(A, [1, 2]), test=A), "x has 4 rows and y has 2"),
-    "a number": (lambda: find_duplicates(train=A, test=3), "test= is 3, but arrays"),
+    "a number": (lambda: find_duplicates(train=A, test=3), "test= is 3; expected arrays"),
     "no folder": (lambda: find_duplicates(train="nowhere", test=A), "train= is 'nowhere', which is no folder"),
     "unhashable": (lambda: find_duplicates(train=[object()], test=[object()]), "cannot be compared by value; give key="),
-    "executor": (lambda: find_duplicates(train=A, test=A, executor=3), "something with a method `map` is wanted"),
+    "executor": (lambda: find_duplicates(train=A, test=A, executor=3), "expected something with a method `map`"),
     "text": (lambda: find_duplicates(train=A, test=A, text="folded"), "text='folded'"),
     "near": (lambda: find_duplicates(train=A, test=A, near="never"), "near='never'"),
-    "max_rate": (lambda: find_duplicates(train=A, test=A, max_rate=1), "max_rate=1, but a share"),
+    "max_rate": (lambda: find_duplicates(train=A, test=A, max_rate=1), "max_rate: expected a number of 0 or more and below 1, got 1"),
     "allow without a reason": (lambda: find_duplicates(train=A, test=A, allow=["test:3"]), "without a reason"),
     "allow of nothing": (lambda: find_duplicates(train=A, test=A, allow={"tset:3": "x"}), "neither a place in train or test"),
     "group": (lambda: find_duplicates(train=A, test=A, group="patient"), "group='patient' names a column"),

@@ -475,7 +475,7 @@ def test_a_memory_map_larger_than_the_memory_allowed(tmp_path: Path, executor: s
         from concurrent.futures import ThreadPoolExecutor
         import numpy as np
         from pytest_overfit import find_duplicates
-        import pytest_overfit.data.duplicates
+        import pytest_overfit.duplicates.find
         x = np.load({str(tmp_path / "x.npy")!r}, mmap_mode="r")
         have = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) * 1024
         resource.setrlimit(resource.RLIMIT_DATA, (have + 96 * 2**20,) * 2)

@@ -160,12 +160,12 @@ BATCHES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "inf": ((torch.as_tensor(with_(X, np.inf)), Y), (HOLES,)),
     "object": ((X.astype(object), Y), ("ndarray of shape (8, 3) and dtype object", "write x.astype('float32')")),
     "no pair": ((X, Y, Y), ("three parts", "only Keras takes weights", "give batch=(x, y)")),
-    "an array": (X, ("a batch is ndarray of shape (8, 3)", "a pair (inputs, targets) is wanted")),
+    "an array": (X, ("a batch is ndarray of shape (8, 3)", "expected a pair (inputs, targets)")),
     "strings": (
         (["a", "b"], [0, 1]),
         ("an array of dtype <U1", "torch has no tensor for", "number text"),
     ),
-    "no arrays": (("ab", Y), ("the batch's inputs: 'ab'", "numpy arrays or tensors are wanted", "write numpy.asarray")),
+    "no arrays": (("ab", Y), ("the batch's inputs: 'ab'", "expected numpy arrays or tensors", "write numpy.asarray")),
     "no inputs": ((None, Y), ("the batch has no inputs", "give batch=(x, y)")),
     "no rows": ((np.float32(3), Y), ("a single number without rows", "one row a sample")),
 }

@@ -43,9 +43,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "adapters": ("core", "data"),
     "adapters/torch": ("adapters", "core", "data"),
     "adapters/keras": ("adapters", "core", "data"),
-    "duplicates": ("core", "data.tree"),
+    "duplicates": ("core", "data.containers", "data.rereading", "data.tree"),
     # called without pytest, it shows its own progress and, in a notebook, its pictures
-    "duplicates/find.py": ("core", "data.tree", "duplicates", "report.pictures", "report.progress"),
+    "duplicates/find.py": ("core", "duplicates", "report.pictures", "report.progress"),
     "measures": ("adapters.base", "adapters.trainer", "core", "data"),
     "probes/__init__.py": ("probes.base",),
     "probes/base.py": ("adapters.base", "adapters.trainer", "core", "data"),

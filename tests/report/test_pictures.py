@@ -78,8 +78,9 @@ def noise(*shape: int, dtype: Any = np.uint8) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------------- reports
 
 CONFTEST = """
-from pytest_overfit.data.duplicate_judgement import SplitDuplicatesLimits, judge_duplicates
-from pytest_overfit.data.measuring import Request, measure_duplicates
+from pytest_overfit.duplicates.judgement import SplitDuplicatesLimits, judge_duplicates
+from pytest_overfit.duplicates.request import Request
+from pytest_overfit.duplicates.search import measure_duplicates
 
 
 class Copies:
@@ -169,7 +170,7 @@ def test_pairs_are_in_the_page_and_in_the_json_and_nowhere_else(gate: Any, optio
 
 CURVES = """
 from pytest_overfit.core.verdict import Judgement
-from pytest_overfit.data.duplicate_judgement import SplitDuplicatesLimits
+from pytest_overfit.duplicates.judgement import SplitDuplicatesLimits
 
 class Curves:
     name = "curves"

@@ -1,6 +1,6 @@
 """A split read in parts by whatever has a `map`: pools of threads or processes, a cluster.
 
-One task reads one part, beside the fingerprints of the held splits, and gives back its matches: nothing is shuffled.
+One task reads one part, with the fingerprints of the held splits, and gives back its matches: nothing is shuffled.
 
 PYTEST_DONT_REWRITE
 """
@@ -11,17 +11,15 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
-from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, OverfitError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.duplicates.exact.fingerprint_table import FingerprintTable
-from pytest_overfit.duplicates.exact.one_pass import Read, Thinned, more, read
+from pytest_overfit.duplicates.exact.one_pass import Gathered, Read, read
 from pytest_overfit.duplicates.reading.fields import Facts
 from pytest_overfit.duplicates.reading.pickling import Parcel, packed
 from pytest_overfit.duplicates.reading.sources import Source
 from pytest_overfit.duplicates.reading.split import SampleChunk, Samples
+from pytest_overfit.duplicates.steadiness import fingerprint
 from pytest_overfit.duplicates.values.fingerprints import Coding
 
 #: parts of a split: enough for a few tasks a worker, few enough that what each of them carries costs little
@@ -63,14 +61,15 @@ def read_apart(
     if split.memory is None and split.fetch is None:
         return None
     shards = list(_shards(split, coding, table))
-    found = _Merged()
+    found, count = Gathered(), 0
     for part in _mapped(executor, shards, split):
         if isinstance(part, OverfitError):
             raise part
         found.add(part)
+        count += 1
         progress(found.whole.count)
-    if found.parts != len(shards):
-        raise CaseError(f"executor.map gave {found.parts} results for {len(shards)} tasks; one a task is wanted")
+    if count != len(shards):
+        raise CaseError(f"executor.map gave {count} results for {len(shards)} tasks; expected one a task")
     return found.done()
 
 
@@ -86,14 +85,9 @@ def _shards(split: Samples, coding: Coding, table: FingerprintTable) -> Iterator
         stop = min(start + step, length)
         memory = None if split.memory is None else split.memory.part(slice(start, stop))
         source = split.fetch.part(start, stop) if alone and split.fetch is not None else None
-        known = {place: _fingerprint(split, coding, place) for place in (start, stop - 1)}
+        known = {place: fingerprint(split, coding, place) for place in (start, stop - 1)}
         yield Shard(work, start, stop, memory, source, known)
     split.errors.clear()
-
-
-def _fingerprint(split: Samples, coding: Coding, place: int) -> bytes:
-    chunk = split.sample(place)
-    return b"" if chunk is None else coding.encoder(split.name).chunk(chunk.leaves).tobytes()
 
 
 def _mapped(executor: Any, shards: list[Shard], split: Samples) -> Iterable[Read | OverfitError]:
@@ -106,7 +100,7 @@ def _mapped(executor: Any, shards: list[Shard], split: Samples) -> Iterable[Read
 
 
 def _check_that_it_travels(split: Samples, shard: Shard) -> None:
-    """An engine tells in its own words, if at all, what it could not pickle."""
+    """An engine reports in its own words, if at all, what it could not pickle."""
     travelling = shard.work.open().split
     pieces = [(f"{name}=", getattr(travelling.facts, name)) for name in ("key", "label", "group", "time")]
     pieces.append((f"{split.name}= is read as {split.how}, which", travelling.fetch or shard.source))
@@ -115,13 +109,13 @@ def _check_that_it_travels(split: Samples, shard: Shard) -> None:
         try:
             packed(piece)
         except Exception as error:  # each library has its own way to refuse
-            wanted = (
+            instead = (
                 f"a function at the top of a module that returns the dataset, {split.name}=load_{split.name}"
                 if what.startswith(split.name)
                 else "a function at the top of a module, or the name of a column"
             )
             raise CaseError(
-                f"{what} cannot be sent to another process ({type(error).__name__}: {error}); give {wanted}; or use "
+                f"{what} cannot be sent to another process ({type(error).__name__}: {error}); give {instead}; or use "
                 "concurrent.futures.ThreadPoolExecutor(), which sends nothing"
             ) from None
 
@@ -157,33 +151,4 @@ def _opened(parcel: Parcel) -> tuple[Shard, Work]:
 def _strayed(split: Samples, coding: Coding, shard: Shard) -> int | None:
     """The first sample that is another one here than where the shard comes from."""
     shift = shard.start if shard.memory is not None else 0
-    return next((at for at, mark in shard.known.items() if _fingerprint(split, coding, at - shift) != mark), None)
-
-
-class _Merged:
-    """Parts of one split, read apart, as one pass."""
-
-    def __init__(self) -> None:
-        self.whole, self.parts = Read(), 0
-        self._held = Thinned()
-        self._rows: list[Array] = []
-        self._ids: list[Array] = []
-
-    def add(self, part: Read) -> None:
-        whole = self.whole
-        self.parts += 1
-        self._held.add(part.held, part.mask)
-        self._rows.append(part.rows)
-        self._ids.append(part.ids)
-        whole.labels += part.labels
-        whole.labelled |= part.labelled
-        whole.count += part.count
-        whole.errors.update(part.errors)
-        whole.groups, whole.times = more(whole.groups, part.groups), more(whole.times, part.times)
-        whole.strayed = part.strayed if whole.strayed is None else whole.strayed
-
-    def done(self) -> Read:
-        whole = self.whole
-        whole.held, whole.mask = self._held.whole(), self._held.mask
-        whole.rows, whole.ids = np.concatenate(self._rows), np.concatenate(self._ids)
-        return whole
+    return next((at for at, mark in shard.known.items() if fingerprint(split, coding, at - shift) != mark), None)

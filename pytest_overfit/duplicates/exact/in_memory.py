@@ -28,38 +28,41 @@ class Overlap:
 
 @dataclasses.dataclass(frozen=True)
 class Repeats:
-    """Rows of one split that have an equal in the same split; equal rows carry the same number in `ids`."""
+    """Rows of one split that may have an equal; equal rows carry the same number in `ids`."""
 
     rows: Array
     ids: Array
+
+    def among(self, numbers: Array) -> Repeats:
+        """Only those with one of these numbers, which are in order."""
+        kept = inside(self.ids, numbers)
+        return Repeats(self.rows[kept], self.ids[kept])
+
+    def several(self) -> Repeats:
+        """Only those whose number occurs twice or more."""
+        return self.among(twice(np.sort(self.ids)))
 
 
 def overlap(a: RowsInMemory, keys_a: Keys, b: RowsInMemory, keys_b: Keys) -> Overlap:
     """Rows of `a` that occur in `b`, and the other way round."""
     small, large = sorted((keys_a.ordered, keys_b.ordered), key=len)
     small = once(small)
-    shared = small[inside(small, large)]
-    rows_a, rows_b = keys_a.rows_with(shared), keys_b.rows_with(shared)
+    both = small[inside(small, large)]
+    rows_a, rows_b = keys_a.rows_with(both), keys_b.rows_with(both)
     ids = _classes((a, b), (rows_a, rows_b))
-    return _shared(rows_a, ids[: len(rows_a)], rows_b, ids[len(rows_a) :])
+    return shared(Repeats(rows_a, ids[: len(rows_a)]), Repeats(rows_b, ids[len(rows_a) :]))
 
 
 def repeats(rows: RowsInMemory, keys: Keys) -> Repeats:
     """Rows that have an equal in the same split."""
     found = keys.rows_with(twice(keys.ordered))
-    return _several(found, _classes((rows,), (found,)))
+    return Repeats(found, _classes((rows,), (found,))).several()
 
 
-def _several(rows: Array, ids: Array) -> Repeats:
-    """Only those whose number occurs twice or more."""
-    kept = inside(ids, twice(np.sort(ids)))
-    return Repeats(rows[kept], ids[kept])
-
-
-def _shared(rows_a: Array, ids_a: Array, rows_b: Array, ids_b: Array) -> Overlap:
+def shared(a: Repeats, b: Repeats) -> Overlap:
     """Only those whose number occurs on both sides."""
-    in_a, in_b = inside(ids_a, distinct(ids_b)), inside(ids_b, distinct(ids_a))
-    return Overlap(rows_a[in_a], ids_a[in_a], rows_b[in_b], ids_b[in_b])
+    a, b = a.among(distinct(b.ids)), b.among(distinct(a.ids))
+    return Overlap(a.rows, a.ids, b.rows, b.ids)
 
 
 def _classes(sides: tuple[RowsInMemory, ...], rows: tuple[Array, ...]) -> Array:

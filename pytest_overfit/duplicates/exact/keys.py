@@ -1,7 +1,7 @@
 """Keys of rows, many at once: which are equal, and which rows have one of them.
 
 Keys are 32 bits wide: sorted, they take half the time and half the memory of 64 bits, and the rows that share one by
-chance (among five million about 3,000 pairs) are told apart by comparing them.
+chance (among five million about 3,000 pairs) are separated by comparing them.
 
 PYTEST_DONT_REWRITE
 """
@@ -34,14 +34,14 @@ class Keys:
         """The keys in order; sorted once, for all splits that this one is compared with and for itself."""
         return np.sort(self.each)
 
-    def rows_with(self, wanted: Array) -> Array:
-        """Rows whose key is among `wanted`, which are different and in order."""
-        if not len(wanted):
+    def rows_with(self, asked: Array) -> Array:
+        """Rows whose key is among `asked`, which are different and in order."""
+        if not len(asked):
             return np.empty(0, np.int64)
-        passing = Filter(wanted).passing
+        passing = Filter(asked).passing
         starts = range(0, len(self.each), CHUNK)
         rows = np.concatenate([start + passing(self.each[start : start + CHUNK]) for start in starts])
-        return rows[inside(self.each[rows], wanted)]
+        return rows[inside(self.each[rows], asked)]
 
 
 class Filter:

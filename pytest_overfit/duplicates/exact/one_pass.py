@@ -22,26 +22,34 @@ from pytest_overfit.duplicates.values.fingerprints import Coding, label_words
 _HELD = 1 << 21
 
 
+def _no_words(width: int) -> Callable[[], Array]:
+    return lambda: np.empty((0, width), np.uint64)
+
+
+def _no_rows() -> Array:
+    return np.empty(0, np.int64)
+
+
 @dataclasses.dataclass
 class Read:
     """What one pass over a split, or over a part of it, gave."""
 
     count: int = 0
     #: fingerprints of a held split
-    prints: Any = None
+    prints: Array = dataclasses.field(default_factory=_no_words(2))
     #: of the streamed split lines of a fingerprint (two words), its row and its label's word: all of them, or those
     #: whose low bits are zero
-    held: Any = None
+    held: Array = dataclasses.field(default_factory=_no_words(4))
     mask: int = 0
     #: rows of a held split, of the streamed one those whose fingerprint the table has, by its number
-    rows: Any = None
-    ids: Any = None
+    rows: Array = dataclasses.field(default_factory=_no_rows)
+    ids: Array = dataclasses.field(default_factory=_no_rows)
     #: labels of `rows`; `labelled`: any row has one
     labelled: bool = False
     labels: list[Any] = dataclasses.field(default_factory=list)
     #: of all rows
-    groups: list[Any] | None = None
-    times: list[Any] | None = None
+    groups: Any = None
+    times: Any = None
     #: which of the watched fingerprints were seen
     seen: Any = None
     errors: dict[int, str] = dataclasses.field(default_factory=dict)
@@ -86,6 +94,42 @@ class Thinned:
         return np.concatenate(self._parts) if self._parts else np.empty((0, 4), np.uint64)
 
 
+class Gathered:
+    """One pass put together: from chunks as they are read, or from parts that were read apart."""
+
+    def __init__(self, watched: Array | None = None) -> None:
+        self.whole, self._held = Read(seen=None if watched is None else np.zeros(len(watched), bool)), Thinned()
+        self._parts: dict[str, list[Array]] = {name: [getattr(self.whole, name)] for name in ("prints", "rows", "ids")}
+
+    def add(self, part: Read) -> None:
+        whole = self.whole
+        for name, parts in self._parts.items():
+            parts.append(getattr(part, name))
+        self._held.add(part.held, part.mask)
+        whole.count += part.count
+        whole.labels += part.labels
+        whole.labelled |= part.labelled
+        whole.groups, whole.times = _more(whole.groups, part.groups), _more(whole.times, part.times)
+        whole.seen = part.seen if whole.seen is None else whole.seen if part.seen is None else whole.seen | part.seen
+        whole.errors.update(part.errors)
+        whole.widths |= part.widths
+        whole.strayed = part.strayed if whole.strayed is None else whole.strayed
+
+    def done(self) -> Read:
+        for name, parts in self._parts.items():
+            setattr(self.whole, name, np.concatenate(parts))
+        self.whole.held, self.whole.mask = self._held.whole(), self._held.mask
+        return self.whole
+
+
+def _more(have: list[Any] | None, new: Any) -> list[Any] | None:
+    """Values of more rows."""
+    if have is None:
+        return None if new is None else list(new)
+    have += [] if new is None else new
+    return have
+
+
 def read(
     split: Samples,
     coding: Coding,
@@ -96,62 +140,31 @@ def read(
     progress: Callable[[int], None] = lambda count: None,
 ) -> Read:
     """One pass. Without a table everything is held; with one, what it has."""
-    encoder, reading = coding.encoder(split.name), _Reading(table, watched)
-    found, once = reading.found, FirstRound() if split.length is None else None
+    encoder, gathered = coding.encoder(split.name), Gathered(watched)
+    once = FirstRound() if split.length is None else None
     coded = ((chunk, encoder.chunk(chunk.leaves)) for chunk in split.chunks(start, stop))
     for chunk, marks in coded if once is None else once(coded):
-        reading.add(chunk, marks)
+        part = _of_chunk(chunk, marks, table, watched)
         if split.batched:  # batches of different widths are padded, each to its own longest sample
-            found.widths.update(tuple(each.shape[1:]) for each in chunk.leaves.values() if hasattr(each, "shape"))
-        progress(found.count)
-    reading.done()
+            part.widths = {tuple(leaf.shape[1:]) for leaf in chunk.leaves.values() if hasattr(leaf, "shape")}
+        gathered.add(part)
+        progress(gathered.whole.count)
+    found = gathered.done()
     found.errors, found.cut, found.cycle = dict(split.errors), split.cut, once.length if once is not None else 0
     return found
 
 
-class _Reading:
-    """Gathers what one pass gives, chunk by chunk."""
-
-    def __init__(self, table: FingerprintTable | None, watched: Array | None) -> None:
-        self.found, self._table, self._watched = Read(), table, watched
-        self.found.seen = None if watched is None else np.zeros(len(watched), bool)
-        self._held = Thinned()
-        self._all: list[Array] = [np.empty((0, 2), np.uint64)]
-        self._rows: list[Array] = [np.empty(0, np.int64)]
-        self._ids: list[Array] = [np.empty(0, np.int64)]
-
-    def add(self, chunk: SampleChunk, marks: Array) -> None:
-        found = self.found
-        if self._watched is not None and len(marks):
-            found.seen |= inside(self._watched[:, 0], np.sort(marks[:, 0]))
-        if self._table is None:
-            self._all.append(marks)
-            self._rows.append(chunk.index)
-            found.labels += [None] * len(marks) if chunk.labels is None else list(chunk.labels)
-        else:
-            numbers = self._table.find(marks)
-            hits = np.flatnonzero(numbers >= 0)
-            self._rows.append(chunk.index[hits])
-            self._ids.append(numbers[hits])
-            found.labels += [None if chunk.labels is None else chunk.labels[hit] for hit in hits.tolist()]
-            words = label_words(chunk.labels, len(marks))
-            self._held.add(np.column_stack([marks, chunk.index.astype(np.uint64), words]))
-        found.labelled |= chunk.labels is not None
-        found.groups, found.times = more(found.groups, chunk.groups), more(found.times, chunk.times)
-        found.count += len(marks)
-
-    def done(self) -> None:
-        found = self.found
-        found.prints = np.concatenate(self._all)
-        found.held, found.mask = self._held.whole(), self._held.mask
-        found.rows, found.ids = np.concatenate(self._rows), np.concatenate(self._ids)
-
-
-def more(have: list[Any] | None, new: Any) -> list[Any] | None:
-    """Values of more rows."""
-    if new is None:
-        return have
-    if have is None:
-        return list(new)
-    have += new
-    return have
+def _of_chunk(chunk: SampleChunk, marks: Array, table: FingerprintTable | None, watched: Array | None) -> Read:
+    labels = [None] * len(marks) if chunk.labels is None else chunk.labels
+    found = Read(len(marks), labelled=chunk.labels is not None, groups=chunk.groups, times=chunk.times)
+    if watched is not None and len(marks):
+        found.seen = inside(watched[:, 0], np.sort(marks[:, 0]))
+    if table is None:
+        found.prints, found.rows, found.labels = marks, chunk.index, list(labels)
+        return found
+    numbers = table.find(marks)
+    hits = np.flatnonzero(numbers >= 0)
+    found.rows, found.ids, found.labels = chunk.index[hits], numbers[hits], [labels[hit] for hit in hits.tolist()]
+    words = label_words(chunk.labels, len(marks))
+    found.held = np.column_stack([marks, chunk.index.astype(np.uint64), words])
+    return found

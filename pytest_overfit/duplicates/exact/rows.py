@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,26 +43,22 @@ class RowsInMemory:
 
     def sizes(self) -> list[int]:
         """Numbers a row, by leaf."""
-        import math
-
         return [math.prod(leaf.shape[1:]) for leaf in self.leaves]
 
     def column(self, column: Column, rows: Any) -> Array:
         """Words of one number of some rows (a slice or indices)."""
         leaf, place = self.leaves[column[0]], column[1]
-        found = (
-            leaf[(rows, *(int(each) for each in np.unravel_index(place, leaf.shape[1:])))]
-            if leaf.ndim > 1
-            else leaf[rows]
-        )
-        how = self.comparisons[column[0]]
-        return words(canonical(found, how.dtype, self.name in how.scaled))
+        inside = np.unravel_index(place, leaf.shape[1:]) if leaf.ndim > 1 else ()
+        return words(self._canonical(column[0], leaf[(rows, *map(int, inside))]))
 
     def block(self, leaf: int, rows: Any) -> Array:
         """Some rows of one leaf in canonical form, flat."""
-        how = self.comparisons[leaf]
         found = self.leaves[leaf][rows]
-        return canonical(found, how.dtype, self.name in how.scaled).reshape(len(found), -1)
+        return self._canonical(leaf, found).reshape(len(found), -1)
+
+    def _canonical(self, leaf: int, values: Array) -> Array:
+        how = self.comparisons[leaf]
+        return canonical(values, how.dtype, self.name in how.scaled)
 
 
 def _mixed(key: Array | None, word: Array) -> Array:
@@ -97,7 +94,7 @@ def _spread(count: int, most: int) -> slice:
 
 
 def choose_columns(rows: RowsInMemory) -> list[Column]:
-    """A few columns that tell the rows apart nearly as well as all of them do."""
+    """A few columns that separate the rows nearly as well as all of them do."""
     few, some, many = (_spread(len(rows), most) for most in (_RANKED, _TRIED, _CONFIRMED))
     ranked = _ranked(rows, few)
     chosen = _grown(rows, ranked, [], some)
@@ -120,7 +117,7 @@ def _ranked(rows: RowsInMemory, few: slice) -> list[Column]:
             columns += [(leaf, place) for place in inside.tolist()]
     if not columns:
         return []
-    mixed = np.random.default_rng(0).permutation(len(columns))  # neighbours often say the same
+    mixed = np.random.default_rng(0).permutation(len(columns))  # neighbours often hold the same
     best = mixed[np.argsort(-np.concatenate(values)[mixed], kind="stable")]
     return [columns[each] for each in best[:_TRIALS]]
 
@@ -134,18 +131,18 @@ def _words_of(rows: RowsInMemory, leaf: int, places: Array, few: slice) -> Array
 
 
 def _grown(rows: RowsInMemory, candidates: Sequence[Column], chosen: list[Column], sample: slice) -> list[Column]:
-    """Add each column that tells more of the sampled rows apart, until all are told apart."""
+    """Add each column that separates more of the sampled rows, until all are separated."""
     if len(chosen) >= _MOST:
         return chosen
     key = _key_of(rows, chosen, sample) if chosen else None
-    told = 1 if key is None else len(distinct(key))
-    for each in candidates:
-        if len(chosen) >= _MOST or (key is not None and told == len(key)):
+    apart = 1 if key is None else len(distinct(key))
+    for column in candidates:
+        if len(chosen) >= _MOST or (key is not None and apart == len(key)):
             break
-        longer = _mixed(key, rows.column(each, sample))
+        longer = _mixed(key, rows.column(column, sample))
         now = len(distinct(longer))
-        if now > told:
-            chosen, key, told = [*chosen, each], longer, now
+        if now > apart:
+            chosen, key, apart = [*chosen, column], longer, now
     return chosen
 
 

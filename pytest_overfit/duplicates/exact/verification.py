@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.duplicates.exact.in_memory import Repeats
 from pytest_overfit.duplicates.exact.keys import inside
 from pytest_overfit.duplicates.reading.split import Samples
 from pytest_overfit.duplicates.values.fingerprints import Coding, Encoder
@@ -20,7 +21,7 @@ _ROOM = 1 << 28
 
 
 class Verifier:
-    """Compares the samples behind equal fingerprints, and numbers them anew: equal numbers are equal samples."""
+    """Compares the samples behind equal fingerprints, and numbers them again: equal numbers are equal samples."""
 
     def __init__(self, splits: Mapping[str, Samples], coding: Coding, numbers: int) -> None:
         self.splits, self.coding = splits, coding
@@ -29,23 +30,22 @@ class Verifier:
         self._next = numbers
         self.unverified = 0
 
-    def __call__(self, members: dict[str, tuple[Array, Array]]) -> None:
-        """Change the ids of `members` (by split: rows, ids) where samples are not equal."""
-        every = np.unique(np.concatenate([ids for _, ids in members.values()]))
+    def __call__(self, members: dict[str, Repeats]) -> None:
+        """Change the ids of `members` (by split) where samples are not equal."""
+        every = np.unique(np.concatenate([each.ids for each in members.values()]))
         step = self._step(members)
         for start in range(0, len(every), step):
             block = every[start : start + step]
             self._known.clear()
-            for name, (rows, ids) in members.items():
-                mine = np.flatnonzero(inside(ids, block))
-                self._compare(name, rows, ids, mine)
+            for name, each in members.items():
+                self._compare(name, each.rows, each.ids, np.flatnonzero(inside(each.ids, block)))
 
-    def _step(self, members: Mapping[str, tuple[Array, Array]]) -> int:
+    def _step(self, members: Mapping[str, Repeats]) -> int:
         """How many different samples may be held at once."""
-        for name, (rows, _) in members.items():
-            chunk = self.splits[name].sample(int(rows[0])) if len(rows) else None
-            if chunk is not None and len(chunk):
-                size = sum(getattr(each, "nbytes", 1_000) for each in chunk.sample(0).values())
+        for name, each in members.items():
+            sample = self.splits[name].sample(int(each.rows[0])) if len(each.rows) else None
+            if sample is not None:
+                size = sum(getattr(leaf, "nbytes", 1_000) for leaf in sample.values())
                 return max(1, _ROOM // max(1, size))
         return 1_000
 
@@ -59,22 +59,15 @@ class Verifier:
             return
         place_of = {int(rows[place]): int(place) for place in mine}
         for row, sample in self._samples(split, sorted(place_of)):
-            place = place_of.get(row)
-            if place is not None:
-                ids[place] = self._number(int(ids[place]), name, sample, encoder)
+            ids[place_of[row]] = self._number(int(ids[place_of[row]]), name, sample, encoder)
 
     def _samples(self, split: Samples, rows: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-        if split.memory is not None:
-            yield from ((row, split.memory.sample(row)) for row in rows)
-        elif split.fetch is not None:
-            for row in rows:
-                chunk = split.sample(row)
-                if chunk is not None and len(chunk):
-                    yield row, chunk.sample(0)
+        if split.memory is not None or split.fetch is not None:
+            yield from ((row, sample) for row in rows if (sample := split.sample(row)) is not None)
         else:
-            wanted = set(rows)
+            asked = set(rows)
             for chunk in split.chunks():
-                yield from ((int(row), chunk.sample(n)) for n, row in enumerate(chunk.index) if int(row) in wanted)
+                yield from ((int(row), chunk.sample(n)) for n, row in enumerate(chunk.index) if int(row) in asked)
 
     def _number(self, number: int, name: str, sample: dict[str, Any], encoder: Encoder) -> int:
         known = self._known.setdefault(number, [])

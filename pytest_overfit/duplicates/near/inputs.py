@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core.errors import CaseError
-from pytest_overfit.data.batch import to_numpy
+from pytest_overfit.data.tree import to_numpy
 from pytest_overfit.duplicates.alignment import Opened
 from pytest_overfit.duplicates.reading.split import Samples
 from pytest_overfit.duplicates.request import Request
@@ -45,9 +45,7 @@ def _features(request: Request, opened: Opened, name: str) -> Any:
     array = to_numpy(request.features[name])
     size = opened.splits[name].length
     if array.ndim < 2 or (size is not None and len(array) != size):
-        raise CaseError(
-            f"features[{name!r}] has shape {array.shape}, but one row for each of the {size} samples is wanted"
-        )
+        raise CaseError(f"features[{name!r}] has shape {array.shape}; expected one row for each of the {size} samples")
     return array
 
 

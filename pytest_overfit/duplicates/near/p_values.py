@@ -140,7 +140,7 @@ def _with_evenness(closeness: Array, evenness: Array | None, even: tuple[float, 
 
 
 def surprise(distances: Array, free: Array, dimensions: tuple[tuple[int, float], ...]) -> Array:
-    """-log of the smallest p over all k; 0 where nothing can be told."""
+    """-log of the smallest p over all k; 0 where that is not known."""
     most = np.zeros(len(distances))
     for k, dimension in dimensions:
         ratio = _ratio(distances, k)
@@ -199,10 +199,10 @@ def _with_tail(x: Array, dimensions: tuple[tuple[int, float], ...]) -> NullDistr
     if rate < LEAST_RATE:
         why = (
             "rows of the large split are close to each other by all degrees (groups, repeated measurements), "
-            "so that no distance tells a copy; compare groups instead"
+            "so that no distance shows a copy; compare groups instead"
         )
         return NullDistribution(why, dimensions, share, rate)
-    return NullDistribution("", dimensions, float(np.float64(share)), rate)
+    return NullDistribution("", dimensions, share, rate)
 
 
 #: below, ten times as close is hardly less usual

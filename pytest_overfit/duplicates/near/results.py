@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """Whether anything can be said of these data, and if not, why not; `info` has what was measured on the way."""
+    """Whether these data can be tested, and if not, why not; `info` has what was measured on the way."""
 
     testable: bool
     why: str = ""

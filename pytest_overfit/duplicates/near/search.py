@@ -94,10 +94,9 @@ def _parts(kind: str, small: Array, large: Array, kept: Array, seed: int) -> dic
             parts[name] = _Part(NullDistribution(why), len(small))
             continue
         own, asked, count = looked_up
-        if name == "columns":
-            own, asked = _without_shared(own, large, large), _without_shared(asked, small, large)
-        if name == "pixels":
-            own, asked = _with_evenness(own, large, large), _with_evenness(asked, small, large)
+        more = {"columns": _without_shared, "pixels": _with_evenness}.get(name)
+        if more is not None:
+            own, asked = more(own, large, large), more(asked, small, large)
         parts[name] = _part(own, asked, count, len(small))
         if kind == "image" and name == "spectrum":
             own, asked = _laid_over(own, large, large), _laid_over(asked, small, large)
@@ -107,7 +106,7 @@ def _parts(kind: str, small: Array, large: Array, kept: Array, seed: int) -> dic
 
 def _looked_up(view: View, small: Array, large: Array, kept: Array, seed: int) -> tuple[_Side, _Side, int] | None:
     """Rows of the large split, left out, and the rows of the small one among the rows of the large; their number."""
-    points, free = _seen(view, large, kept)
+    points, free = in_blocks(view, large, kept if len(kept) < len(large) else None)
     good = free >= LEAST_DIMENSION
     numbers, points, free = kept[good], points[good], free[good]
     if len(points) < 2 or points.shape[1] == 0:
@@ -137,7 +136,7 @@ def _without_shared(side: _Side, rows: Array, large: Array) -> _Side:
 
     Rows with nothing measured, say, that differ in two columns alone lie in two dimensions, however many others have.
     """
-    beside = side.found[:, 1:BESIDE]
+    neighbours = side.found[:, 1:BESIDE]
     free = side.free.copy()
     width = int(np.prod(large.shape[1:], dtype=np.int64))
     step = max(1, BLOCK_CELLS // max(1, width))
@@ -146,7 +145,7 @@ def _without_shared(side: _Side, rows: Array, large: Array) -> _Side:
         mine = rows[side.rows[part]].reshape(-1, width)
         holes = mine != mine  # noqa: PLR0124 - NaN: a hole is a value as any
         sharers = np.zeros(mine.shape, np.uint8)
-        for one in beside[part].T:
+        for one in neighbours[part].T:
             theirs = large[one].reshape(-1, width)
             same = mine == theirs
             if holes.any():
@@ -178,33 +177,21 @@ def _part(own: _Side, asked: _Side, count: int, rows: int) -> _Part:
         part.left_out = part.calibration.p_values(own.distances, own.free, own.evenness)
         part.p[asked.rows] = part.calibration.p_values(asked.distances, asked.free, asked.evenness)
         part.row[asked.rows] = asked.found[:, 0]
-        beside = asked.distances[:, min(9, count - 1, asked.distances.shape[1] - 1)]
-        known = (beside > 0) & np.isfinite(beside)
-        part.ratio[asked.rows] = asked.distances[:, 0] / np.where(known, beside, 1.0)
+        tenth = asked.distances[:, min(9, count - 1, asked.distances.shape[1] - 1)]
+        known = (tenth > 0) & np.isfinite(tenth)
+        part.ratio[asked.rows] = asked.distances[:, 0] / np.where(known, tenth, 1.0)
     return part
-
-
-def _seen(view: View, large: Array, kept: Array) -> tuple[Array, Array]:
-    """The view of the kept rows, without a copy of all of them."""
-    if len(kept) == len(large):
-        return in_blocks(view, large)
-    parts = [view(large[kept[start : start + 1024]]) for start in range(0, len(kept), 1024)]
-    return np.concatenate([part for part, _ in parts]), np.concatenate([free for _, free in parts])
 
 
 def _gathered(parts: dict[str, _Part], asked: Array, alpha: float, info: dict[str, Any]) -> Near:
     for name, part in parts.items():
-        calibration = part.calibration
-        info["views"][name] = {
-            "why": calibration.why,
-            "dimension": round(calibration.dimension, 2),
-            "tail": round(calibration.rate, 3),
-        }
+        null = part.calibration
+        info["views"][name] = {"why": null.why, "dimension": round(null.dimension, 2), "tail": round(null.rate, 3)}
     able = {name: part for name, part in parts.items() if part.calibration.testable}
     if not able:
         whys = {name: part.calibration.why for name, part in parts.items()}
-        told = whys.values() if len(whys) == 1 else (f"{name}: {why}" for name, why in whys.items())
-        return Near(False, "; ".join(told), info=info)
+        listed = whys.values() if len(whys) == 1 else (f"{name}: {why}" for name, why in whys.items())
+        return Near(False, "; ".join(listed), info=info)
     level = alpha / (len(asked) * len(able))
     info["level"] = level
     names = list(able)
@@ -212,9 +199,10 @@ def _gathered(parts: dict[str, _Part], asked: Array, alpha: float, info: dict[st
     best = p.argmin(0)
     pairs = []
     for at in np.flatnonzero(p.min(0) <= level):
-        part = able[names[best[at]]]
+        name = names[best[at]]
         chance = float(min(1.0, p[best[at], at] * len(able)))
-        pairs.append(NearPair(int(asked[at]), int(part.row[at]), chance, names[best[at]], float(part.ratio[at])))
+        row, ratio = int(able[name].row[at]), float(able[name].ratio[at])
+        pairs.append(NearPair(int(asked[at]), row, chance, name, ratio))
     pairs.sort(key=lambda pair: (pair.p, pair.likeness, pair.i))
     within = max(float(np.mean(able[name].left_out <= level)) for name in names)
     info["within"] = within
@@ -225,9 +213,9 @@ def _checked(small: Array, large: Array, kind: str) -> tuple[Array, Array, str]:
     """Arrays of equal row shape; images too small to have a spectrum are vectors."""
     small, large = np.asarray(small), np.asarray(large)
     if small.dtype.kind not in "biufc" or large.dtype.kind not in "biufc":
-        raise TypeError(f"rows of {small.dtype} and {large.dtype}, but numbers are wanted")
+        raise TypeError(f"expected numbers, got rows of {small.dtype} and {large.dtype}")
     if small.shape[1:] != large.shape[1:]:
-        raise ValueError(f"rows of shape {small.shape[1:]} and {large.shape[1:]}, but equal shapes are wanted")
+        raise ValueError(f"expected rows of one shape, got {small.shape[1:]} and {large.shape[1:]}")
     if "c" in (small.dtype.kind, large.dtype.kind):
         small, large = (np.stack([each.real, each.imag], -1) for each in (small, large))
         kind = "vector"

@@ -19,7 +19,6 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ import numpy as np
 
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.near.results import Near, NearPair
+from pytest_overfit.duplicates.values.fingerprints import folded
 
 LENGTH = 5
 LEAST_SHINGLES = 12
@@ -69,9 +69,7 @@ def find_near_text(small: Sequence[str], large: Sequence[str], *, already: Any =
 
 def _folded(text: Any) -> str:
     """The text as it is compared; bytes are read as UTF-8."""
-    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-    text = text if text.isascii() else unicodedata.normalize("NFKC", text)
-    return " ".join(text.casefold().split())
+    return folded(text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text))
 
 
 def _long(text: str) -> bool:
@@ -123,8 +121,7 @@ def _candidates(keys: Array, owner: Array, sizes: Array, block: list[str]) -> It
     order = np.lexsort((theirs_row, -shared, mine))
     mine, theirs_row = mine[order], theirs_row[order]
     rank = np.arange(len(mine)) - np.searchsorted(mine, mine, "left")
-    for each in np.flatnonzero(rank < CANDIDATES):
-        yield int(mine[each]), int(theirs_row[each])
+    yield from zip(mine[rank < CANDIDATES].tolist(), theirs_row[rank < CANDIDATES].tolist(), strict=True)
 
 
 def _chosen(texts: list[str]) -> tuple[Array, Array]:

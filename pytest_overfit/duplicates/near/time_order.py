@@ -10,11 +10,13 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.duplicates.near.groups import is_missing
 from pytest_overfit.duplicates.near.results import Order
 
 
@@ -22,7 +24,7 @@ def out_of_order(time_small: Any, time_large: Any, gap: Any = 0) -> Order:
     """Rows of the small split whose time is not later than the last time of the large split plus `gap`."""
     small, large = _times(time_small, "the small split"), _times(time_large, "the large split")
     if (small.dtype.kind == "M") != (large.dtype.kind == "M"):
-        raise TypeError(f"times of {small.dtype} and {large.dtype}, but one kind is wanted")
+        raise TypeError(f"expected times of one kind, got {small.dtype} and {large.dtype}")
     known, others = ~_missing(small), ~_missing(large)
     missing = int((~known).sum() + (~others).sum())
     if not known.any() or not others.any():
@@ -41,7 +43,7 @@ def _times(given: Any, where: str) -> Array:
     """Times as float64, int64 or datetime64."""
     values = np.asarray(given)
     if values.dtype.kind in "OUS":
-        flat = [None if _absent(each) else each for each in values.ravel().tolist()]
+        flat = [None if is_missing(each) else each for each in values.ravel().tolist()]
         plain = [getattr(each, "to_datetime64", lambda each=each: each)() for each in flat]
         if all(each is None or isinstance(each, (int, float)) for each in plain):
             return np.array([np.nan if each is None else each for each in plain], float)
@@ -50,20 +52,14 @@ def _times(given: Any, where: str) -> Array:
                 [np.datetime64("NaT") if each is None else _moment(each) for each in plain], "datetime64[us]"
             )
         except (TypeError, ValueError) as error:
-            raise TypeError(f"{where}: times are wanted as numbers, dates or ISO 8601 strings: {error}") from None
+            raise TypeError(f"{where}: expected times as numbers, dates or ISO 8601 strings: {error}") from None
     if values.dtype.kind not in "biufM":
-        raise TypeError(f"{where}: times of {values.dtype}, but numbers or dates are wanted")
+        raise TypeError(f"{where}: expected times as numbers or dates, got {values.dtype}")
     return values.ravel()
-
-
-def _absent(value: Any) -> bool:
-    return value is None or value == "" or value != value  # noqa: PLR0124 - NaN and NaT are not themselves
 
 
 def _moment(value: Any) -> Any:
     """A date as numpy's, in UTC where it has a time zone."""
-    import datetime
-
     if isinstance(value, (str, bytes)):
         value = datetime.datetime.fromisoformat(value.decode() if isinstance(value, bytes) else value)
     if isinstance(value, datetime.datetime) and value.tzinfo is not None:
@@ -78,9 +74,7 @@ def _missing(times: Array) -> Array:
 
 
 def _gap(gap: Any, kind: Any) -> Any:
-    """The gap in the unit of the times; numbers beside dates are days."""
-    import datetime
-
+    """The gap in the unit of the times; a number is in days where the times are dates."""
     if kind.kind != "M":
         if isinstance(gap, (datetime.timedelta, np.timedelta64)):
             raise TypeError(f"gap={gap!r}, but the times are numbers: write the gap as a number in their unit")

@@ -1,4 +1,4 @@
-"""What a row looks like to the search: short float32 vectors in which a copy lies beside its source.
+"""What a row looks like to the search: short float32 vectors in which a copy lies next to its source.
 
 Images: `pixels`, mean taken off and scaled to length one (blind to brightness and contrast), and `spectrum`, the
 magnitudes of the lowest spatial frequencies (blind to a shift as well), the two mirror frequencies of each pair put in
@@ -56,9 +56,11 @@ def views_of(kind: str, large: Array, seed: int = 0) -> dict[str, View]:
     return {"columns": _reduced(_columns(sample, random), sample)}
 
 
-def in_blocks(view: View, rows: Array) -> tuple[Array, Array]:
-    """A view of all rows, a block at a time."""
-    parts = [view(rows[start : start + BLOCK]) for start in range(0, max(1, len(rows)), BLOCK)]
+def in_blocks(view: View, rows: Array, kept: Array | None = None) -> tuple[Array, Array]:
+    """A view of all rows, or of those kept, a block at a time: none is copied but for its block."""
+    count = len(rows) if kept is None else len(kept)
+    blocks = (slice(start, start + BLOCK) for start in range(0, max(1, count), BLOCK))
+    parts = [view(rows[block if kept is None else kept[block]]) for block in blocks]
     return np.concatenate([part for part, _ in parts]), np.concatenate([free for _, free in parts])
 
 
@@ -168,7 +170,7 @@ def _unit(rows: Array, *, centre: bool = True, free: Array | None = None) -> tup
     """Rows of length one; those without any contrast have no direction and are left out."""
     free = _free(rows) if free is None else free
     rows = rows - rows.mean(1, keepdims=True) if centre else rows
-    norms = _norms(rows)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     good = (free > 0) & (norms > 0)
     return (rows / np.where(good, norms, 1.0)[:, None]).astype(np.float32), np.where(good, free, 0.0)
 
@@ -186,10 +188,6 @@ def _free(rows: Array) -> Array:
     fourth = np.einsum("ij,ij->i", squares, squares)
     parts = squares.sum(1) ** 2 / np.where(fourth > 0, fourth, 1.0)
     return np.asarray(np.where(good & (fourth > 0), parts, 0.0))
-
-
-def _norms(rows: Array) -> Array:
-    return np.asarray(np.sqrt(np.einsum("ij,ij->i", rows, rows)))
 
 
 def _wide(rows: Array) -> Array:

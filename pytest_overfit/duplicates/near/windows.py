@@ -66,7 +66,7 @@ def _series(rows: Array) -> Array:
     rows = np.asarray(rows)
     if rows.dtype.kind not in "biuf" or rows.ndim not in (2, 3):
         raise TypeError(
-            f"{rows.ndim}-d rows of {rows.dtype}, but numbers (rows, time) or (rows, time, channels) are wanted"
+            f"expected numbers (rows, time) or (rows, time, channels), got {rows.ndim}-d rows of {rows.dtype}"
         )
     return rows if rows.ndim == 3 else rows[:, :, None]
 
@@ -77,7 +77,7 @@ def _untestable(small: Array, large: Array) -> str:
     if small.shape[2] != large.shape[2]:
         return f"rows of {small.shape[2]} and {large.shape[2]} channels"
     if small.shape[1] != large.shape[1] or small.shape[1] < 4:
-        return f"windows of {small.shape[1]} and {large.shape[1]} values; equal lengths of 4 and more are wanted"
+        return f"windows of {small.shape[1]} and {large.shape[1]} values; they must be of equal length, 4 or more"
     return ""
 
 
@@ -145,8 +145,8 @@ def _keep_best(
     order = np.lexsort((np.abs(offset), mine))
     mine, theirs, offset = mine[order], theirs[order], offset[order]
     rank = np.arange(len(mine)) - np.searchsorted(mine, mine, "left")
-    for each in np.flatnonzero(rank < 4 * TRIES):
-        i, j, move = int(mine[each]), int(theirs[each]), int(offset[each])
+    first = rank < 4 * TRIES
+    for i, j, move in np.column_stack([mine, theirs, offset])[first].tolist():
         overlap = length - abs(move)
         if overlap < least or (i in best and best[i][2] >= overlap):
             continue

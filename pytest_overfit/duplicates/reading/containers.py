@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,14 @@ import numpy as np
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.duplicates.reading.fields import Facts, label_list, row_values, rows_of
+from pytest_overfit.data.containers import (
+    is_keras_batches,
+    is_torch_dataset,
+    is_torch_loader,
+    is_torch_stream,
+    keras_batches,
+)
+from pytest_overfit.duplicates.reading.fields import Facts, label_list, row_values, rows_of, takes_samples
 from pytest_overfit.duplicates.reading.sources import Collated, Indexed
 from pytest_overfit.duplicates.reading.split import SampleChunk, Samples
 
@@ -30,13 +38,13 @@ _TRANSFORMS = ("transform", "transforms")
 
 def torch_data(name: str, source: Any, facts: Facts) -> Samples | None:
     """Datasets and loaders of torch."""
-    if foreign.is_instance(source, _TORCH, "DataLoader"):
+    if is_torch_loader(source):
         return _loader(name, source, facts)
-    if foreign.is_instance(source, _TORCH, "IterableDataset"):
+    if is_torch_stream(source):
         return Samples(
             name, "torch IterableDataset", facts, open=lambda: source, again=not isinstance(source, Iterator)
         )
-    if foreign.is_instance(source, _TORCH, "Dataset"):
+    if is_torch_dataset(source):
         return _torch_dataset(name, source, facts, None)
     return None
 
@@ -44,7 +52,7 @@ def torch_data(name: str, source: Any, facts: Facts) -> Samples | None:
 def _loader(name: str, loader: Any, facts: Facts) -> Samples:
     """The dataset behind a loader, in its own order; the loader's batches where there is no way around them."""
     dataset, how = loader.dataset, "torch DataLoader"
-    if foreign.is_instance(dataset, _TORCH, "IterableDataset"):
+    if is_torch_stream(dataset):
         batched = loader.batch_size is not None or loader.batch_sampler is not None
         return Samples(name, f"{how} over an IterableDataset", facts, open=lambda: loader, batched=batched)
     places = _sampled(loader, len(dataset))
@@ -61,11 +69,9 @@ def _sampled(loader: Any, size: int) -> Sequence[int] | None:
     sampler = loader.sampler
     kind = type(sampler).__name__
     if kind == "SequentialSampler" or (kind == "RandomSampler" and not sampler.replacement):
-        return (
-            None
-            if loader.batch_sampler is None or type(loader.batch_sampler).__name__ == "BatchSampler"
-            else _walked(itertools.chain.from_iterable(loader.batch_sampler), size)
-        )
+        if loader.batch_sampler is None or type(loader.batch_sampler).__name__ == "BatchSampler":
+            return None
+        return _walked(itertools.chain.from_iterable(loader.batch_sampler), size)
     if kind == "SubsetRandomSampler":
         return sorted(int(each) for each in sampler.indices)
     weights = getattr(sampler, "weights", None)
@@ -84,42 +90,29 @@ def _collated(split: Samples, collate: Callable[[Any], Any]) -> Samples:
     if split.fetch is None:
         split.notes.append(f"{split.name}: the loader's collate_fn is left out, samples are read from the dataset")
         return split
-    split.fetch, inner = Collated(split.fetch, collate), split.bare
-
-    def bare() -> Samples | None:
-        stripped = None if inner is None else inner()
-        return None if stripped is None else _collated(stripped, collate)
-
-    split.bare = bare
-    split.notes.append(f"{split.name}: read through the loader's collate_fn, one sample at a time")
+    note = f"{split.name}: read through the loader's collate_fn, one sample at a time"
+    split.read_through(lambda source, _: Collated(source, collate), note)
     return split
 
 
 def _torch_dataset(name: str, dataset: Any, facts: Facts, places: Sequence[int] | None) -> Samples:
     if type(dataset).__name__ == "Subset" and foreign.is_instance(dataset, _TORCH, "Subset"):
         inner = list(dataset.indices)
-        chosen = [int(inner[place]) for place in places] if places is not None else [int(each) for each in inner]
+        chosen = [int(inner[place]) for place in (range(len(inner)) if places is None else places)]
         split = _torch_dataset(name, dataset.dataset, facts, chosen)
         split.how = f"torch Subset of {split.how.removeprefix('torch ')}"
         return split
-    plain = getattr(type(dataset), "__getitem__", None)
-    kind = type(dataset)
-    if foreign.is_instance(dataset, _TORCH, "TensorDataset") and plain is _own(kind, "TensorDataset"):
+    kind: Any = type(dataset)
+    tensors = foreign.is_instance(dataset, _TORCH, "TensorDataset") and not takes_samples(facts)
+    if tensors and kind.__getitem__ is sys.modules[_TORCH].TensorDataset.__getitem__:  # a subclass may change samples
         return _tensors(name, dataset, facts, places)
     return indexed(name, dataset, f"torch {kind.__name__}", facts, places)
 
 
-def _own(kind: type, name: str) -> Any:
-    """The `__getitem__` of torch's own class among the bases."""
-    return next((each.__dict__.get("__getitem__") for each in kind.__mro__ if each.__name__ == name), None)
-
-
 def _tensors(name: str, dataset: Any, facts: Facts, places: Sequence[int] | None) -> Samples:
-    if any(callable(each) for each in (facts.key, facts.label, facts.group, facts.time)):
-        return indexed(name, dataset, "torch TensorDataset", facts, places)
-    columns = [rows_of(each) for each in dataset.tensors]
+    columns = [rows_of(tensor) for tensor in dataset.tensors]
     if places is not None:
-        columns = [each[_slice_or_list(places)] for each in columns]
+        columns = [column[_slice_or_list(places)] for column in columns]
     x, y = columns[: len(columns) if len(columns) > 3 else 1], columns[1:2] if len(columns) in (2, 3) else []
     leaves = {str(number): each for number, each in enumerate(x)} if len(x) > 1 else {"": x[0]}
     index = np.arange(len(columns[0]), dtype=np.int64)
@@ -155,13 +148,13 @@ def indexed(name: str, dataset: Any, how: str, facts: Facts, places: Sequence[in
 
 def _without_transforms(dataset: Any) -> Any:
     """A copy of the dataset that gives its samples untransformed; None: there is nothing to take off."""
-    names = [each for each in _TRANSFORMS if getattr(dataset, each, None) is not None]
+    names = [name for name in _TRANSFORMS if getattr(dataset, name, None) is not None]
     if not names:
         return None
     stripped = copy.copy(dataset)
-    for each in names:
+    for name in names:
         try:
-            setattr(stripped, each, None)
+            setattr(stripped, name, None)
         except Exception:  # a read-only property: it cannot be taken off
             return None
     return stripped
@@ -186,7 +179,7 @@ def tensorflow_data(name: str, source: Any, facts: Facts) -> Samples | None:
 
 
 def _is_batched(dataset: Any) -> bool:
-    """Was it batched last? As told by how it was made, from the end back to the first step that says so."""
+    """Was it batched last? Its steps are followed from the end back to the first one that shows it."""
     step = dataset
     while step is not None:
         kind = type(step).__name__
@@ -213,16 +206,9 @@ def _known_shapes(dataset: Any) -> bool:
 
 def keras_data(name: str, source: Any, facts: Facts) -> Samples | None:
     """A Keras PyDataset: batches by number."""
-    if not (hasattr(source, "__getitem__") and hasattr(source, "num_batches")):
+    if not is_keras_batches(source):
         return None
-    count = source.num_batches
-
-    def batches() -> Iterator[Any]:
-        numbers = itertools.count() if count is None else range(count)
-        for number in numbers:
-            yield source[number]
-
-    return Samples(name, "Keras PyDataset", facts, open=batches, batched=True)
+    return Samples(name, "Keras PyDataset", facts, open=lambda: keras_batches(source), batched=True)
 
 
 # --------------------------------------------------------------------------------------------------- anything iterable
@@ -249,7 +235,7 @@ def iterable(name: str, source: Any, facts: Facts) -> Samples:
         again=not once,
     )
     if batched and facts.batched is None:
-        split.notes.append(f"{name} was read as batches, rows first; say batched=False if each item is one sample")
+        split.notes.append(f"{name} was read as batches, rows first; give batched=False if each item is one sample")
     return split
 
 

@@ -51,7 +51,7 @@ class FirstRound:
                 return
 
     def _second(self, marks: Array) -> int:
-        """Where the second round begins, if that can be told by now; else 0."""
+        """Where the second round begins, if that is known by now; else 0."""
         if len(self._start) < _CYCLE:
             self._start += [tuple(each) for each in marks[: _CYCLE - len(self._start)].tolist()]
         seen = np.concatenate([np.array(self._recent, np.uint64).reshape(-1, 2), marks])

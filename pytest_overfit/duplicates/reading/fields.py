@@ -15,9 +15,9 @@ from pytest_overfit.core import foreign
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.data.batch import to_numpy
+from pytest_overfit.data.tree import to_numpy
 
-#: names under which tables and dict samples carry their labels when nobody says
+#: names under which tables and dict samples carry their labels unless label= is given
 LABELS = ("label", "labels", "target", "targets")
 
 
@@ -67,7 +67,7 @@ def halves(sample: Any, facts: Facts) -> tuple[Any, Any]:
 
 
 def label_name(columns: Mapping[str, Any], facts: Facts) -> str | None:
-    """The column that holds the labels: as said, or one that is called so."""
+    """The column that holds the labels: the one given, or one with a usual name."""
     if isinstance(facts.label, str):
         return facts.label if facts.label in columns else None
     if facts.label is not None:
@@ -77,25 +77,25 @@ def label_name(columns: Mapping[str, Any], facts: Facts) -> str | None:
 
 def selected(x: Any, facts: Facts) -> Any:
     """The parts of a dict that `key=` names."""
-    wanted = [facts.key] if isinstance(facts.key, str) else facts.key
-    if wanted is None:
+    names = [facts.key] if isinstance(facts.key, str) else facts.key
+    if names is None:
         return x
     if not isinstance(x, Mapping):
         raise CaseError(
             f"key={facts.key!r} names parts of a sample, but a sample is {foreign.describe(x)}; give a function"
         )
-    missing = [name for name in wanted if name not in x]
+    missing = [name for name in names if name not in x]
     if missing:
         raise CaseError(
             f"key={facts.key!r}: a sample has no {missing[0]!r}{did_you_mean(str(missing[0]), map(str, x))}"
         )
-    return {name: x[name] for name in wanted}
+    return {name: x[name] for name in names}
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:
     """The leaves of nested dicts and tuples by their path; the only leaf there is has the path ''."""
     if isinstance(value, Mapping) and not value:
-        raise CaseError("a sample has no input: nothing is left of it beside its label; give label= or key=")
+        raise CaseError("a sample has no input: nothing is left of it besides its label; give label= or key=")
     found = dict(_leaves(value, path))
     return {"": next(iter(found.values()))} if len(found) == 1 else found
 
@@ -158,6 +158,23 @@ def row_values(fact: Any, samples: Sequence[Any], places: Sequence[int], split: 
     return found
 
 
+def extras(facts: Facts, samples: Sequence[Any], places: Sequence[int], split: str) -> list[list[Any] | None]:
+    """Groups and times of samples."""
+    return [
+        row_values(fact, samples, places, split, what) for fact, what in ((facts.group, "group"), (facts.time, "time"))
+    ]
+
+
+def takes_samples(facts: Facts) -> bool:
+    """A fact is a function, which takes one sample each."""
+    return any(callable(fact) for fact in (facts.key, facts.label, facts.group, facts.time))
+
+
+def lines(columns: Mapping[str, Any], places: Sequence[int]) -> list[dict[str, Any]]:
+    """The lines of named columns at these places, each as a dict."""
+    return [{name: column[place] for name, column in columns.items()} for place in places]
+
+
 def given_values(fact: Mapping[str, Any], split: str, what: str, places: Any) -> list[Any] | None:
     """From a dict with one array a split."""
     if split not in fact:
@@ -174,14 +191,14 @@ def table_parts(
 ) -> tuple[dict[str, Any], list[Any] | None, list[Any] | None, list[Any] | None]:
     """Inputs, labels, groups and times of named columns."""
     label = label_name(columns, facts)
-    rows = _Lines(columns, index)
+    rows = lines(columns, range(len(index))) if takes_samples(facts) else []
 
     def values(fact: Any, what: str) -> list[Any] | None:
         if isinstance(fact, str):
             if fact not in columns:
                 raise CaseError(f"{what}={fact!r}: {split} has no such column{did_you_mean(fact, map(str, columns))}")
             return label_list(columns[fact])
-        return row_values(fact, rows if callable(fact) else (), index.tolist(), split, what)
+        return row_values(fact, rows, index.tolist(), split, what)
 
     if callable(facts.key):
         with user_code("the function given as key"):
@@ -196,21 +213,6 @@ def table_parts(
     else:
         labels = None if label is None else label_list(columns[label])
     return inputs, labels, values(facts.group, "group"), values(facts.time, "time")
-
-
-class _Lines(Sequence[Any]):
-    """The lines of named columns, each as a dict."""
-
-    def __init__(self, columns: Mapping[str, Any], index: Array) -> None:
-        self.columns, self.length = columns, len(index)
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, place: Any) -> Any:
-        if place >= self.length:
-            raise IndexError
-        return {name: column[place] for name, column in self.columns.items()}
 
 
 def rows_of(column: Any) -> Any:

@@ -43,7 +43,7 @@ class Files(Source):
 
 
 def image_folder(name: str, folder: Path, facts: Facts) -> Samples:
-    """Every image below the folder, as decoded pixels; without Pillow as bytes of files, which is said."""
+    """Every image below the folder, as decoded pixels; without Pillow as bytes of files, with a note."""
     files = sorted(each for each in folder.rglob("*") if each.suffix.lower() in _SUFFIXES and each.is_file())
     if not files:
         raise CaseError(f"{name}={str(folder)!r} has no image files ({', '.join(_SUFFIXES)})")

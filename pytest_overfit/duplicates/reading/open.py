@@ -15,14 +15,22 @@ import numpy as np
 
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
-from pytest_overfit.core.usercode import user_code
+from pytest_overfit.data.containers import called, is_by_place, is_function, is_hugging_face
 from pytest_overfit.duplicates.reading import containers, tables
-from pytest_overfit.duplicates.reading.fields import Facts, given_values, label_list, row_values, rows_of, table_parts
+from pytest_overfit.duplicates.reading.fields import (
+    Facts,
+    extras,
+    given_values,
+    label_list,
+    rows_of,
+    table_parts,
+    takes_samples,
+)
 from pytest_overfit.duplicates.reading.pickling import can_travel
 from pytest_overfit.duplicates.reading.sources import Lines, Sliced, Source
 from pytest_overfit.duplicates.reading.split import SampleChunk, Samples
 
-WANTED = (
+EXPECTED = (
     "arrays, (x, y), a table, a list, a dataset, a loader, a folder of images, or a function that returns one of these"
 )
 
@@ -32,43 +40,25 @@ def open_samples(name: str, given: Any, facts: Facts, most: int, keep: Callable[
 
     `keep` is shown the container before anything is read of it.
     """
-    source, opener = _called(given, name)
+    if given is None:
+        raise CaseError(f"{name}= is None; expected {EXPECTED}")
+    source = called(given, f"the function given as {name}")
     keep(source)
     split = _open(name, source, facts)
     if split.open is not None and split.length is None:
         split.most = most
-    if opener is not None:
-        _made_anew(split, opener, isinstance(source, Iterator))
+    if is_function(given):
+        _made_again(split, given, isinstance(source, Iterator))
     if split.length == 0:
         raise CaseError(f"{name}= is empty: it has no samples")
     return split
 
 
-def _made_anew(split: Samples, function: Callable[[], Any], is_stream: bool) -> None:
+def _made_again(split: Samples, function: Callable[[], Any], is_stream: bool) -> None:
     """What a function returned can be had again: a stream for each pass, samples by place in another process."""
     if is_stream:
         split.open, split.again = function, True
-    if split.fetch is None:
-        return
-    name, facts, inner = split.name, split.facts, split.bare
-    split.fetch = Made(split.fetch, function, name, facts)
-
-    def bare() -> Samples | None:
-        stripped = None if inner is None else inner()
-        if stripped is not None and stripped.fetch is not None:
-            stripped.fetch = Made(stripped.fetch, function, name, facts, bare=True)
-        return stripped
-
-    split.bare = bare
-
-
-def _called(given: Any, name: str) -> tuple[Any, Any]:
-    if given is None:
-        raise CaseError(f"{name}= is None, but {WANTED} is wanted")
-    if callable(given) and not hasattr(given, "__getitem__") and not hasattr(given, "__iter__"):
-        with user_code(f"the function given as {name}"):
-            return given(), given
-    return given, None
+    split.read_through(lambda source, bare: Made(source, function, split.name, split.facts, bare))
 
 
 def _open(name: str, source: Any, facts: Facts) -> Samples:
@@ -86,14 +76,14 @@ def _open(name: str, source: Any, facts: Facts) -> Samples:
         if split is not None:
             return split
     if isinstance(source, (str, bytes, int, float)):
-        raise CaseError(f"{name}= is {foreign.describe(source)}, but {WANTED} is wanted")
+        raise CaseError(f"{name}= is {foreign.describe(source)}; expected {EXPECTED}")
     if isinstance(source, Sequence):
         return _listed(name, list(source), facts)
-    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+    if is_by_place(source):
         return containers.indexed(name, source, f"{type(source).__name__}, by index", facts)
     if hasattr(source, "__iter__"):
         return containers.iterable(name, source, facts)
-    raise CaseError(f"{name}= is {foreign.describe(source)}, but {WANTED} is wanted")
+    raise CaseError(f"{name}= is {foreign.describe(source)}; expected {EXPECTED}")
 
 
 def _path(name: str, source: Any, facts: Facts) -> Samples | None:
@@ -101,14 +91,14 @@ def _path(name: str, source: Any, facts: Facts) -> Samples | None:
         return None
     folder = Path(source)
     if not folder.is_dir():
-        raise CaseError(f"{name}= is {str(source)!r}, which is no folder; give a folder of images, or {WANTED}")
+        raise CaseError(f"{name}= is {str(source)!r}, which is no folder; give a folder of images, or {EXPECTED}")
     from pytest_overfit.duplicates.reading.image_folder import image_folder
 
     return image_folder(name, folder, facts)
 
 
 def _table(name: str, source: Any, facts: Facts) -> Samples | None:
-    if tables.is_hugging_face(source):
+    if is_hugging_face(source):
         return Samples(name, "Hugging Face dataset", facts, len(source), is_table=True, fetch=Sliced(source))
     columns = tables.columns_of(source)
     return None if columns is None else _columns(name, columns, type(source).__name__, facts)
@@ -121,12 +111,11 @@ def _columns(name: str, columns: Mapping[str, Any], how: str, facts: Facts) -> S
         raise CaseError(f"{name}= is empty: it has no columns")
     if len(set(sizes.values())) > 1:
         raise CaseError(f"{name}= has columns of different lengths: {', '.join(f'{k} {v}' for k, v in sizes.items())}")
-    length = next(iter(sizes.values()))
-    index = np.arange(length, dtype=np.int64)
-    inputs, labels, groups, times = table_parts(columns, facts, name, index)
-    if not inputs:
-        raise CaseError(f"{name}= has no input column beside the label; give label= the name of the label's column")
-    return Samples(name, how, facts, length, SampleChunk(index, inputs, labels, groups, times), is_table=True)
+    index = np.arange(next(iter(sizes.values())), dtype=np.int64)
+    whole = SampleChunk(index, *table_parts(columns, facts, name, index))
+    if not whole.leaves:
+        raise CaseError(f"{name}= has no input column besides the label; give label= the name of the label's column")
+    return Samples(name, how, facts, len(index), whole, is_table=True)
 
 
 def _pair(name: str, source: Any, facts: Facts) -> Samples | None:
@@ -144,11 +133,13 @@ def _pair(name: str, source: Any, facts: Facts) -> Samples | None:
     labels = label_list(rows_of(_unlabelled(y)))
     if inner.memory is None:
         raise CaseError(
-            f"{name}=(x, y): x is {foreign.describe(x)}, but arrays are wanted beside y; give {name}=x alone"
+            f"{name}=(x, y): x is {foreign.describe(x)}; expected arrays where y is given apart; give {name}=x alone"
         )
     if len(labels) != inner.length:
         raise CaseError(f"{name}=(x, y): x has {inner.length} rows and y has {len(labels)}")
-    return _labelled(inner, labels, facts)
+    if inner.memory.labels is None or not callable(facts.label):
+        inner.memory = dataclasses.replace(inner.memory, labels=labels)
+    return inner
 
 
 def _unlabelled(y: Any) -> Any:
@@ -158,13 +149,6 @@ def _unlabelled(y: Any) -> Any:
         return y
     lists = [label_list(rows_of(each)) for each in columns.values()]
     return lists[0] if len(lists) == 1 else [repr(row) for row in zip(*lists, strict=True)]
-
-
-def _labelled(split: Samples, labels: list[Any], facts: Facts) -> Samples:
-    if split.memory is not None and (split.memory.labels is None or not callable(facts.label)):
-        whole = split.memory
-        split.memory = SampleChunk(whole.index, whole.leaves, labels, whole.groups, whole.times)
-    return split
 
 
 def _array(name: str, source: Any, facts: Facts) -> Samples | None:
@@ -180,7 +164,7 @@ def _array(name: str, source: Any, facts: Facts) -> Samples | None:
     if isinstance(source, (str, bytes, Mapping)) or not hasattr(source, "shape") or not hasattr(source, "dtype"):
         return None
     if len(source.shape) == 0:
-        raise CaseError(f"{name}= is a single number, but {WANTED} is wanted")
+        raise CaseError(f"{name}= is a single number; expected {EXPECTED}")
     how = f"{type(source).__module__.partition('.')[0]} {type(source).__name__}"
     found = rows_of(source)
     names = getattr(getattr(found, "dtype", None), "names", None)
@@ -197,20 +181,16 @@ def _memory(name: str, leaves: Mapping[str, Any], how: str, facts: Facts) -> Sam
             f"{name}= has parts of {' and '.join(map(str, sorted(sizes)))} rows, but rows come first in each"
         )
     index = range(sizes.pop())
-    if callable(facts.key) or callable(facts.label) or callable(facts.group) or callable(facts.time):
-        return Samples(name, how, facts, len(index), fetch=Lines(leaves))  # these take one sample each
-    groups, times = (
-        row_values(fact, (), index, name, what) if isinstance(fact, Mapping) else None
-        for fact, what in ((facts.group, "group"), (facts.time, "time"))
-    )
-    labels = given_values(facts.label, name, "label", index) if isinstance(facts.label, Mapping) else None
+    if takes_samples(facts):
+        return Samples(name, how, facts, len(index), fetch=Lines(leaves))
     for fact, what in ((facts.group, "group"), (facts.time, "time"), (facts.key, "key")):
         if isinstance(fact, str):
             raise CaseError(
                 f"{what}={fact!r} names a column, but {name}= is {how} without names; give {what}= a dict with one "
                 "array a split"
             )
-    return Samples(name, how, facts, len(index), SampleChunk(index, leaves, labels, groups, times))
+    labels = given_values(facts.label, name, "label", index) if isinstance(facts.label, Mapping) else None
+    return Samples(name, how, facts, len(index), SampleChunk(index, leaves, labels, *extras(facts, (), index, name)))
 
 
 def _named(name: str, source: Any, facts: Facts) -> Samples | None:
@@ -251,7 +231,7 @@ def _listed(name: str, items: list[Any], facts: Facts) -> Samples:
 
 @dataclasses.dataclass(frozen=True)
 class Made(Source):
-    """What a function returned. The function travels and is called anew; where it cannot, its result does."""
+    """What a function returned. The function travels and is called again; where it cannot, its result does."""
 
     source: Source
     function: Callable[[], Any]

@@ -9,6 +9,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pytest_overfit.duplicates.reading.fields import lines
+
 
 class Source:
     """Gives samples by place."""
@@ -29,9 +31,9 @@ class Indexed(Source):
     places: Sequence[int] | None = None
 
     def __call__(self, places: Sequence[int]) -> Sequence[Any]:
-        wanted = list(places) if self.places is None else [self.places[place] for place in places]
+        chosen = list(places) if self.places is None else [self.places[place] for place in places]
         many = getattr(self.dataset, "__getitems__", None)
-        found: Sequence[Any] = many(wanted) if callable(many) else [self.dataset[place] for place in wanted]
+        found: Sequence[Any] = many(chosen) if callable(many) else [self.dataset[place] for place in chosen]
         return found
 
     def part(self, start: int, stop: int) -> Source | None:
@@ -68,7 +70,7 @@ class Lines(Source):
     def __call__(self, places: Sequence[int]) -> Sequence[Any]:
         if set(self.columns) == {""}:
             return [self.columns[""][place] for place in places]
-        return [{name: column[place] for name, column in self.columns.items()} for place in places]
+        return lines(self.columns, places)
 
     def part(self, start: int, stop: int) -> Source | None:
         return Shifted(Lines({name: column[start:stop] for name, column in self.columns.items()}), start)

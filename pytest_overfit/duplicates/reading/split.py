@@ -14,8 +14,10 @@ import numpy as np
 
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, OverfitError, did_you_mean
+from pytest_overfit.data.rereading import spread
 from pytest_overfit.duplicates.reading.fields import (
     Facts,
+    extras,
     flat,
     given_values,
     halves,
@@ -24,8 +26,10 @@ from pytest_overfit.duplicates.reading.fields import (
     row_values,
     rows_of,
     selected,
+    table_parts,
+    takes_samples,
 )
-from pytest_overfit.duplicates.reading.sources import Source
+from pytest_overfit.duplicates.reading.sources import Lines, Source
 
 #: samples read at once, and rows sliced at once from what is in memory
 SAMPLES, ROWS = 1_024, 8_192
@@ -92,6 +96,22 @@ class Samples:
     errors: dict[int, str] = dataclasses.field(default_factory=dict)
     #: more was there than was read
     cut: bool = False
+
+    def read_through(self, wrap: Callable[[Source, bool], Source], *notes: str) -> None:
+        """Put another source around that of the samples by place, also where their transforms are taken off."""
+        self.notes += notes
+        if self.fetch is None:
+            return
+        self.fetch, inner = wrap(self.fetch, False), self.bare
+
+        def bare() -> Samples | None:
+            stripped = None if inner is None else inner()
+            if stripped is not None and stripped.fetch is not None:
+                stripped.fetch = wrap(stripped.fetch, True)
+                stripped.notes += notes
+            return stripped
+
+        self.bare = bare
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[SampleChunk]:
         """All samples, or those from `start` to `stop` where places are known."""
@@ -175,7 +195,7 @@ class Samples:
     def peek(self, most: int) -> SampleChunk | None:
         """Some samples, without losing any of what can be read only once."""
         if self.memory is not None:
-            at = np.unique(np.linspace(0, len(self.memory) - 1, most).astype(int))
+            at = spread(len(self.memory), most)
             return SampleChunk(at, {name: _taken(each, at) for name, each in self.memory.leaves.items()})
         if self.fetch is not None:
             return next((chunk for chunk in self.chunks(0, most) if len(chunk)), None)
@@ -188,11 +208,12 @@ class Samples:
         self.cut = False
         return first
 
-    def sample(self, place: int) -> SampleChunk | None:
-        """One sample by its place; None where places are not known or the sample cannot be read."""
-        if self.memory is None and self.fetch is None:
-            return None
-        return next(iter(self.chunks(place, place + 1)), None)
+    def sample(self, place: int) -> dict[str, Any] | None:
+        """The input of one sample by its place; None where places are not known or the sample cannot be read."""
+        if self.memory is not None:
+            return self.memory.sample(place)
+        chunk = None if self.fetch is None else next(self.chunks(place, place + 1), None)
+        return chunk.sample(0) if chunk is not None and len(chunk) else None
 
 
 def _taken(column: Any, at: Array) -> Any:
@@ -203,7 +224,8 @@ def gathered(places: Sequence[int], samples: Sequence[Any], split: Samples) -> I
     """Chunks of samples: one for each run of samples that are made of the same parts."""
     facts = split.facts
     if isinstance(samples, Mapping):  # a dict of columns, as Hugging Face datasets give it
-        yield _from_columns(np.asarray(places, np.int64), samples, split)
+        index = np.asarray(places, np.int64)
+        yield SampleChunk(index, *table_parts(samples, facts, split.name, index))
         return
     inputs, labels = parted(samples, facts)
     if isinstance(facts.label, Mapping):
@@ -219,17 +241,9 @@ def gathered(places: Sequence[int], samples: Sequence[Any], split: Samples) -> I
             np.asarray(places[start:stop], np.int64),
             {name: [each[name] for each in run] for name in names[start]},
             None if labels is None else labels[start:stop],
-            row_values(facts.group, some, places[start:stop], split.name, "group"),
-            row_values(facts.time, some, places[start:stop], split.name, "time"),
+            *extras(facts, some, places[start:stop], split.name),
         )
         start = stop
-
-
-def _from_columns(index: Array, columns: Mapping[str, Any], split: Samples) -> SampleChunk:
-    """A chunk of named columns: the label, group and time columns are no input."""
-    from pytest_overfit.duplicates.reading.fields import table_parts
-
-    return SampleChunk(index, *table_parts(columns, split.facts, split.name, index))
 
 
 def batch_chunk(batch: Any, first: int, split: Samples) -> SampleChunk:
@@ -242,12 +256,11 @@ def batch_chunk(batch: Any, first: int, split: Samples) -> SampleChunk:
     if len(sizes) > 1:
         raise CaseError(f"{split.name}: a batch has parts of {' and '.join(map(str, sorted(sizes)))} rows")
     index = np.arange(first, first + sizes.pop(), dtype=np.int64)
-    needs_rows = [each for each in (facts.key, facts.label, facts.group, facts.time) if callable(each)]
-    if needs_rows:
+    if takes_samples(facts):
         labels = None if y is None else rows_of(y)
-        samples = [_sample(leaves, labels, place) for place in range(len(index))]
-        chunks = list(gathered(index.tolist(), samples, split))
-        return chunks[0]
+        samples = Lines(leaves)(range(len(index)))
+        samples = samples if labels is None else [(x, labels[place]) for place, x in enumerate(samples)]
+        return list(gathered(index.tolist(), samples, split))[0]  # noqa: RUF015 - an error in a generator is hidden
     names = [each for each in (facts.group, facts.time) if isinstance(each, str)]
     for name in names:
         if name not in parts:
@@ -258,9 +271,3 @@ def batch_chunk(batch: Any, first: int, split: Samples) -> SampleChunk:
     ]
     leaves = leaves if facts.key is None else selected(leaves, facts)
     return SampleChunk(index, leaves, None if y is None else label_list(rows_of(y)), *extras)
-
-
-def _sample(leaves: Mapping[str, Any], labels: Any, place: int) -> Any:
-    x = {name: each[place] for name, each in leaves.items()}
-    one = x[""] if set(x) == {""} else x
-    return one if labels is None else (one, labels[place])

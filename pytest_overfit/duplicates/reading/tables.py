@@ -14,12 +14,6 @@ from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
 
 
-def is_hugging_face(source: Any) -> bool:
-    """A dataset of the `datasets` library with rows: read by slices, with the format that was set."""
-    names = {f"{each.__module__}.{each.__name__}" for each in type(source).__mro__}
-    return "datasets.arrow_dataset.Dataset" in names
-
-
 def columns_of(source: Any) -> dict[str, Any] | None:
     """The columns of a table by name; None for what is no table."""
     library = type(source).__module__.partition(".")[0]
@@ -53,13 +47,10 @@ def _values(column: Any) -> Any:
         return _values(column.astype(column.cat.categories.dtype))
     if kind.startswith("datetime64[") and "," in kind:
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
-    array = column.to_numpy() if not _nullable(column) else _filled(column)
+    # own (nullable) number types have a missing value apart from their numbers
+    nullable = str(column.dtype)[:1] in "IUFB" and hasattr(column.array, "_mask")
+    array = _filled(column) if nullable else column.to_numpy()
     return array if array.dtype.kind in "biufcmM" else _plain(array.tolist())
-
-
-def _nullable(column: Any) -> bool:
-    """Own (nullable) number types, which have a missing value beside their numbers."""
-    return str(column.dtype)[:1] in "IUFB" and hasattr(column.array, "_mask")
 
 
 def _filled(column: Any) -> Array:
@@ -76,10 +67,9 @@ def _plain(items: list[Any]) -> list[Any]:
 
 def _series(column: Any) -> Any:
     """One polars column."""
-    if column.dtype.is_numeric() or str(column.dtype).startswith(("Boolean", "Date", "Duration")):
-        found = column.to_numpy()
-        return found if found.dtype.kind in "biufmM" else _plain(column.to_list())
-    return _plain(column.to_list())
+    plain = column.dtype.is_numeric() or str(column.dtype).startswith(("Boolean", "Date", "Duration"))
+    found = column.to_numpy() if plain else None
+    return found if found is not None and found.dtype.kind in "biufmM" else _plain(column.to_list())
 
 
 def _arrow(column: Any) -> Any:

@@ -76,29 +76,24 @@ def common_dtype(dtypes: Sequence[Any]) -> str:
 
 def canonical(values: Array, dtype: str, scaled: bool = False) -> Array:
     """A new contiguous array of the type, in which equal values have equal bits."""
-    wanted = np.dtype(dtype)
+    target = np.dtype(dtype)
     with np.errstate(all="ignore"):
         if scaled:
             values = np.rint(values.astype(np.float64) * 255)
-        if wanted.kind != "f":
+        if target.kind != "f":
             if values.dtype.kind == "f":
-                values = _wrapped(values, wanted)
-            return np.ascontiguousarray(values.astype(wanted, copy=False))
-        found = np.empty(values.shape, wanted)
-        np.add(values, wanted.type(0), out=found, casting="unsafe", dtype=_adding(values.dtype, wanted))
+                values = _wrapped(values, target)
+            return np.ascontiguousarray(values.astype(target, copy=False))
+        found, wider = np.empty(values.shape, target), np.result_type(values.dtype, target)  # rounded once
+        np.add(values, target.type(0), out=found, casting="unsafe", dtype=wider)
         if found.size and np.isnan(np.minimum.reduce(found, axis=None)):
             found[np.isnan(found)] = np.nan
     return found
 
 
-def _adding(have: Any, wanted: Any) -> Any:
-    """Add in the wider type and round once."""
-    return np.result_type(have, wanted)
-
-
-def _wrapped(values: Array, wanted: Any) -> Array:
+def _wrapped(values: Array, target: Any) -> Array:
     """Floats where integers are expected: equal values stay equal, whatever else happens is sorted out by comparing."""
-    bound = 2.0 ** min(8 * wanted.itemsize, 62)
+    bound = 2.0 ** min(8 * target.itemsize, 62)
     whole = np.trunc(np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0))
     return np.asarray(np.fmod(whole, bound).astype(np.int64))
 

@@ -20,7 +20,7 @@ import numpy as np
 from pytest_overfit.core import foreign
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError
-from pytest_overfit.data.batch import to_numpy
+from pytest_overfit.data.tree import to_numpy
 from pytest_overfit.duplicates.values.canonical import ValueComparison, canonical, common_dtype, numeric, plain_numbers
 
 #: `digest(data, seed) -> 16 bytes`
@@ -81,17 +81,15 @@ def as_leaf(value: Any) -> Any:
         array = to_numpy(value.resolve_conj() if foreign.is_torch_tensor(value) and value.is_complex() else value)
         if numeric(array.dtype):
             return plain_numbers(array)
-        return array.item() if array.ndim == 0 and not isinstance(value, int) else _large(value, array)
+        if isinstance(value, int):  # a large one
+            return str(value).encode()
+        return array.item() if array.ndim == 0 else array.tolist()
     if isinstance(value, (list, tuple)):
         return _listed(value)
     raise CaseError(
         f"a sample holds {foreign.describe(value)}, which cannot be compared by value; give key=, a function that "
         "returns arrays, numbers or text for a sample"
     )
-
-
-def _large(value: Any, array: Array) -> Any:
-    return str(value).encode() if isinstance(value, int) else array.tolist()
 
 
 def _listed(value: Any) -> Any:

@@ -24,24 +24,20 @@ def lasting(data: bytes) -> str:
 
 def lasting_name(leaves: Mapping[str, Any]) -> str:
     """A short name of a sample, the same whatever its number type and whichever hash is installed."""
-    return _joined(leaves, [[_lasting_bytes(as_leaf(leaves[name]))] for name in sorted(leaves)])[0]
+    return lasting_names({name: [leaf] for name, leaf in leaves.items()}, [0])[0]
 
 
 def lasting_names(leaves: Mapping[str, Any], rows: Sequence[int]) -> list[str]:
     """The same names for some rows of columns, many at once."""
     found: list[str] = []
+    names = sorted(leaves)
     for start in range(0, len(rows), AT_ONCE):
         part = list(rows[start : start + AT_ONCE])
-        found += _joined(leaves, [_lasting_column(leaves[name], part) for name in sorted(leaves)])
+        columns = [_lasting_column(leaves[name], part) for name in names]
+        for values in zip(*columns, strict=True):
+            pairs = zip(names, values, strict=True)
+            found.append(lasting(b"\x00".join(each for name, value in pairs for each in (name.encode(), value))))
     return found
-
-
-def _joined(leaves: Mapping[str, Any], columns: Sequence[Sequence[bytes]]) -> list[str]:
-    names = [name.encode() for name in sorted(leaves)]
-    return [
-        lasting(b"\x00".join(part for pair in zip(names, values, strict=True) for part in pair))
-        for values in zip(*columns, strict=True)
-    ]
 
 
 def _lasting_column(column: Any, rows: list[int]) -> list[bytes]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,8 @@ from pytest_overfit.core import foreign
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import Batch, to_numpy
 from pytest_overfit.data.joined import joined
-from pytest_overfit.data.parts import names_targets
 from pytest_overfit.data.splits import Arrays, Split
-from pytest_overfit.data.tree import Rows, leaves, length, map_leaves, parts_of, rebuilt, take
+from pytest_overfit.data.tree import Rows, length, map_leaves
 
 #: rows of a loader or dataset that are kept in memory; arrays are there already and are kept whole
 MOST_ROWS = 50_000
@@ -47,34 +46,14 @@ def with_batch(split: Arrays, batch: Batch) -> Arrays:
 
 def with_targets_of(split: Arrays, rows: Sequence[int]) -> Arrays | None:
     """The same inputs with the targets of other rows; None: there are no targets apart from the inputs."""
-    batch = split.batch
-    change = lambda leaf: take(leaf, rows) if length(leaf) == batch.rows else leaf  # noqa: E731
-    if batch.y is not None:
-        return with_batch(split, dataclasses.replace(batch, y=map_leaves(batch.y, change)))
-    parts, named = parts_of(batch.x) or {}, _target_keys(batch)
-    if not named:
-        return None
-    x = rebuilt(batch.x, {key: map_leaves(each, change) if key in named else each for key, each in parts.items()})
-    return with_batch(split, dataclasses.replace(batch, x=x))
-
-
-def _target_keys(batch: Batch) -> set[Any]:
-    """Parts of the inputs that are targets by their name, where a batch has no others."""
-    if batch.y is not None:
-        return set(batch.labels)
-    return {key for key in (parts_of(batch.x) or {}) if key in batch.labels or names_targets(key)}
-
-
-def inputs_of(batch: Batch) -> Iterator[Any]:
-    """The leaves of the inputs that are no targets."""
-    parts, named = parts_of(batch.x), _target_keys(batch)
-    yield from leaves([each for key, each in parts.items() if key not in named] if parts and named else batch.x)
+    moved = split.batch.with_targets_of(rows, keep_others=True)
+    return None if moved is None else with_batch(split, moved)
 
 
 def features_of(batch: Batch) -> Array | None:
     """The inputs as one table, a row a sample; None: they are texts, or of other lengths in each row."""
     columns = []
-    for leaf in inputs_of(batch):
+    for leaf in batch.input_leaves():
         if isinstance(leaf, Rows) or length(leaf) != batch.rows:
             return None
         array = to_numpy(leaf)
@@ -90,7 +69,7 @@ def with_features(split: Arrays, change: Callable[[Array, int], Array]) -> Array
     `change` gets a leaf as a table of its rows, and the number that its first column has in `features_of`.
     """
     starts, at = {}, 0
-    for leaf in inputs_of(split.batch):
+    for leaf in split.batch.input_leaves():
         if not isinstance(leaf, Rows):
             starts[id(leaf)] = at
             array = to_numpy(leaf)

@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -16,14 +17,12 @@ import numpy as np
 from pytest_overfit.core.state import seed_standard_library
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import Batch, to_numpy
+from pytest_overfit.data.rereading import TWICE, changed_place, spread
 from pytest_overfit.data.splits import Arrays, Loader, MapStyle, open_split
 from pytest_overfit.data.tree import leaves
 
 if TYPE_CHECKING:
     from pytest_overfit.core.case import Case
-
-#: samples that are read again: an augmentation that touches one in ten is missed once in a thousand times
-SAMPLES = 32
 
 #: readings of each where a transform says that it is random and nothing was seen: 0.9 ** (32 * 5) is 5e-8
 READINGS = 6
@@ -78,18 +77,16 @@ def _dataset_of(loader: Any) -> Any:
 
 
 def _by_place(dataset: Any, name: str, trains: bool) -> Reread | None:
-    places = np.unique(np.linspace(0, len(dataset) - 1, SAMPLES).astype(int)).tolist()
+    places = spread(len(dataset)).tolist()
     random = _random_transform(dataset) if trains else ""
-    first = {place: _read(dataset, place, 0) for place in places}
-    for number in range(1, READINGS if random else 2):
-        for place in places:
-            if not _same(first[place], _read(dataset, place, number)):
-                return Reread(name, trains, True, f"sample {place} of {len(dataset)}")
+    changed = changed_place(places, functools.partial(_read, dataset), _same, READINGS if random else 2)
+    if changed is not None:
+        return Reread(name, trains, True, f"sample {changed} of {len(dataset)}")
     if not trains:
         return Reread(name, trains, False, f"{len(places)} samples")
-    if not random or len(places) < SAMPLES:
+    if not random or len(places) < TWICE:
         return None
-    return Reread(name, trains, False, f"{random}, but {SAMPLES} samples read {READINGS} times were the same each time")
+    return Reread(name, trains, False, f"{random}, but {TWICE} samples read {READINGS} times were the same each time")
 
 
 def _read(dataset: Any, place: int, number: int) -> Any:

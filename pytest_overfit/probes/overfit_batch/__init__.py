@@ -81,6 +81,8 @@ class OverfitBatch:
     steps, and where the loss is expected to fit), none where training draws nothing random; and about ten in the end.
     """
 
+    #: options that describe the batch: every probe honours them, and a message about one names this probe
+    batch_options = ("rows_interact",)
     name = "overfit_batch"
     limits = OverfitBatchLimits
 

@@ -1,4 +1,4 @@
-"""Is the evaluation data unseen: does no sample of a split stand in another one?
+"""Is the evaluation data unseen: does no sample of a split also occur in another one?
 
 PYTEST_DONT_REWRITE
 """
@@ -90,19 +90,19 @@ def _score(bench: Bench, measured: Mapping[str, Any]) -> Any:
     if name is None:
         return None
     copied = {row for rows in measured["touched"][name].values() for row in rows}
-    told = measured["info"]["splits"][name]
-    return cost_of_copies(bench.case, name, copied, told, lambda: bench.make_trainer(bench.seed))
+    numbered = measured["info"]["splits"][name]
+    return cost_of_copies(bench.case, name, copied, numbered, lambda: bench.make_trainer(bench.seed))
 
 
 def _first(pairs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The most certain pairs of each kind and two splits: a verdict travels between processes and into files."""
     seen: Counter[tuple[str, str, str]] = Counter()
     kept = []
-    for each in pairs:
-        key = each["kind"], each["split_a"], each["split_b"]
+    for pair in pairs:
+        key = pair["kind"], pair["split_a"], pair["split_b"]
         seen[key] += 1
         if seen[key] <= LISTED:
-            kept.append(each)
+            kept.append(pair)
     return kept
 
 
@@ -110,7 +110,7 @@ def _options(where: str, given: Any) -> Mapping[str, Any]:
     """The case's options for this probe, refused by name."""
     field = f"{where} options['split_duplicates']"
     if not isinstance(given, Mapping):
-        raise CaseError(f"{field} is {describe(given)}, but a dict is wanted, e.g. {{'group': 'patient'}}")
+        raise CaseError(f"{field} is {describe(given)}; expected a dict, e.g. {{'group': 'patient'}}")
     for name in given:
         if name in names_of(SplitDuplicatesLimits):
             raise CaseError(f"{field}: {name!r} is a limit; write limits={{{name!r}: ...}}")
@@ -150,9 +150,9 @@ def _score_words(score: Any) -> Iterator[Finding]:
         yield _remark(f"score with and without the copies: not measured: {score}")
     elif score:
         parts = f"{score['whole']:.3f}, without the {score['rows']} rows that have a copy {score['clean']:.3f}"
-        told = f"{score['split']} {score['metric']} {parts}, on these {score['copied']:.3f}"
-        told = f"{told} ({score['epochs']} epochs on train as it is, one seed)"
-        yield Finding(name="score", value=score["whole"] - score["clean"], message=told)
+        text = f"{score['split']} {score['metric']} {parts}, on these {score['copied']:.3f}"
+        text = f"{text} ({score['epochs']} epochs on train as it is, one seed)"
+        yield Finding(name="score", value=score["whole"] - score["clean"], message=text)
 
 
 def _remark(message: str) -> Finding:

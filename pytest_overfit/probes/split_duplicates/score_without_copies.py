@@ -11,9 +11,9 @@ import zlib
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_overfit.core import foreign
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, NotApplicable
+from pytest_overfit.data.containers import is_torch_loader, is_torch_stream
 from pytest_overfit.data.first_batch import ROWS
 from pytest_overfit.data.splits import Split, Subset, open_split
 from pytest_overfit.data.tree import Rows, leaves, to_numpy
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: with fewer rows on one side a score says nothing
 _FEW_ROWS = 5
 
-#: updates at most: a fact beside a verdict must not cost more than the verdict of another probe
+#: updates at most: an additional fact must not cost more than the verdict of another probe
 _MOST_STEPS = 4_000
 
 #: sampler and batch sampler of a torch loader that gives its dataset as it stands
@@ -34,17 +34,17 @@ _IN_ORDER = ("SequentialSampler", "BatchSampler")
 
 
 def cost_of_copies(
-    case: Case, name: str, copied: Collection[int], told: Mapping[str, Any], make_trainer: Callable[[], Trainer]
+    case: Case, name: str, copied: Collection[int], numbered: Mapping[str, Any], make_trainer: Callable[[], Trainer]
 ) -> dict[str, Any] | str:
     """Train on the train split as it is; score a split whole, without the rows that have a copy, and on these alone.
 
-    `copied`: their numbers; `told`: how many `samples` the split had as they were numbered, and whether it was
-    `ordered`. Returns plain values, or words that say why there are none. One seed and a short run: the difference is
+    `copied`: their numbers; `numbered`: how many `samples` the split had as they were numbered, and whether it was
+    `ordered`. Returns plain values, or the reason why there are none. One seed and a short run: the difference is
     shown, nothing is judged by it. Cost: one training run of at most 4,000 updates; loaders are read twice more before.
     """
     try:
         split = open_split(case, name)
-        rows = _numbered(split, told)
+        rows = _rows_of(split, numbered)
         if isinstance(rows, str):
             return rows
         copied = {row for row in copied if row < rows}
@@ -66,26 +66,24 @@ def cost_of_copies(
     return {"split": name, "epochs": epochs, "metric": found["whole"].metric, "rows": len(copied), **scores}
 
 
-def _numbered(split: Split, told: Mapping[str, Any]) -> int | str:
-    """How many rows a split has, if its n-th row is sample n; else words that say why nobody knows."""
+def _rows_of(split: Split, numbered: Mapping[str, Any]) -> int | str:
+    """How many rows a split has, if its n-th row is sample n; else the reason why that is unknown."""
     if split.rows is not None:
         return split.rows
-    source, samples = split.source, int(told["samples"])
-    by_place = foreign.is_instance(source, "torch.utils.data", "DataLoader") and not foreign.is_instance(
-        source.dataset, "torch.utils.data", "IterableDataset"
-    )
+    source, samples = split.source, int(numbered["samples"])
+    by_place = is_torch_loader(source) and not is_torch_stream(source.dataset)
     if by_place and (type(source.sampler).__name__, type(source.batch_sampler).__name__) != _IN_ORDER:
         return (
-            "the loader has an order of its own, and rows are told by their place; give one without a sampler and "
+            "the loader has an order of its own, and rows are matched by their place; give one without a sampler and "
             "with shuffle=False, or its dataset"
         )
     first, again = _marks(split, samples), _marks(split, samples)
-    if not told["ordered"] or first != again:
-        return "the loader gives its rows in another order each time, and rows are told by their place"
+    if not numbered["ordered"] or first != again:
+        return "the loader gives its rows in another order each time, and rows are matched by their place"
     rows = sum(rows for rows, _ in first)
     if rows == samples or (by_place and source.drop_last and rows < samples):
         return rows
-    return f"the loader gave {rows} rows, and {samples} samples were compared, so that its rows cannot be told"
+    return f"the loader gave {rows} rows, and {samples} samples were compared, so its rows cannot be matched"
 
 
 def _marks(split: Split, samples: int) -> list[tuple[int, int]]:

@@ -91,9 +91,9 @@ def test_where_all_pictures_have_noise_evenness_is_not_used() -> None:
     near, even = random.random((2000, 1)) ** 0.2, random.normal(-1.3, 0.2, 2000)
     distances = np.concatenate([near, np.ones((2000, 9))], 1)
     free = np.full(2000, np.inf)
-    assert calibration.calibrate(distances, free, 2000, even).even[1] == np.inf
-    assert calibration.calibrate(distances, free, 2000, even - 2).even[1] < np.inf
-    assert calibration.calibrate(distances, free, 2000, np.zeros(2000)).even[1] == np.inf
+    assert calibration.fit_null(distances, free, 2000, even).even[1] == np.inf
+    assert calibration.fit_null(distances, free, 2000, even - 2).even[1] < np.inf
+    assert calibration.fit_null(distances, free, 2000, np.zeros(2000)).even[1] == np.inf
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

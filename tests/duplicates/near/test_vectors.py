@@ -241,9 +241,9 @@ def test_odd_numbers_change_nothing(bad: str) -> None:
 
 
 def test_wrong_input_is_named() -> None:
-    with pytest.raises(ValueError, match=r"rows of shape \(12,\) and \(3,\)"):
+    with pytest.raises(ValueError, match=r"rows of one shape, got \(12,\) and \(3,\)"):
         find_near(rows(10), rows(10, 3))
-    with pytest.raises(TypeError, match="numbers are wanted"):
+    with pytest.raises(TypeError, match="expected numbers"):
         find_near(np.array([["a"]]), np.array([["b"]]))
 
 
@@ -321,7 +321,7 @@ def test_the_formula_holds_where_its_assumption_does() -> None:
     distances, _ = Index(wrapped).search(wrapped[:3_000], calibration.FARTHEST, np.arange(3_000))
     for k in calibration.NEIGHBOURS:
         assert calibration._dimension(calibration._ratio(distances, k), k) == pytest.approx(5, abs=0.35)
-    fit = calibration.calibrate(distances, np.full(3_000, 10.0), 6_000)
+    fit = calibration.fit_null(distances, np.full(3_000, 10.0), 6_000)
     assert 0.75 < fit.rate <= 1
     assert fit.testable
 

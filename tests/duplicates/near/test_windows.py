@@ -101,8 +101,8 @@ def test_periodic_and_constant_series_are_not_testable() -> None:
     ("small", "large", "why"),
     [
         (np.ones((0, 9)), np.ones((9, 9)), "no rows"),
-        (np.ones((5, 3)), np.ones((9, 3)), "4 and more"),
-        (np.ones((5, 8)), np.ones((9, 9)), "equal lengths"),
+        (np.ones((5, 3)), np.ones((9, 3)), "4 or more"),
+        (np.ones((5, 8)), np.ones((9, 9)), "equal length"),
         (np.ones((5, 8, 2)), np.ones((9, 8, 3)), "channels"),
     ],
 )

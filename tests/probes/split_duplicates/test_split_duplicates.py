@@ -115,7 +115,7 @@ FOUND = {
     "near clean": (near(0), "passed", "", "no near-copy"),
     "windows": (series(True), "failed", "windows.test_in_train", "overlap windows of train"),
     "windows clean": (series(False), "passed", "", "no exact copy"),
-    "group": (grouped(199), "failed", "shared_groups.test_in_train", "1 of 26 groups of test stand in train too (1 rows; first 49)"),
+    "group": (grouped(199), "failed", "shared_groups.test_in_train", "1 of 26 groups of test also occur in train (1 rows; first 49)"),
     "group clean": (grouped(200), "passed", "", "no exact copy"),
     "time": (timed(200), "failed", "time_order.test_after_train", "5 rows of test are not later than the last of train (199) plus the gap of 5"),
     "time clean": (timed(205), "passed", "", "no exact copy"),
@@ -176,7 +176,7 @@ def test_places_of_a_split_in_random_order_are_not_handed_out() -> None:
     assert "test comes in another order at each reading: its places are those of one reading" in told
     assert any("clean('train')" in each for each in told)
     assert not any("clean('test')" in each or "'allow'" in each for each in told)
-    with pytest.raises(CaseError, match="comes in another order at each reading, so places say nothing"):
+    with pytest.raises(CaseError, match="comes in another order at each reading, so places mean nothing"):
         Duplicates(found.data).clean("test")
 
 
@@ -369,7 +369,7 @@ def test_options_reach_the_search() -> None:
     table = {"x": A[:, 0], "patient": np.arange(200), "sick": np.arange(200) % 2}
     other = {"x": B[:, 0], "patient": np.arange(150, 250), "sick": np.arange(100) % 2}
     clinic = verdict(train=table, test=other, options={"group": "patient", "label": "sick"})
-    assert clinic.summary.startswith("50 of 100 groups of test stand in train too")
+    assert clinic.summary.startswith("50 of 100 groups of test also occur in train")
 
 
 def test_every_option_is_known_to_the_search() -> None:
@@ -383,7 +383,7 @@ REFUSED = {
     "value": ({"options": {"near": "yes"}}, "near='yes'; known: False, True, auto; in a Case: options={'split_duplicates': {'near': ...}}"),
     "column": ({"options": {"group": "patient"}}, "group='patient' names a column, but train= is numpy ndarray without names"),
     "length": ({"options": {"group": {"train": [1], "test": [2]}}}, "group={'train': ...} has 1 values, but the split has more samples"),
-    "reason": ({"options": {"allow": {"test:3": " "}}}, "but the reason is wanted, in words"),
+    "reason": ({"options": {"allow": {"test:3": " "}}}, "expected the reason in words"),
     "key": ({"options": {"key": lambda sample: 1 / 0}}, "the function given as key raised ZeroDivisionError: division by zero"),
     "empty": ({"test": B[:0]}, "test= is empty: it has no samples"),
     "empty list": ({"test": []}, "test= is empty: it has no samples"),
@@ -395,7 +395,7 @@ REFUSED = {
     "labels": ({"test": (B, [1, 2])}, "test=(x, y): x has 100 rows and y has 2"),
     "unhashable": ({"train": [{1, 2}, {3}], "test": [{1}]}, "a sample holds a set, which cannot be compared by value; give key="),
     "function": ({"test": lambda: 1 / 0}, "the function given as test raised ZeroDivisionError: division by zero"),
-    "nothing": ({"test": lambda: None}, "test= is None, but arrays, (x, y), a table"),
+    "nothing": ({"test": lambda: None}, "test= is None; expected arrays, (x, y), a table"),
     "all broken": ({"train": Samples(A, broken=range(200)), "test": Samples(B)}, "train= is empty or cannot be read: OSError: truncated file 0"),
 }  # fmt: skip
 
@@ -416,7 +416,7 @@ def test_options_for_no_probe_are_refused() -> None:
         CaseError, match=r"Case 'x': options: unknown probe 'split_duplicate'; did you mean 'split_duplicates'\?"
     ):
         run_probes(Case(name="x", model=never, train=A, test=B, options={"split_duplicate": {}}), "split_duplicates")
-    with pytest.raises(CaseError, match="is list of 1, but a dict is wanted"):
+    with pytest.raises(CaseError, match="is list of 1; expected a dict"):
         run_probes(
             Case(name="x", model=never, train=A, test=B, options={"split_duplicates": ["x"]}), "split_duplicates"
         )  # type: ignore[dict-item]
@@ -673,7 +673,7 @@ JUDGED = [
     ({"windows": {"testable": True, "rows": 60, "rate": 0.06}}, "failed", "60 of 1000 windows"),
     ({"windows": {"testable": True, "rows": 6, "rate": 0.006}}, "passed", "no exact copy"),
     ({"windows": {"testable": False, "why": "short", "rows": 0, "rate": 0.0}}, "passed", "no exact copy"),
-    ({"groups": {"shared": 1, "groups": 9, "rows": 3, "examples": [{"group": "p7", "test": [0], "train": [4]}]}}, "failed", "1 of 9 groups of test stand in train too (3 rows; first 'p7')"),
+    ({"groups": {"shared": 1, "groups": 9, "rows": 3, "examples": [{"group": "p7", "test": [0], "train": [4]}]}}, "failed", "1 of 9 groups of test also occur in train (3 rows; first 'p7')"),
     ({"groups": {"shared": 0, "groups": 9, "rows": 0, "examples": []}}, "passed", "no exact copy"),
     ({"info": AUGMENTED}, "inconclusive", "cannot tell that train is clean"),
     ({"info": AUGMENTED, "across": {"rows": 1, "rate": 0.001}}, "failed", "a leak"),
