@@ -1,4 +1,4 @@
-"""How fast decay and penalties shrink weights under the model's own optimizer: steps with and without them.
+"""Weight decay of a model's own optimizer and penalties of its layers: found here, measured as `shrinkage` describes.
 
 PYTEST_DONT_REWRITE
 """
@@ -6,7 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
-import inspect
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,12 @@ from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.reader import numbers
 from pytest_overfit.adapters.keras.state import held
+from pytest_overfit.adapters.regularizer_effects.shrinkage import (
+    Stepping,
+    default_decay,
+    share_of_a_step,
+    smaller_of,
+)
 from pytest_overfit.core.arrays import Array
 
 if TYPE_CHECKING:
@@ -26,12 +32,6 @@ if TYPE_CHECKING:
 
 #: an optimizer, the variables it was to update, and their gradients
 Gradients = list[tuple[Any, list[Any], list["Array | None"]]]
-
-#: steps with and without; the second half counts, when momentum and running squares have settled
-_STEPS = 16
-
-#: entries of the variables that are stepped, about; the smaller ones stand for the others
-_ENTRIES = 300_000
 
 #: steps at which a schedule is asked for its highest rate
 _MOMENTS = (0, 1, 10, 100, 1_000, 10_000, 100_000)
@@ -123,7 +123,7 @@ def _weight_decay(
         reached=len([each for each in counted if id(each) in noisy]),
         nominal=top * float(declared),
         learning_rate=top,
-        by_default=inspect.signature(type(optimizer)).parameters["weight_decay"].default == declared,
+        by_default=default_decay(optimizer) == declared,
         why="" if counted else "exclude_from_weight_decay leaves out every variable",
     )
 
@@ -148,33 +148,33 @@ def _rate(
     steady: dict[int, Array] | None = None,
     decay: bool = False,
 ) -> float | None:
-    """Share of the counted weights' length that a step takes away, beyond what it does without `decay` or `steady`.
-
-    Both runs get the batch's gradients, every entry with a sign drawn anew at each step and the same for both: the
-    gradient itself moves weights nowhere on average, and adaptive optimizers meet sizes as in training.
-    """
-    chosen = _chosen(counted)
-    start = [numbers(each).astype(float) for each in chosen]
-    size = sum(float((each**2).sum()) for each in start)
-    if not chosen or not size:
-        return None if chosen else 0.0
-    if getattr(optimizer, "gradient_accumulation_steps", None):
+    """The share of the counted weights that a step takes away because of `decay`, or of this part of the gradient."""
+    if counted and getattr(optimizer, "gradient_accumulation_steps", None):
         return None
+    chosen = smaller_of(
+        counted, lambda each: math.prod(each.shape), lambda taken: any(numbers(each).any() for each in taken)
+    )
 
-    def run(bare: bool) -> list[float]:
-        with _from_here(model, optimizer, moment):
-            undo = layers.substitute(optimizer, "weight_decay", None) if bare and decay else lambda: None
-            try:
-                pulls = {} if bare or steady is None else steady
-                return [way / size for way in _ways(optimizer, chosen, start, noisy, pulls)]
-            finally:
-                undo()
+    def weights() -> list[Array]:
+        return [numbers(each) for each in chosen]
 
-    try:
-        kept, bare = run(bare=False), run(bare=True)
-    except Exception:  # an optimizer that takes all of its variables or none
-        return None
-    return ((kept[1] - kept[0]) - (bare[1] - bare[0])) / (_STEPS - _STEPS // 2)
+    @contextlib.contextmanager
+    def run(bare: bool) -> Iterator[Stepping]:
+        random, pulls = np.random.default_rng(0), {} if bare else steady or {}
+
+        def step() -> None:
+            slopes = [
+                noisy[id(each)] * random.choice([-1.0, 1.0], each.shape) + pulls.get(id(each), 0.0) for each in chosen
+            ]
+            optimizer.apply([keras.ops.cast(g, each.dtype) for g, each in zip(slopes, chosen, strict=True)], chosen)
+
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_from_here(model, optimizer, moment))
+            if bare and decay:
+                stack.callback(layers.substitute(optimizer, "weight_decay", None))
+            yield Stepping(step, weights)
+
+    return share_of_a_step(weights(), run)
 
 
 @contextlib.contextmanager
@@ -188,35 +188,6 @@ def _from_here(model: Any, optimizer: Any, moment: int) -> Iterator[None]:
             stack.callback(each.assign, keras.ops.copy(each.value))
         optimizer.iterations.assign(moment)
         yield
-
-
-def _ways(
-    optimizer: Any, chosen: list[Any], start: list[Array], noisy: dict[int, Array], steady: dict[int, Array]
-) -> list[float]:
-    """How far the weights have come towards zero, halfway and in the end."""
-    random, ways = np.random.default_rng(0), []
-    for number in range(_STEPS):
-        slopes = [
-            noisy[id(each)] * random.choice([-1.0, 1.0], each.shape) + steady.get(id(each), 0.0) for each in chosen
-        ]
-        optimizer.apply([keras.ops.cast(g, each.dtype) for g, each in zip(slopes, chosen, strict=True)], chosen)
-        if number + 1 in (_STEPS // 2, _STEPS):
-            pairs = zip(chosen, start, strict=True)
-            ways.append(sum(float(((old - numbers(each)) * old).sum()) for each, old in pairs))
-    return ways
-
-
-def _chosen(counted: list[Any]) -> list[Any]:
-    """Some of the variables, as many as the budget allows and at least one that is not zero."""
-    found: list[Any] = []
-    left = _ENTRIES
-    for each in sorted(counted, key=lambda one: int(np.prod(one.shape))):
-        size = int(np.prod(each.shape))
-        if size > left and any(numbers(one).any() for one in found):
-            break
-        found.append(each)
-        left -= size
-    return found
 
 
 # ------------------------------------------------------------------ penalties of layers

@@ -1,4 +1,4 @@
-"""How fast decay shrinks weights under the user's own optimizer: two copies of it, one without, step side by side.
+"""Weight decay of a user's optimizer and a penalty in the loss: found here, measured as `shrinkage` describes.
 
 PYTEST_DONT_REWRITE
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,16 +17,19 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.base import Shrinkage
+from pytest_overfit.adapters.regularizer_effects.shrinkage import (
+    ENTRIES,
+    Stepping,
+    default_decay,
+    share_of_a_step,
+    smaller_of,
+)
 from pytest_overfit.adapters.torch.learner import TorchLearner
+from pytest_overfit.data.batch import to_numpy
 
 Tensor = torch.Tensor
+#: id of a parameter -> its gradient
 Gradients = Mapping[int, Tensor]
-
-#: steps of both copies; the second half counts, when momentum and running squares have settled
-_STEPS = 16
-
-#: entries of the tensors that are copied, about; the smaller tensors of each parameter group stand for the others
-_ENTRIES = 300_000
 
 #: fewer entries than this point along their slope by chance
 _FEW = 16
@@ -53,7 +55,7 @@ class Steps:
 
 def gradients_of(optimizer: Any) -> dict[int, Tensor]:
     """A copy of the gradient of every parameter that has one."""
-    held = [each for group in optimizer.param_groups for each in group["params"]]
+    held = (parameter for group in optimizer.param_groups for parameter in group["params"])
     return {id(each): each.grad.detach().clone() for each in held if each.grad is not None}
 
 
@@ -73,93 +75,61 @@ def found(learner: TorchLearner, steps: Steps) -> Iterator[Shrinkage]:
 
 def _weight_decay(optimizer: Any, gradients: Gradients) -> Iterator[Shrinkage]:
     kind = type(optimizer).__name__
-    default = _default_decay(optimizer)
-    groups = [each for each in optimizer.param_groups if each.get("weight_decay")]
+    default = default_decay(optimizer)
+    groups = [group for group in optimizer.param_groups if group.get("weight_decay")]
     if not groups:
         declared = float(optimizer.defaults.get("weight_decay") or 0.0)
         if declared and declared != default:
-            tensors = sum(len(each["params"]) for each in optimizer.param_groups)
+            tensors = sum(len(group["params"]) for group in optimizer.param_groups)
             name, why = f"weight_decay {declared:g} of {kind}", "every parameter group sets weight_decay=0"
             yield Shrinkage(kind="weight decay", name=name, rate=0.0, tensors=tensors, reached=0, why=why)
         return
-    held = [each for group in groups for each in group["params"]]
-    decays = sorted({float(each["weight_decay"]) for each in groups})
-    rates = [_top_rate(each) for each in groups]
-    moving = [each for each in held if id(each) in gradients]
-    nominal = max(
-        (rate * float(each["weight_decay"]) for rate, each in zip(rates, groups, strict=True) if rate), default=None
-    )
+    held = [id(parameter) for group in groups for parameter in group["params"]]
+    decays = sorted({float(group["weight_decay"]) for group in groups})
+    rates = [(top, float(group["weight_decay"])) for group in groups if (top := _top_rate(group)) is not None]
     yield Shrinkage(
         kind="weight decay",
         name=f"weight_decay {' and '.join(f'{each:g}' for each in decays)} of {kind}",
-        rate=_rate(optimizer, gradients, {id(each) for each in held}, decay=True),
+        rate=_rate(optimizer, gradients, set(held), decay=True),
         tensors=len(held),
-        reached=len(moving),
-        nominal=nominal,
-        learning_rate=max((each for each in rates if each is not None), default=None),
+        reached=sum(key in gradients for key in held),
+        nominal=max((top * decay for top, decay in rates if top), default=None),
+        learning_rate=max((top for top, _ in rates), default=None),
         by_default=decays == [default],
     )
 
 
-def _default_decay(optimizer: Any) -> float | None:
-    """What this class decays by where nobody says anything."""
-    try:
-        given = inspect.signature(type(optimizer)).parameters["weight_decay"].default
-    except (KeyError, TypeError, ValueError):
-        return None
-    return float(given) if isinstance(given, (int, float)) else None
-
-
 def _top_rate(group: Mapping[str, Any]) -> float | None:
     """The highest learning rate that the group and its schedule declare: a warm-up may begin at 0."""
-    given = [group.get(name) for name in ("lr", "initial_lr", "max_lr")]
-    known = [float(each) for each in given if isinstance(each, (int, float, Tensor))]
-    return max(known) if known else None
+    given = (group.get(name) for name in ("lr", "initial_lr", "max_lr"))
+    return max((float(each) for each in given if isinstance(each, (int, float, Tensor))), default=None)
 
 
 def _rate(
     optimizer: Any, noisy: Gradients, counted: set[int], *, steady: Gradients | None = None, decay: bool = False
 ) -> float | None:
-    """Share of the counted weights' length that a step takes away, beyond what it does in the bare copy.
+    """The share of the counted weights that a step takes away because of `decay`, or of this part of the gradient."""
+    chosen = _chosen(optimizer, counted & noisy.keys())
 
-    The bare copy goes without `decay`, or without the `steady` part of the gradient. Both copies get the batch's
-    gradients, every entry with a sign drawn anew at each step and the same for both: the gradient itself moves weights
-    nowhere on average, and adaptive optimizers meet sizes as in training.
-    """
-    chosen = _chosen(optimizer, {each for each in counted if each in noisy})
-    size = sum(_dot(each, each) for each in chosen)
-    if not chosen or not size:
-        return None if chosen else 0.0
-    try:
-        first, second = _Copy(optimizer, chosen, noisy, steady or {}), _Copy(optimizer, chosen, noisy, {})
-        if decay:
-            for group in second.optimizer.param_groups:
+    @contextlib.contextmanager
+    def run(bare: bool) -> Iterator[Stepping]:
+        copied = _Copy(optimizer, chosen, noisy, {} if bare else steady or {})
+        if bare and decay:
+            for group in copied.optimizer.param_groups:
                 group["weight_decay"] = type(group.get("weight_decay", 0.0))(0)
-        generator = torch.Generator().manual_seed(0)
-        ways = []
-        for number in range(_STEPS):
-            signs = {id(each): _signs(each, generator) for each in chosen}
-            first.step(signs)
-            second.step(signs)
-            if number + 1 in (_STEPS // 2, _STEPS):
-                ways.append(sum(_dot(second.of(each) - first.of(each), each) for each in chosen) / size)
-    except Exception:  # a step that wants a closure, a state that cannot be copied: not measured
-        return None
-    return (ways[1] - ways[0]) / (_STEPS - _STEPS // 2)
+        yield Stepping(copied.step, copied.weights)
+
+    return share_of_a_step([to_numpy(each) for each in chosen], run)
 
 
 def _chosen(optimizer: Any, counted: set[int]) -> list[Tensor]:
     """Some of the counted tensors of each group, as many as the budget allows and at least one."""
-    found: list[Tensor] = []
-    share = _ENTRIES // len(optimizer.param_groups)
+    share = ENTRIES // len(optimizer.param_groups)
+    chosen: list[Tensor] = []
     for group in optimizer.param_groups:
-        left = share
-        for each in sorted((p for p in group["params"] if id(p) in counted), key=torch.numel):
-            if left < each.numel() and left < share and bool(found[-1].any()):
-                break
-            found.append(each)
-            left -= each.numel()
-    return found
+        held = [parameter for parameter in group["params"] if id(parameter) in counted]
+        chosen += smaller_of(held, torch.numel, lambda taken: bool(taken) and bool(taken[-1].any()), share)
+    return chosen
 
 
 class _Copy:
@@ -167,40 +137,35 @@ class _Copy:
 
     def __init__(self, optimizer: Any, chosen: list[Tensor], noisy: Gradients, steady: Gradients) -> None:
         self._noisy, self._steady = noisy, steady
-        wanted = {id(each) for each in chosen}
+        self._signs = torch.Generator().manual_seed(0)
+        wanted = {id(parameter) for parameter in chosen}
         memo: dict[int, Any] = {}  # what is in here is not copied
         for group in optimizer.param_groups:
-            for each in group["params"]:
-                if id(each) not in wanted:
-                    memo |= {id(one): one for one in (each, *optimizer.state.get(each, {}).values())}
+            for parameter in group["params"]:
+                if id(parameter) not in wanted:
+                    memo |= {id(one): one for one in (parameter, *optimizer.state.get(parameter, {}).values())}
         self.optimizer = copy.deepcopy(optimizer, memo)
+        #: id of a chosen parameter -> its copy
         self._parameters: dict[int, Tensor] = {}
-        for group, twin in zip(optimizer.param_groups, self.optimizer.param_groups, strict=True):
+        for group, copied in zip(optimizer.param_groups, self.optimizer.param_groups, strict=True):
             rate = _top_rate(group)
-            if rate is not None and not isinstance(twin.get("lr"), Tensor):
-                twin["lr"] = rate
-            pairs = zip(group["params"], twin["params"], strict=True)
+            if rate is not None and not isinstance(copied.get("lr"), Tensor):
+                copied["lr"] = rate
+            pairs = zip(group["params"], copied["params"], strict=True)
             kept = {id(old): new for old, new in pairs if id(old) in wanted}
-            twin["params"] = list(kept.values())
+            copied["params"] = list(kept.values())
             self._parameters |= kept
+        self._parameters = {id(parameter): self._parameters[id(parameter)] for parameter in chosen}
 
-    def of(self, parameter: Tensor) -> Tensor:
-        return self._parameters[id(parameter)].detach()
+    def weights(self) -> list[Any]:
+        return [to_numpy(parameter) for parameter in self._parameters.values()]
 
-    def step(self, signs: Mapping[int, Tensor]) -> None:
+    def step(self) -> None:
         for key, parameter in self._parameters.items():
-            gradient = self._noisy[key] * signs[key]
+            signs = torch.randint(0, 2, parameter.shape, generator=self._signs, dtype=torch.int8) * 2 - 1
+            gradient = self._noisy[key] * signs.to(parameter.device, parameter.dtype)
             parameter.grad = gradient + self._steady[key] if key in self._steady else gradient
         self.optimizer.step()
-
-
-def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
-    drawn = torch.randint(0, 2, like.shape, generator=generator, dtype=torch.int8)
-    return (drawn * 2 - 1).to(like.device, like.dtype)
-
-
-def _dot(first: Tensor, second: Tensor) -> float:
-    return float((first.detach().double() * second.detach().double()).sum())
 
 
 # ------------------------------------------------------------------ a penalty in the loss
@@ -275,6 +240,10 @@ def _along(slopes: Gradients, weights: list[nn.Parameter]) -> bool:
     way = sum(_dot(slopes[id(each)], each) for each in touched)
     sizes = sum(_dot(each, each) for each in touched) * sum(_dot(slope, slope) for slope in slopes.values())
     return sum(each.numel() for each in touched) >= _FEW and way > 0.5 * math.sqrt(sizes)
+
+
+def _dot(first: Tensor, second: Tensor) -> float:
+    return float((first.detach().double() * second.detach().double()).sum())
 
 
 def _detached(value: Any) -> Any:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, Self
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -16,9 +16,11 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from pytest_overfit.adapters.torch.regularizers.twin import DROPPING, rates
-
-Kind = Literal["dropout", "noise", "augmentation"]
+from pytest_overfit.adapters.regularizer_effects.names import dropout_rates
+from pytest_overfit.adapters.regularizer_effects.places import DropoutPlace, Kind
+from pytest_overfit.adapters.torch.regularizers.twin import DROPPING, RATE, rate_of_call, trains
+from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.usercode import is_users_class
 
 _DROPS = re.compile("drop|stochasticdepth")
 _NOISY = re.compile("noise|jitter")
@@ -28,46 +30,43 @@ _AUGMENTS = re.compile("^random|augment|erasing|mixup|cutmix")
 _HOLDERS = (nn.ModuleList, nn.ModuleDict)
 
 
-@dataclasses.dataclass
-class Call:
-    """One call of a place."""
+@dataclasses.dataclass(eq=False, kw_only=True)
+class ModulePlace(DropoutPlace):
+    """A place in a module: a module itself, or a call of a function."""
 
-    effect: float | None
-    #: its module, or a module around it, was in evaluation mode
-    off: bool
-    #: so was a part whose parameters are all frozen
-    frozen: bool
-
-
-@dataclasses.dataclass
-class Place:
-    """One place that is to change its input at random."""
-
-    name: str
-    kind: Kind
-    rate: float | None
-    #: name of the module around it
-    owner: str
-    #: it sets entries to zero or leaves them, one by one or channel by channel: known classes and functions only
-    plain: bool = False
     #: entries of the first two axes are dropped together
     channels: bool = False
     #: draws of its own for one call, where that is known to be many
     many: bool = False
     inplace: bool = False
-    why: str = ""
-    passes: dict[int, list[Call]] = dataclasses.field(default_factory=dict)
+
+    def draws(self, given: Array) -> int | None:
+        """How many entries, at least, one call decides on by itself; None: there is nothing that could be dropped."""
+        if not given.any():
+            return None
+        if self.channels and given.ndim > 2:
+            return int((given != 0).any(axis=tuple(range(2, given.ndim))).sum())
+        if self.plain:
+            return int((given != 0).sum())
+        return given.shape[0] * given.shape[1] if self.many and given.ndim > 1 else 1
 
 
 @dataclasses.dataclass
-class Visit:
+class Seen:
     """A place at work: what it was given, what it made of it, and how to ask it once more."""
 
-    place: Place
+    place: ModulePlace
     given: torch.Tensor | None
     output: Any
     again: Callable[[], Any]
-    call: Call
+    #: its module, or a module around it, that is in evaluation mode
+    off: nn.Module | None
+
+    @property
+    def in_frozen_part(self) -> bool:
+        """It is off with a part whose parameters are all frozen."""
+        flags = [] if self.off is None else [each.requires_grad for each in self.off.parameters()]
+        return bool(flags) and not any(flags)
 
 
 @dataclasses.dataclass
@@ -78,10 +77,10 @@ class _Frame:
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
-class Watch(TorchFunctionMode):
+class PlaceWatch(TorchFunctionMode):
     """Calls `visit` at every place that the passes inside come by, and hands on what it returns."""
 
-    def __init__(self, places: Places, visit: Callable[[Visit], Any], when: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, places: Places, visit: Callable[[Seen], Any], when: Callable[[], bool] = lambda: True) -> None:
         super().__init__()
         self._places, self._visit, self._when = places, visit, when
         self._stack: list[_Frame] = []
@@ -141,46 +140,39 @@ class Watch(TorchFunctionMode):
         changed = self._at(place, kept, output, lambda: func(*pytree.tree_map(_copy, kept[0]), **kept[1]))
         return output if changed is None else changed
 
-    def _function(self, func: Any, args: Any, kwargs: Any) -> Place | None:
-        name, position = DROPPING[func]
-        attention = name == "dropout_p"
-        given = kwargs.get(name, args[position] if len(args) > position else 0.0 if attention else 0.5)
-        if not isinstance(given, (int, float)) or not given:
+    def _function(self, func: Any, args: Any, kwargs: Any) -> ModulePlace | None:
+        rate = rate_of_call(func, args, kwargs)
+        if not isinstance(rate, (int, float)) or not rate:
             return None
         frame = self._stack[-1] if self._stack else _Frame(self._places.model, "(outside the model)")
         number = frame.counts[func.__name__] = frame.counts.get(func.__name__, 0) + 1
-        key = (frame.name, func.__name__, number)
-        if key not in self._places.functions:
-            where = f"{frame.name} ({type(frame.module).__name__})" if frame.name else type(frame.module).__name__
-            self._places.functions[key] = Place(
-                name=f"{func.__name__} in {where}{f', call {number}' if number > 1 else ''}",
+        where = f"{frame.name} ({type(frame.module).__name__})" if frame.name else type(frame.module).__name__
+        name = f"{func.__name__} in {where}{f', call {number}' if number > 1 else ''}"
+        if name not in self._places.functions:
+            many = func is functional.scaled_dot_product_attention or "alpha" in func.__name__
+            self._places.functions[name] = ModulePlace(
+                key=name,
+                name=name,
                 kind="dropout",
-                rate=float(given),
+                rate=float(rate),
                 owner=frame.name,
-                plain=not attention and "alpha" not in func.__name__,
+                of_library=not is_users_class(type(frame.module)),
+                plain=not many,
                 channels=func.__name__[-2:] in ("1d", "2d", "3d"),
-                many=attention or "alpha" in func.__name__,
+                many=many,
                 inplace=bool(kwargs.get("inplace")),
-                why=_said(func, args, kwargs),
+                why="" if trains(func, args, kwargs) else "it was called with training=False",
             )
-        return self._places.functions[key]
+        return self._places.functions[name]
 
-    def _at(self, place: Place, kept: Any, output: Any, again: Callable[[], Any]) -> Any:
+    def _at(self, place: ModulePlace, kept: Any, output: Any, again: Callable[[], Any]) -> Any:
         self._busy = True
         try:
             first = next((each for each in pytree.tree_leaves(kept) if _is_float(each)), None)
-            off = next((each.module for each in self._stack if not each.module.training), None)
-            call = Call(None, off is not None, off is not None and _is_frozen(off))
-            return self._visit(Visit(place, first, output, again, call))
+            off = next((frame.module for frame in self._stack if not frame.module.training), None)
+            return self._visit(Seen(place, first, output, again, off))
         finally:
             self._busy = False
-
-
-def _said(func: Any, args: Any, kwargs: Any) -> str:
-    """A dropping function that was told not to."""
-    takes = func not in (functional.scaled_dot_product_attention,)
-    training = kwargs.get("training", kwargs.get("train", args[2] if takes and len(args) > 2 else True))
-    return "" if training or not takes else "it was called with training=False"
 
 
 class Places:
@@ -188,8 +180,8 @@ class Places:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.modules: dict[nn.Module, Place] = {}
-        self.functions: dict[tuple[str, str, int], Place] = {}
+        self.modules: dict[nn.Module, ModulePlace] = {}
+        self.functions: dict[str, ModulePlace] = {}
         #: modules whose probability is 0
         self.off: list[str] = []
         self.called: set[str] = set()
@@ -197,25 +189,36 @@ class Places:
             if name and (place := self._place(name, module)) is not None:
                 self.modules[module] = place
 
-    def __iter__(self) -> Iterator[Place]:
-        yield from self.modules.values()
-        yield from self.functions.values()
+    def judged(self) -> list[ModulePlace]:
+        """Every place but the modules that a function drops in the stead of, as fused attention does."""
+        working = [function for function in self.functions.values() if function.works]
+        return [
+            place
+            for place in (*self.modules.values(), *self.functions.values())
+            if place.trained
+            or not any(function.rate == place.rate and _is_around(place, function) for function in working)
+        ]
 
-    def _place(self, name: str, module: nn.Module) -> Place | None:
+    def _place(self, name: str, module: nn.Module) -> ModulePlace | None:
         kind, rate = _kind_and_rate(module)
         if kind is None:
             return None
-        plain = isinstance(module, nn.modules.dropout._DropoutNd)
+        text = f"{type(module).__name__} {name}"
         if kind == "dropout" and rate == 0:
-            self.off.append(f"{type(module).__name__} {name}")
+            self.off.append(text)
             return None
+        owner = self._around(name)
+        owner_class = type(self.model.get_submodule(owner))
         alpha = isinstance(module, (nn.AlphaDropout, nn.FeatureAlphaDropout))
-        return Place(
-            name=f"{type(module).__name__} {name}",
+        return ModulePlace(
+            key=text,
+            name=text,
             kind=kind,
             rate=rate,
-            owner=self._around(name),
-            plain=plain and not alpha,
+            owner=owner,
+            role=(owner_class, name.removeprefix(f"{owner}.")),
+            of_library=not is_users_class(owner_class),
+            plain=isinstance(module, nn.modules.dropout._DropoutNd) and not alpha,
             channels=isinstance(module, (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)),
             many=isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) or alpha,
             inplace=bool(getattr(module, "inplace", False)),
@@ -241,8 +244,8 @@ def _kind_and_rate(module: nn.Module) -> tuple[Kind | None, float | None]:
     if next(module.parameters(), None) is not None:  # a layer that also drops is seen by the functions it calls
         return None, None
     if _DROPS.search(name):
-        zero = any(getattr(module, each, None) in (0, None) for each in ("p", "drop_prob") if hasattr(module, each))
-        return "dropout", next((rate for _, rate in rates(module)), 0.0 if zero else None)
+        zero = any(getattr(module, name, 1) in (0, None) for name in ("p", "drop_prob"))
+        return "dropout", next((rate for _, rate in dropout_rates(module, RATE)), 0.0 if zero else None)
     if _NOISY.search(name):
         return "noise", None
     return ("augmentation", None) if _AUGMENTS.search(name) else (None, None)
@@ -254,9 +257,9 @@ def _known_trouble(module: nn.Module) -> str:
     return ""
 
 
-def _is_frozen(module: nn.Module) -> bool:
-    flags = [each.requires_grad for each in module.parameters()]
-    return bool(flags) and not any(flags)
+def _is_around(place: ModulePlace, function: ModulePlace) -> bool:
+    """The function is called in the module that owns the place, or in a part of it."""
+    return not place.owner or f"{function.owner}.".startswith(f"{place.owner}.")
 
 
 def _is_float(value: Any) -> bool:
