@@ -54,8 +54,6 @@ class PlaceCall:
 class DropoutPlace:
     """One place of a model that is to change its input at random, and what was seen of it."""
 
-    #: what tells it from every other place of the model
-    key: Hashable
     name: str
     kind: Kind
     rate: float | None
@@ -87,10 +85,6 @@ class DropoutPlace:
     @property
     def evaluation(self) -> float | None:
         return _largest(self.passes[EVALUATION]) if self.passes.get(EVALUATION) else 0.0
-
-    @property
-    def works(self) -> bool:
-        return bool(self.training)
 
 
 def _largest(calls: Sequence[PlaceCall]) -> float | None:
@@ -150,32 +144,32 @@ def difference(first: Sequence[Array], second: Sequence[Array], rounding: float)
 
 def unused(
     places: Iterable[DropoutPlace], outputs: Callable[[DropoutPlace | None], T], same: Callable[[T, T], bool]
-) -> set[Hashable]:
-    """Keys of the places whose results can change without a change of any output of the model.
+) -> set[DropoutPlace]:
+    """The places whose results can change without a change of any output of the model.
 
     `outputs(place)` makes a training pass from one state of all generators, with 1 added to what this place gives.
     """
     usual = outputs(None)
     if not same(usual, outputs(None)):
         return set()
-    return {place.key for place in places if same(usual, outputs(place))}
+    return {place for place in places if same(usual, outputs(place))}
 
 
 def noises(
     places: Sequence[DropoutPlace],
     called: Container[Hashable],
-    find_unused: Callable[[list[DropoutPlace]], set[Hashable]],
+    find_unused: Callable[[list[DropoutPlace]], set[DropoutPlace]],
     off: str,
 ) -> Iterator[Noise]:
     """What was seen of each place. `called`: owners that a training pass came by; `off`: what to do about a mode."""
-    ignored: set[Hashable] = set()
+    working = [place for place in places if place.training]
+    ignored: set[DropoutPlace] = set()
     with contextlib.suppress(Exception):  # what cannot be found out is not held against anyone
-        ignored = find_unused([place for place in places if place.works])
+        ignored = find_unused(working)
     for place in places:
-        calls = place.trained
-        if not calls and _is_called_elsewhere(place, places):
+        if not place.trained and _is_called_elsewhere(place, places):
             continue  # this block has nothing to drop, as one without a shortcut
-        still = [call for call in calls if call.effect == 0.0]
+        still = [call for call in place.trained if call.effect == 0.0]
         switched_off = any(call.off for call in still)
         yield Noise(
             kind=place.kind,
@@ -183,9 +177,9 @@ def noises(
             rate=place.rate,
             training=place.training,
             evaluation=place.evaluation,
-            called=bool(calls),
+            called=bool(place.trained),
             reached=place.owner in called,
-            used=place.key not in ignored if place.works else None,
+            used=place not in ignored if place in working else None,
             switched_off=switched_off,
             frozen=switched_off and (place.frozen or all(call.frozen for call in still)),
             why=off if switched_off else place.why,

@@ -260,7 +260,7 @@ def test_dropout_that_is_meant_to_stay_on() -> None:
     passed(verdict(lambda: Net(lambda self, h: F.dropout(h, 0.3)), options=option))
     with pytest.raises(CaseError, match="did you mean 'always_on'"):
         verdict(net, options={"inert_regularizer": {"allways_on": True}})
-    with pytest.raises(CaseError, match="True or False is wanted"):
+    with pytest.raises(CaseError, match="expected True or False, got 1"):
         verdict(net, options={"inert_regularizer": {"always_on": 1}})
 
 

@@ -5,7 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -30,33 +30,29 @@ _OFF = (
 def found_in(learner: Learner) -> Regularizers:
     """Everything that regularises this learner. The model is put back as it was."""
     if not isinstance(learner, KerasLearner):
-        return Regularizers(remarks=("only built-in learners are looked into",))
+        return Regularizers(remarks=("only built-in learners are inspected",))
     model = learner._model
     off: list[str] = []
     places = places_of(model, off)
     watch = LayerWatch(model, places)
-    remarks = []
     with held(model, weights=True):
-        remark, gradients = _train(learner, watch)
-        if remark:
-            remarks.append(remark)
+        remarks, gradients = _train(learner, watch)
     if learner._reader.structure is not None:
         with held(model, other_noise=1), watch.watching(EVALUATION):
             learner._reader.forward(training=False)
     noises = tuple(effects.noises(places, watch.called, lambda working: _unused(learner, working), _OFF))
-    return Regularizers(
-        noises=noises, shrinkages=tuple(decay.found(learner, gradients)), off=tuple(off), remarks=tuple(remarks)
-    )
+    shrinkages = tuple(decay.found(learner, gradients))
+    return Regularizers(noises=noises, shrinkages=shrinkages, off=tuple(off), remarks=remarks)
 
 
-def _train(learner: KerasLearner, watch: LayerWatch) -> tuple[str, decay.Gradients]:
+def _train(learner: KerasLearner, watch: LayerWatch) -> tuple[tuple[str, ...], decay.Gradients]:
     """Watch training steps whose updates are left out; where that cannot be, forward passes in training mode."""
     gradients: decay.Gradients = []
     try:
         for number in range(PASSES):
             with watch.watching(number):
                 gradients = decay.gradients(learner)
-        return "", gradients
+        return (), gradients
     except decay.NoStepError as reason:
         why = str(reason)
     except Exception as error:  # what only a compiled step can do
@@ -66,11 +62,11 @@ def _train(learner: KerasLearner, watch: LayerWatch) -> tuple[str, decay.Gradien
     for number in range(PASSES if learner._reader.structure is not None else 0):
         with watch.watching(number):
             learner._reader.forward(training=True)
-    return f"{why}: layers were looked at in a forward pass in training mode", gradients
+    return (f"{why}: layers were checked in a forward pass in training mode",), gradients
 
 
-def _unused(learner: KerasLearner, working: list[DropoutPlace]) -> set[Hashable]:
-    """Keys of the places whose results no output of the model depends on."""
+def _unused(learner: KerasLearner, working: list[DropoutPlace]) -> set[DropoutPlace]:
+    """The places whose results no output of the model depends on."""
     reader, model = learner._reader, learner._model
     own = [place for place in working if not place.of_library]  # Keras' own models throw nothing away
     if reader.structure is None or not own or stepping.own(model, "fit"):

@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ from pytest_overfit.core.arrays import Array
 if TYPE_CHECKING:
     from pytest_overfit.adapters.keras.learner import KerasLearner
 
+
+#: id of a variable -> a part of its gradient
+Slopes = dict[int, Array]
 
 #: an optimizer, the variables it was to update, and their gradients
 Gradients = list[tuple[Any, list[Any], list["Array | None"]]]
@@ -112,15 +116,15 @@ def _weight_decay(
         return
     applies = getattr(optimizer, "_use_weight_decay", lambda _: True)
     counted = [each for each in variables if applies(each)]
-    moment, top = _top_rate(optimizer)
     noisy = {id(v): g for v, g in zip(variables, slopes, strict=True) if g is not None}
-    rate = _rate(learner._model, optimizer, moment, [each for each in counted if id(each) in noisy], noisy, decay=True)
+    reached = [each for each in counted if id(each) in noisy]
+    _, top = _top_rate(optimizer)
     yield Shrinkage(
         kind="weight decay",
         name=f"weight_decay {float(declared):g} of {type(optimizer).__name__}",
-        rate=rate,
+        rate=_rate(learner._model, optimizer, reached, noisy, decay=True),
         tensors=len(variables),
-        reached=len([each for each in counted if id(each) in noisy]),
+        reached=len(reached),
         nominal=top * float(declared),
         learning_rate=top,
         by_default=default_decay(optimizer) == declared,
@@ -139,14 +143,7 @@ def _top_rate(optimizer: Any) -> tuple[int, float]:
 
 
 def _rate(
-    model: Any,
-    optimizer: Any,
-    moment: int,
-    counted: list[Any],
-    noisy: dict[int, Array],
-    *,
-    steady: dict[int, Array] | None = None,
-    decay: bool = False,
+    model: Any, optimizer: Any, counted: list[Any], noisy: Slopes, *, steady: Slopes | None = None, decay: bool = False
 ) -> float | None:
     """The share of the counted weights that a step takes away because of `decay`, or of this part of the gradient."""
     if counted and getattr(optimizer, "gradient_accumulation_steps", None):
@@ -154,9 +151,7 @@ def _rate(
     chosen = smaller_of(
         counted, lambda each: math.prod(each.shape), lambda taken: any(numbers(each).any() for each in taken)
     )
-
-    def weights() -> list[Array]:
-        return [numbers(each) for each in chosen]
+    moment, _ = _top_rate(optimizer)
 
     @contextlib.contextmanager
     def run(bare: bool) -> Iterator[Stepping]:
@@ -168,17 +163,16 @@ def _rate(
             ]
             optimizer.apply([keras.ops.cast(g, each.dtype) for g, each in zip(slopes, chosen, strict=True)], chosen)
 
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(_from_here(model, optimizer, moment))
+        with _from_here(model, optimizer, moment) as stack:
             if bare and decay:
                 stack.callback(layers.substitute(optimizer, "weight_decay", None))
-            yield Stepping(step, weights)
+            yield Stepping(step, lambda: list(map(numbers, chosen)))
 
-    return share_of_a_step(weights(), run)
+    return share_of_a_step(list(map(numbers, chosen)), run)
 
 
 @contextlib.contextmanager
-def _from_here(model: Any, optimizer: Any, moment: int) -> Iterator[None]:
+def _from_here(model: Any, optimizer: Any, moment: int) -> Iterator[contextlib.ExitStack]:
     """Steps inside begin at this moment of the schedule; weights and optimizer are put back."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(held(model, weights=True))
@@ -187,7 +181,7 @@ def _from_here(model: Any, optimizer: Any, moment: int) -> Iterator[None]:
         for each in optimizer.variables:  # an inner or second optimizer is not the model's
             stack.callback(each.assign, keras.ops.copy(each.value))
         optimizer.iterations.assign(moment)
-        yield
+        yield stack
 
 
 # ------------------------------------------------------------------ penalties of layers
@@ -200,11 +194,11 @@ def _penalty(learner: KerasLearner, taken: Gradients) -> Iterator[Shrinkage]:
     if not declared:
         return
     kinds = sorted({type(each.regularizer).__name__ for each in declared})
-    name = f"penalty {' and '.join(kinds)} of {declared[0].path}" + _more(declared)
+    more = f" and {len(declared) - 1} more" if len(declared) > 1 else ""
+    name = f"penalty {' and '.join(kinds)} of {declared[0].path}{more}"
+    shrinkage = functools.partial(Shrinkage, kind="penalty", name=name, tensors=len(declared))
     if not taken:
-        yield Shrinkage(
-            kind="penalty", name=name, rate=None, tensors=len(declared), reached=0, why="the step cannot be looked into"
-        )
+        yield shrinkage(rate=None, reached=0, why="the training step cannot be inspected")
         return
     whole, bare = (_by_variable(each) for each in (gradients(learner), gradients(learner, penalties=False)))
     steady = {key: whole[key] - bare[key] for key in (id(each) for each in declared) if key in whole and key in bare}
@@ -214,7 +208,7 @@ def _penalty(learner: KerasLearner, taken: Gradients) -> Iterator[Shrinkage]:
         one for one, variables, _ in taken if any(v is declared[0] for v in variables) or one is taken[0][0]
     )
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    moment, top = _top_rate(optimizer)
+    _, top = _top_rate(optimizer)
     why = ""
     if not there:
         why = "the gradient of the training step is the same without it, to a millionth"
@@ -222,23 +216,11 @@ def _penalty(learner: KerasLearner, taken: Gradients) -> Iterator[Shrinkage]:
             why += "; add sum(self.losses) to the loss in train_step"
         elif stepping.own(model, "compute_loss"):
             why += "; call super().compute_loss, or add sum(self.losses), in compute_loss"
-    yield Shrinkage(
-        kind="penalty",
-        name=name,
-        rate=_rate(model, optimizer, moment, counted, bare, steady=there),
-        tensors=len(declared),
-        reached=len(there),
-        learning_rate=top,
-        share=_share(learner),
-        why=why,
-    )
+    rate = _rate(model, optimizer, counted, bare, steady=there)
+    yield shrinkage(rate=rate, reached=len(there), learning_rate=top, share=_share(learner), why=why)
 
 
-def _more(declared: list[Any]) -> str:
-    return f" and {len(declared) - 1} more" if len(declared) > 1 else ""
-
-
-def _by_variable(taken: Gradients) -> dict[int, Array]:
+def _by_variable(taken: Gradients) -> Slopes:
     return {id(v): g for _, variables, slopes in taken for v, g in zip(variables, slopes, strict=True) if g is not None}
 
 

@@ -64,7 +64,8 @@ class LayerPlace(DropoutPlace):
 
 def places_of(model: Any, off: list[str]) -> list[LayerPlace]:
     """Every place of the model; names of layers whose probability is 0 are added to `off`."""
-    owners = {id(child): layer for layer in (model, *layers.layers_of(model)) for child in _children(layer)}
+    around = (model, *layers.layers_of(model))
+    owners = {id(child): layer for layer in around for child in getattr(layer, "_layers", ())}
     found = []
     for layer in layers.layers_of(model):
         kind, rate = _kind_and_rate(layer)
@@ -75,7 +76,6 @@ def places_of(model: Any, off: list[str]) -> list[LayerPlace]:
             owner = owners.get(id(layer), model)
             of_library = not is_users_class(type(owner))
             place = LayerPlace(
-                key=id(layer),
                 name=name,
                 kind=kind,
                 rate=rate,
@@ -88,10 +88,6 @@ def places_of(model: Any, off: list[str]) -> list[LayerPlace]:
             )
             found.append(place)
     return found
-
-
-def _children(layer: Any) -> list[Any]:
-    return list(getattr(layer, "_layers", ()))
 
 
 def _in_frozen_part(owner: Any, owners: dict[int, Any], model: Any) -> bool:

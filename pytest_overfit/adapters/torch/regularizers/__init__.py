@@ -6,8 +6,9 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,12 +16,12 @@ from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.base import Learner, Regularizers
 from pytest_overfit.adapters.regularizer_effects import places as effects
-from pytest_overfit.adapters.regularizer_effects.places import EVALUATION, PASSES, DropoutPlace, PlaceCall, Visit
+from pytest_overfit.adapters.regularizer_effects.places import EVALUATION, PASSES, DropoutPlace, Visit
 from pytest_overfit.adapters.torch import facts as forensics
 from pytest_overfit.adapters.torch.forward import tensors
 from pytest_overfit.adapters.torch.learner import TorchLearner
 from pytest_overfit.adapters.torch.regularizers import decay
-from pytest_overfit.adapters.torch.regularizers.dropout import ModulePlace, Places, PlaceWatch, Seen
+from pytest_overfit.adapters.torch.regularizers.dropout import ModulePlace, Places, PlaceWatch, Seen, places_of
 from pytest_overfit.adapters.torch.state import generators, reseed
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.usercode import user_code
@@ -38,33 +39,58 @@ _MOVED = 16
 def found_in(learner: Learner) -> Regularizers:
     """Everything that regularises this learner. The learner must not be used afterwards."""
     if not isinstance(learner, TorchLearner):
-        return Regularizers(remarks=("only built-in learners are looked into",))
+        return Regularizers(remarks=("only built-in learners are inspected",))
     if isinstance(learner.model, torch.jit.ScriptModule):
-        return Regularizers(remarks=("a scripted module cannot be watched, so its dropout was not looked at",))
-    places, steps = Places(learner.model), decay.Steps()
-    _train(learner, places, steps)
+        return Regularizers(remarks=("a scripted module cannot be watched, so its dropout was not checked",))
+    off: list[str] = []
+    places = places_of(learner.model, off)
+    called, optimizers = _train(learner, places)
     _evaluate(learner, places)
-    noises = effects.noises(places.judged(), places.called, lambda working: _unused(learner, working), _OFF)
-    return Regularizers(noises=tuple(noises), shrinkages=tuple(decay.found(learner, steps)), off=tuple(places.off))
+    noises = effects.noises(_judged(places), called, lambda working: _unused(learner, places, working), _OFF)
+    return Regularizers(noises=tuple(noises), shrinkages=tuple(decay.found(learner, optimizers)), off=tuple(off))
+
+
+def _judged(places: Places) -> list[ModulePlace]:
+    """Every place but the modules in whose stead a function drops, as fused attention does."""
+    functions = [place for key, place in places.items() if isinstance(key, str) and place.training]
+    return [
+        place
+        for place in places.values()
+        if place.trained or not any(each.rate == place.rate and _is_inside(each, place) for each in functions)
+    ]
+
+
+def _is_inside(function: ModulePlace, place: ModulePlace) -> bool:
+    """The function is called in the module that owns the place, or in a part of it."""
+    return not place.owner or f"{function.owner}.".startswith(f"{place.owner}.")
 
 
 # ------------------------------------------------------------------ passes
 
 
-def _train(learner: TorchLearner, places: Places, steps: decay.Steps) -> None:
-    """Watch training passes: those of our plain loop, or the user's own steps in the mode that the factory left."""
+def _train(learner: TorchLearner, places: Places) -> tuple[set[str], decay.Optimizers]:
+    """Watch training passes: those of our plain loop, or the user's own steps in the mode that the factory left.
+
+    Returns the names of the modules that were called, and the optimizers that a step used.
+    """
     forward, step, batch = learner._forward, learner.case.step, learner.batch
-    if step is None:
-        with learner._modes.reading("train"), forward.as_written():
-            for number in range(PASSES):
-                with PlaceWatch(places, _measuring(number)):
-                    forward.quiet()
-        return
-    _as_the_factory_left_it(learner)
-    with user_code(f"Case {learner.case.name!r}: step"), forward.as_written(), steps.watched():
+    called: set[str] = set()
+    make_pass: Callable[[], Any] = forward.quiet
+    when: Callable[[], bool] | None = None
+    with contextlib.ExitStack() as stack:
+        if step is None:
+            stack.enter_context(learner._modes.reading("train"))
+        else:
+            make_pass, when = functools.partial(step, learner.model, batch.x, batch.y), torch.is_grad_enabled
+            _as_the_factory_left_it(learner)
+            stack.enter_context(user_code(f"Case {learner.case.name!r}: step"))
+        stack.enter_context(forward.as_written())
+        optimizers = stack.enter_context(decay.watched_steps())
         for number in range(PASSES):
-            with PlaceWatch(places, _measuring(number), when=torch.is_grad_enabled):
-                step(learner.model, batch.x, batch.y)
+            with PlaceWatch(learner.model, places, _measuring(number), when) as watch:
+                make_pass()
+            called |= watch.called
+    return called, optimizers
 
 
 def _as_the_factory_left_it(learner: TorchLearner) -> None:
@@ -75,25 +101,20 @@ def _as_the_factory_left_it(learner: TorchLearner) -> None:
 
 
 def _evaluate(learner: TorchLearner, places: Places) -> None:
-    called = set(places.called)
-    if learner._forward.can_be_called:
-        with (
-            learner._modes.reading("eval"),
-            learner._forward.as_written(),
-            PlaceWatch(places, _measuring(EVALUATION)),
-        ):
-            learner._forward.quiet()
-    places.called = called
+    if not learner._forward.can_be_called:
+        return
+    watch = PlaceWatch(learner.model, places, _measuring(EVALUATION))
+    with learner._modes.reading("eval"), learner._forward.as_written(), watch:
+        learner._forward.quiet()
 
 
 def _measuring(number: int) -> Callable[[Seen], None]:
     def visit(seen: Seen) -> None:
-        call = PlaceCall(None, off=seen.off is not None, frozen=seen.in_frozen_part)
         # the effect on a tensor of an unusual kind, which cannot be compared, is undetermined
         with torch.no_grad(), contextlib.suppress(Exception):
             quiet = number == EVALUATION and _draws_nothing(seen)
-            call.effect = 0.0 if quiet else _effect(seen)
-        seen.place.passes.setdefault(number, []).append(call)
+            seen.call.effect = 0.0 if quiet else _effect(seen)
+        seen.place.passes.setdefault(number, []).append(seen.call)
 
     return visit
 
@@ -131,50 +152,48 @@ def _floats(output: Any) -> list[torch.Tensor]:
 # ------------------------------------------------------------------ is the result used?
 
 
-def _unused(learner: TorchLearner, working: list[DropoutPlace]) -> set[Hashable]:
-    """Keys of the places whose results no output of the model depends on."""
+def _unused(learner: TorchLearner, places: Places, working: list[DropoutPlace]) -> set[DropoutPlace]:
+    """The places whose results no output of the model depends on."""
     if not working or not learner._forward.can_be_called:
         return set()
     try:
-        linked = _linked(learner)
+        linked = _linked(learner, places)
     except Exception:  # checkpoints that cannot be differentiated this way: every place is then moved
         linked = set()
-    doubtful = [
-        each for each in working if each.key not in linked and not (isinstance(each, ModulePlace) and each.inplace)
-    ]
+    inplace = {place for place in places.values() if place.inplace}
+    doubtful = [place for place in working if place not in linked | inplace]
     if not doubtful or len(doubtful) > _MOVED:
         return set()
-    return effects.unused(doubtful, lambda place: _outputs_with(learner, place), forensics.alike)
+    return effects.unused(doubtful, lambda place: _outputs_with(learner, places, place), forensics.alike)
 
 
-def _linked(learner: TorchLearner) -> set[Hashable]:
-    """Keys of the places that a gradient of the outputs comes by: a zero is added to the result of each."""
-    zeros: list[tuple[Hashable, torch.Tensor]] = []
+def _linked(learner: TorchLearner, places: Places) -> set[DropoutPlace]:
+    """The places that a gradient of the outputs comes by: a zero is added to the result of each."""
+    zeros: list[tuple[DropoutPlace, torch.Tensor]] = []
 
     def add_zero(seen: Seen) -> Any:
         zero = torch.zeros((), device=learner._forward.device, requires_grad=True)
-        zeros.append((seen.place.key, zero))
+        zeros.append((seen.place, zero))
         return _changed(seen.output, lambda each: each + zero.to(each.dtype))
 
     with learner._modes.reading("train"), learner._forward.as_written(), torch.enable_grad():
-        with PlaceWatch(Places(learner.model), add_zero):
+        with PlaceWatch(learner.model, places, add_zero):
             outputs = learner._forward.call(learner.batch.x)
         ends = [each.float().sum() for each in tensors(outputs) if each.requires_grad]
         if not ends or not zeros:
             return set()
         found = torch.autograd.grad(torch.stack(ends).sum(), [zero for _, zero in zeros], allow_unused=True)
-    return {key for (key, _), slope in zip(zeros, found, strict=True) if slope is not None}
+    return {place for (place, _), slope in zip(zeros, found, strict=True) if slope is not None}
 
 
-def _outputs_with(learner: TorchLearner, moved: DropoutPlace | None) -> list[torch.Tensor]:
+def _outputs_with(learner: TorchLearner, places: Places, moved: DropoutPlace | None) -> list[torch.Tensor]:
     """Outputs of a training pass, with 1 added to what this place gives."""
 
     def move(seen: Seen) -> Any:
-        if moved is None or seen.place.key != moved.key:
-            return None
-        return _changed(seen.output, lambda each: each + 1)
+        return _changed(seen.output, lambda each: each + 1) if seen.place is moved else None
 
-    with learner._modes.reading("train"), learner._forward.as_written(), PlaceWatch(Places(learner.model), move):
+    watch = PlaceWatch(learner.model, places, move)
+    with learner._modes.reading("train"), learner._forward.as_written(), watch:
         reseed(0)
         return tensors(learner._forward.quiet())
 

@@ -30,27 +30,26 @@ from pytest_overfit.data.batch import to_numpy
 Tensor = torch.Tensor
 #: id of a parameter -> its gradient
 Gradients = Mapping[int, Tensor]
+#: id of an optimizer -> itself, and the gradients that it was given last
+Optimizers = dict[int, tuple[Any, Gradients]]
 
 #: fewer entries than this point along their slope by chance
 _FEW = 16
 
 
-class Steps:
-    """The optimizers that a user's step used, each with the gradients it was given last."""
+@contextlib.contextmanager
+def watched_steps() -> Iterator[Optimizers]:
+    """The optimizers that step inside."""
+    seen: Optimizers = {}
 
-    def __init__(self) -> None:
-        self.seen: dict[int, tuple[Any, dict[int, Tensor]]] = {}
+    def note(optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        seen[id(optimizer)] = optimizer, gradients_of(optimizer)
 
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        def note(optimizer: Any, _args: Any, _kwargs: Any) -> None:
-            self.seen[id(optimizer)] = optimizer, gradients_of(optimizer)
-
-        handle = register_optimizer_step_pre_hook(note)
-        try:
-            yield
-        finally:
-            handle.remove()
+    handle = register_optimizer_step_pre_hook(note)
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def gradients_of(optimizer: Any) -> dict[int, Tensor]:
@@ -59,14 +58,14 @@ def gradients_of(optimizer: Any) -> dict[int, Tensor]:
     return {id(each): each.grad.detach().clone() for each in held if each.grad is not None}
 
 
-def found(learner: TorchLearner, steps: Steps) -> Iterator[Shrinkage]:
+def found(learner: TorchLearner, optimizers: Optimizers) -> Iterator[Shrinkage]:
     """Weight decay of every optimizer, and a penalty in the loss. Gradients of the learner are overwritten."""
     if learner.case.step is None:
         with learner._modes.reading("train"), learner._explained("a training step"):
             learner._backward()
-        steps.seen = {0: (learner.optimizer, gradients_of(learner.optimizer))}
+        optimizers = {0: (learner.optimizer, gradients_of(learner.optimizer))}
         yield from _penalty(learner)
-    for optimizer, gradients in steps.seen.values():
+    for optimizer, gradients in optimizers.values():
         yield from _weight_decay(optimizer, gradients)
 
 
@@ -109,63 +108,48 @@ def _rate(
     optimizer: Any, noisy: Gradients, counted: set[int], *, steady: Gradients | None = None, decay: bool = False
 ) -> float | None:
     """The share of the counted weights that a step takes away because of `decay`, or of this part of the gradient."""
-    chosen = _chosen(optimizer, counted & noisy.keys())
-
-    @contextlib.contextmanager
-    def run(bare: bool) -> Iterator[Stepping]:
-        copied = _Copy(optimizer, chosen, noisy, {} if bare else steady or {})
-        if bare and decay:
-            for group in copied.optimizer.param_groups:
-                group["weight_decay"] = type(group.get("weight_decay", 0.0))(0)
-        yield Stepping(copied.step, copied.weights)
-
-    return share_of_a_step([to_numpy(each) for each in chosen], run)
-
-
-def _chosen(optimizer: Any, counted: set[int]) -> list[Tensor]:
-    """Some of the counted tensors of each group, as many as the budget allows and at least one."""
-    share = ENTRIES // len(optimizer.param_groups)
-    chosen: list[Tensor] = []
+    counted = counted & noisy.keys()
+    share, chosen = ENTRIES // len(optimizer.param_groups), []
     for group in optimizer.param_groups:
         held = [parameter for parameter in group["params"] if id(parameter) in counted]
         chosen += smaller_of(held, torch.numel, lambda taken: bool(taken) and bool(taken[-1].any()), share)
-    return chosen
+
+    @contextlib.contextmanager
+    def run(bare: bool) -> Iterator[Stepping]:
+        copied, copies = _copied(optimizer, chosen)
+        if bare and decay:
+            for group in copied.param_groups:
+                group["weight_decay"] = type(group.get("weight_decay", 0.0))(0)
+        generator, pulls = torch.Generator().manual_seed(0), {} if bare else steady or {}
+
+        def step() -> None:
+            for parameter, own in zip(chosen, copies, strict=True):
+                signs = torch.randint(0, 2, own.shape, generator=generator, dtype=torch.int8) * 2 - 1
+                gradient = noisy[id(parameter)] * signs.to(own.device, own.dtype)
+                own.grad = gradient + pulls[id(parameter)] if id(parameter) in pulls else gradient
+            copied.step()
+
+        yield Stepping(step, lambda: list(map(to_numpy, copies)))
+
+    return share_of_a_step(list(map(to_numpy, chosen)), run)
 
 
-class _Copy:
-    """A copy of an optimizer that holds copies of some of its parameters, and none of the others."""
-
-    def __init__(self, optimizer: Any, chosen: list[Tensor], noisy: Gradients, steady: Gradients) -> None:
-        self._noisy, self._steady = noisy, steady
-        self._signs = torch.Generator().manual_seed(0)
-        wanted = {id(parameter) for parameter in chosen}
-        memo: dict[int, Any] = {}  # what is in here is not copied
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                if id(parameter) not in wanted:
-                    memo |= {id(one): one for one in (parameter, *optimizer.state.get(parameter, {}).values())}
-        self.optimizer = copy.deepcopy(optimizer, memo)
-        #: id of a chosen parameter -> its copy
-        self._parameters: dict[int, Tensor] = {}
-        for group, copied in zip(optimizer.param_groups, self.optimizer.param_groups, strict=True):
-            rate = _top_rate(group)
-            if rate is not None and not isinstance(copied.get("lr"), Tensor):
-                copied["lr"] = rate
-            pairs = zip(group["params"], copied["params"], strict=True)
-            kept = {id(old): new for old, new in pairs if id(old) in wanted}
-            copied["params"] = list(kept.values())
-            self._parameters |= kept
-        self._parameters = {id(parameter): self._parameters[id(parameter)] for parameter in chosen}
-
-    def weights(self) -> list[Any]:
-        return [to_numpy(parameter) for parameter in self._parameters.values()]
-
-    def step(self) -> None:
-        for key, parameter in self._parameters.items():
-            signs = torch.randint(0, 2, parameter.shape, generator=self._signs, dtype=torch.int8) * 2 - 1
-            gradient = self._noisy[key] * signs.to(parameter.device, parameter.dtype)
-            parameter.grad = gradient + self._steady[key] if key in self._steady else gradient
-        self.optimizer.step()
+def _copied(optimizer: Any, chosen: list[Tensor]) -> tuple[Any, list[Tensor]]:
+    """A copy of an optimizer that holds copies of some of its parameters, and none of the others; and these copies."""
+    wanted = {id(parameter) for parameter in chosen}
+    others = [each for group in optimizer.param_groups for each in group["params"] if id(each) not in wanted]
+    # what is in the memo is not copied
+    memo = {id(one): one for each in others for one in (each, *optimizer.state.get(each, {}).values())}
+    copied = copy.deepcopy(optimizer, memo)
+    copies: dict[int, Tensor] = {}
+    for group, own in zip(optimizer.param_groups, copied.param_groups, strict=True):
+        rate = _top_rate(group)
+        if rate is not None and not isinstance(own.get("lr"), Tensor):
+            own["lr"] = rate
+        kept = {id(old): new for old, new in zip(group["params"], own["params"], strict=True) if id(old) in wanted}
+        own["params"] = list(kept.values())
+        copies |= kept
+    return copied, [copies[id(parameter)] for parameter in chosen]
 
 
 # ------------------------------------------------------------------ a penalty in the loss
@@ -204,10 +188,8 @@ def _penalty(learner: TorchLearner) -> Iterator[Shrinkage]:
 
 def _penalty_name(growth: float) -> str:
     """Doubling the weights doubles an L1 penalty and makes four of an L2 penalty; empty for anything else."""
-    for value, name in ((2.0, "L1 penalty"), (4.0, "L2 penalty")):
-        if abs(growth - value) < 0.05 * value:
-            return name
-    return ""
+    known = {2.0: "L1 penalty", 4.0: "L2 penalty"}
+    return next((name for value, name in known.items() if abs(growth - value) < 0.05 * value), "")
 
 
 def _loss_at(learner: TorchLearner, outputs: Any, weights: list[nn.Parameter], factor: float) -> float:
