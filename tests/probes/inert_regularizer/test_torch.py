@@ -446,6 +446,19 @@ def test_a_step_trains_in_training_mode() -> None:
     failed(verdict(lambda: net(nn.Dropout(0.5)), step=stepping(trains=False, evaluates=True)), mode)
 
 
+def test_dropout_that_a_step_calls_outside_its_model() -> None:
+    """What becomes of its result cannot be followed, so that it drops is all that is asked."""
+    train = stepping(trains=True)
+
+    def dropping(rate: float) -> Callable[..., Tensor]:
+        return lambda model, x, y: train(model, F.dropout(x, rate), y)
+
+    found = verdict(net, step=dropping(0.5))
+    passed(found, "dropout")
+    assert any("dropout in (outside the model)" in each.message for each in found.findings)
+    assert verdict(net, step=dropping(0.0)).outcome == "not_applicable"
+
+
 def test_decay_inside_a_step() -> None:
     passed(verdict(net, step=stepping(trains=True, decay=1e-3)), "weight decay")
     failed(verdict(net, step=stepping(trains=True, decay=1e-9)), "weight_decay 1e-09 of SGD is inert")

@@ -160,8 +160,8 @@ def _unused(learner: TorchLearner, places: Places, working: list[DropoutPlace]) 
         linked = _linked(learner, places)
     except Exception:  # checkpoints that cannot be differentiated this way: every place is then moved
         linked = set()
-    inplace = {place for place in places.values() if place.inplace}
-    doubtful = [place for place in working if place not in linked | inplace]
+    linked |= {place for place in places.values() if place.untraced}
+    doubtful = [place for place in working if place not in linked]
     if not doubtful or len(doubtful) > _MOVED:
         return set()
     return effects.unused(doubtful, lambda place: _outputs_with(learner, places, place), forensics.alike)

@@ -38,7 +38,8 @@ class ModulePlace(DropoutPlace):
     channels: bool = False
     #: draws of its own for one call, where that is known to be many
     many: bool = False
-    inplace: bool = False
+    #: its result goes where it cannot be followed: into its input, or past the model
+    untraced: bool = False
 
     def draws(self, given: Array) -> int | None:
         """How many entries, at least, one call decides on by itself; None: there is nothing that could be dropped."""
@@ -76,7 +77,7 @@ def places_of(model: nn.Module, off: list[str]) -> Places:
                 plain=isinstance(module, nn.modules.dropout._DropoutNd) and not alpha,
                 channels=isinstance(module, (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)),
                 many=isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) or alpha,
-                inplace=bool(getattr(module, "inplace", False)),
+                untraced=bool(getattr(module, "inplace", False)),
                 why=_known_trouble(module),
             )
     return found
@@ -220,7 +221,7 @@ class PlaceWatch(TorchFunctionMode):
                 plain=not many,
                 channels=func.__name__[-2:] in ("1d", "2d", "3d"),
                 many=many,
-                inplace=bool(kwargs.get("inplace")),
+                untraced=bool(kwargs.get("inplace")) or not self._stack,
                 why="" if trains(func, args, kwargs) else "it was called with training=False",
             )
         return self._places[name]
