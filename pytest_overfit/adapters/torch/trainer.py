@@ -38,7 +38,7 @@ class TorchTrainer:
         #: the data as the model takes them
         self.split = train.prepared(self._on_device)
         self.learner = TorchLearner(case, model, next(self.split.epoch(reseed(0))), rebuild=lambda: model)
-        self.twin: twin.Twin = self._without_regularizers() if plain else twin.AsItIs()
+        self.twin = self._without_regularizers() if plain else twin.Twin()
         self.removed = self.twin.removed
         self.remarks = self.learner.remarks
         self._epochs = 0

@@ -28,7 +28,7 @@ class InertRegularizerLimits:
 
     def __post_init__(self) -> None:
         if not 0 < self.min_decay < 1:
-            raise CaseError(f"min_decay={self.min_decay:g}, but a share between 0 and 1 is wanted")
+            raise CaseError(f"min_decay: expected a share between 0 and 1, got {self.min_decay:g}")
 
 
 class InertRegularizer:
@@ -78,7 +78,7 @@ def _always_on(bench: Bench) -> bool:
         if name != "always_on":
             raise CaseError(f"{where}: unknown option {name!r}{did_you_mean(name, ['always_on'])}")
         if not isinstance(value, bool):
-            raise CaseError(f"{where}['always_on']={value!r}, but True or False is wanted")
+            raise CaseError(f"{where}['always_on']: expected True or False, got {value!r}")
     return bool(given.get("always_on", False))
 
 

@@ -24,7 +24,7 @@ from pytest_overfit.data.tree import leaves
 if TYPE_CHECKING:
     from pytest_overfit.core.case import Case
 
-#: readings of each where a transform says that it is random and nothing was seen: 0.9 ** (32 * 5) is 5e-8
+#: readings of each where a transform has a random name and nothing was seen: 0.9 ** (32 * 5) is 5e-8
 READINGS = 6
 
 #: that labels keep their order in a shuffled batch by chance must be less likely than this
@@ -45,7 +45,7 @@ class Reread:
 
 
 def reread(case: Case) -> Iterator[Reread]:
-    """Read each split of a case again; splits about which there is nothing to say are left out.
+    """Read each split of a case again; splits that cannot be judged this way are left out.
 
     Cost: 32 samples twice, or one batch twice. Arrays in memory are not read: they cannot change.
     """
@@ -71,7 +71,7 @@ def _reread(case: Case, name: str) -> Reread | None:
 
 
 def _dataset_of(loader: Any) -> Any:
-    """The samples behind a loader, where they can be asked for by number."""
+    """The samples behind a loader, where they can be read by their index."""
     dataset = getattr(loader, "dataset", None)
     return dataset if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") else None
 
@@ -95,7 +95,7 @@ def _read(dataset: Any, place: int, number: int) -> Any:
 
 
 def _random_transform(dataset: Any) -> str:
-    """How a random transform of this data set calls itself; empty where there is none that could be seen."""
+    """The name of a random transform of this data set, with where it is; empty where none can be seen."""
     for _ in range(4):
         for name in ("transform", "transforms"):
             found = getattr(dataset, name, None)
@@ -109,7 +109,7 @@ def _random_transform(dataset: Any) -> str:
 
 
 def _by_batch(split: Loader, name: str, trains: bool) -> Reread | None:
-    """The first batch twice: where the labels stand in the same order, the samples should be the same."""
+    """The first batch twice: if the labels are in the same order, the samples should be the same."""
     first, second = next(split.epoch(0)), next(split.epoch(0))
     if _same(first.x, second.x):
         return None if trains else Reread(name, trains, False, "the first batch")
@@ -142,11 +142,11 @@ def _leaves(value: Any) -> list[Any]:
     found: list[Any] = []
     pending = [value]
     while pending:
-        each = pending.pop()
-        if isinstance(each, dict):
-            pending.extend(each.values())
-        elif isinstance(each, (tuple, list)):
-            pending.extend(each)
-        elif each is not None:
-            found.append(to_numpy(each) if hasattr(each, "shape") else np.asarray(each))
+        part = pending.pop()
+        if isinstance(part, dict):
+            pending.extend(part.values())
+        elif isinstance(part, (tuple, list)):
+            pending.extend(part)
+        elif part is not None:
+            found.append(to_numpy(part) if hasattr(part, "shape") else np.asarray(part))
     return found

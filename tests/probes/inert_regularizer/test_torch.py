@@ -260,7 +260,7 @@ def test_dropout_that_is_meant_to_stay_on() -> None:
     passed(verdict(lambda: Net(lambda self, h: F.dropout(h, 0.3)), options=option))
     with pytest.raises(CaseError, match="did you mean 'always_on'"):
         verdict(net, options={"inert_regularizer": {"allways_on": True}})
-    with pytest.raises(CaseError, match="True or False is wanted"):
+    with pytest.raises(CaseError, match="expected True or False, got 1"):
         verdict(net, options={"inert_regularizer": {"always_on": 1}})
 
 
@@ -444,6 +444,19 @@ def test_a_step_trains_in_training_mode() -> None:
     mode = "in evaluation mode while the model trained"
     failed(verdict(lambda: net(nn.Dropout(0.5)).eval(), step=stepping(trains=False)), mode)
     failed(verdict(lambda: net(nn.Dropout(0.5)), step=stepping(trains=False, evaluates=True)), mode)
+
+
+def test_dropout_that_a_step_calls_outside_its_model() -> None:
+    """What becomes of its result cannot be followed, so that it drops is all that is asked."""
+    train = stepping(trains=True)
+
+    def dropping(rate: float) -> Callable[..., Tensor]:
+        return lambda model, x, y: train(model, F.dropout(x, rate), y)
+
+    found = verdict(net, step=dropping(0.5))
+    passed(found, "dropout")
+    assert any("dropout in (outside the model)" in each.message for each in found.findings)
+    assert verdict(net, step=dropping(0.0)).outcome == "not_applicable"
 
 
 def test_decay_inside_a_step() -> None:

@@ -1,4 +1,4 @@
-"""How fast decay and penalties shrink weights under the model's own optimizer: steps with and without them.
+"""Weight decay of a model's own optimizer and penalties of its layers: found here, measured as `shrinkage` describes.
 
 PYTEST_DONT_REWRITE
 """
@@ -6,7 +6,8 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
-import inspect
+import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +19,23 @@ from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.reader import numbers
 from pytest_overfit.adapters.keras.state import held
+from pytest_overfit.adapters.regularizer_effects.shrinkage import (
+    Stepping,
+    default_decay,
+    share_of_a_step,
+    smaller_of,
+)
 from pytest_overfit.core.arrays import Array
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.keras.learner import KerasLearner
 
 
+#: id of a variable -> a part of its gradient
+Slopes = dict[int, Array]
+
 #: an optimizer, the variables it was to update, and their gradients
 Gradients = list[tuple[Any, list[Any], list["Array | None"]]]
-
-#: steps with and without; the second half counts, when momentum and running squares have settled
-_STEPS = 16
-
-#: entries of the variables that are stepped, about; the smaller ones stand for the others
-_ENTRIES = 300_000
 
 #: steps at which a schedule is asked for its highest rate
 _MOMENTS = (0, 1, 10, 100, 1_000, 10_000, 100_000)
@@ -112,18 +116,18 @@ def _weight_decay(
         return
     applies = getattr(optimizer, "_use_weight_decay", lambda _: True)
     counted = [each for each in variables if applies(each)]
-    moment, top = _top_rate(optimizer)
     noisy = {id(v): g for v, g in zip(variables, slopes, strict=True) if g is not None}
-    rate = _rate(learner._model, optimizer, moment, [each for each in counted if id(each) in noisy], noisy, decay=True)
+    reached = [each for each in counted if id(each) in noisy]
+    _, top = _top_rate(optimizer)
     yield Shrinkage(
         kind="weight decay",
         name=f"weight_decay {float(declared):g} of {type(optimizer).__name__}",
-        rate=rate,
+        rate=_rate(learner._model, optimizer, reached, noisy, decay=True),
         tensors=len(variables),
-        reached=len([each for each in counted if id(each) in noisy]),
+        reached=len(reached),
         nominal=top * float(declared),
         learning_rate=top,
-        by_default=inspect.signature(type(optimizer)).parameters["weight_decay"].default == declared,
+        by_default=default_decay(optimizer) == declared,
         why="" if counted else "exclude_from_weight_decay leaves out every variable",
     )
 
@@ -139,46 +143,36 @@ def _top_rate(optimizer: Any) -> tuple[int, float]:
 
 
 def _rate(
-    model: Any,
-    optimizer: Any,
-    moment: int,
-    counted: list[Any],
-    noisy: dict[int, Array],
-    *,
-    steady: dict[int, Array] | None = None,
-    decay: bool = False,
+    model: Any, optimizer: Any, counted: list[Any], noisy: Slopes, *, steady: Slopes | None = None, decay: bool = False
 ) -> float | None:
-    """Share of the counted weights' length that a step takes away, beyond what it does without `decay` or `steady`.
-
-    Both runs get the batch's gradients, every entry with a sign drawn anew at each step and the same for both: the
-    gradient itself moves weights nowhere on average, and adaptive optimizers meet sizes as in training.
-    """
-    chosen = _chosen(counted)
-    start = [numbers(each).astype(float) for each in chosen]
-    size = sum(float((each**2).sum()) for each in start)
-    if not chosen or not size:
-        return None if chosen else 0.0
-    if getattr(optimizer, "gradient_accumulation_steps", None):
+    """The share of the counted weights that a step takes away because of `decay`, or of this part of the gradient."""
+    if counted and getattr(optimizer, "gradient_accumulation_steps", None):
         return None
+    chosen = smaller_of(
+        counted, lambda each: math.prod(each.shape), lambda taken: any(numbers(each).any() for each in taken)
+    )
+    moment, _ = _top_rate(optimizer)
 
-    def run(bare: bool) -> list[float]:
-        with _from_here(model, optimizer, moment):
-            undo = layers.substitute(optimizer, "weight_decay", None) if bare and decay else lambda: None
-            try:
-                pulls = {} if bare or steady is None else steady
-                return [way / size for way in _ways(optimizer, chosen, start, noisy, pulls)]
-            finally:
-                undo()
+    @contextlib.contextmanager
+    def run(bare: bool) -> Iterator[Stepping]:
+        random, pulls = np.random.default_rng(0), {} if bare else steady or {}
 
-    try:
-        kept, bare = run(bare=False), run(bare=True)
-    except Exception:  # an optimizer that takes all of its variables or none
-        return None
-    return ((kept[1] - kept[0]) - (bare[1] - bare[0])) / (_STEPS - _STEPS // 2)
+        def step() -> None:
+            slopes = [
+                noisy[id(each)] * random.choice([-1.0, 1.0], each.shape) + pulls.get(id(each), 0.0) for each in chosen
+            ]
+            optimizer.apply([keras.ops.cast(g, each.dtype) for g, each in zip(slopes, chosen, strict=True)], chosen)
+
+        with _from_here(model, optimizer, moment) as stack:
+            if bare and decay:
+                stack.callback(layers.substitute(optimizer, "weight_decay", None))
+            yield Stepping(step, lambda: list(map(numbers, chosen)))
+
+    return share_of_a_step(list(map(numbers, chosen)), run)
 
 
 @contextlib.contextmanager
-def _from_here(model: Any, optimizer: Any, moment: int) -> Iterator[None]:
+def _from_here(model: Any, optimizer: Any, moment: int) -> Iterator[contextlib.ExitStack]:
     """Steps inside begin at this moment of the schedule; weights and optimizer are put back."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(held(model, weights=True))
@@ -187,36 +181,7 @@ def _from_here(model: Any, optimizer: Any, moment: int) -> Iterator[None]:
         for each in optimizer.variables:  # an inner or second optimizer is not the model's
             stack.callback(each.assign, keras.ops.copy(each.value))
         optimizer.iterations.assign(moment)
-        yield
-
-
-def _ways(
-    optimizer: Any, chosen: list[Any], start: list[Array], noisy: dict[int, Array], steady: dict[int, Array]
-) -> list[float]:
-    """How far the weights have come towards zero, halfway and in the end."""
-    random, ways = np.random.default_rng(0), []
-    for number in range(_STEPS):
-        slopes = [
-            noisy[id(each)] * random.choice([-1.0, 1.0], each.shape) + steady.get(id(each), 0.0) for each in chosen
-        ]
-        optimizer.apply([keras.ops.cast(g, each.dtype) for g, each in zip(slopes, chosen, strict=True)], chosen)
-        if number + 1 in (_STEPS // 2, _STEPS):
-            pairs = zip(chosen, start, strict=True)
-            ways.append(sum(float(((old - numbers(each)) * old).sum()) for each, old in pairs))
-    return ways
-
-
-def _chosen(counted: list[Any]) -> list[Any]:
-    """Some of the variables, as many as the budget allows and at least one that is not zero."""
-    found: list[Any] = []
-    left = _ENTRIES
-    for each in sorted(counted, key=lambda one: int(np.prod(one.shape))):
-        size = int(np.prod(each.shape))
-        if size > left and any(numbers(one).any() for one in found):
-            break
-        found.append(each)
-        left -= size
-    return found
+        yield stack
 
 
 # ------------------------------------------------------------------ penalties of layers
@@ -229,11 +194,11 @@ def _penalty(learner: KerasLearner, taken: Gradients) -> Iterator[Shrinkage]:
     if not declared:
         return
     kinds = sorted({type(each.regularizer).__name__ for each in declared})
-    name = f"penalty {' and '.join(kinds)} of {declared[0].path}" + _more(declared)
+    more = f" and {len(declared) - 1} more" if len(declared) > 1 else ""
+    name = f"penalty {' and '.join(kinds)} of {declared[0].path}{more}"
+    shrinkage = functools.partial(Shrinkage, kind="penalty", name=name, tensors=len(declared))
     if not taken:
-        yield Shrinkage(
-            kind="penalty", name=name, rate=None, tensors=len(declared), reached=0, why="the step cannot be looked into"
-        )
+        yield shrinkage(rate=None, reached=0, why="the training step cannot be inspected")
         return
     whole, bare = (_by_variable(each) for each in (gradients(learner), gradients(learner, penalties=False)))
     steady = {key: whole[key] - bare[key] for key in (id(each) for each in declared) if key in whole and key in bare}
@@ -243,7 +208,7 @@ def _penalty(learner: KerasLearner, taken: Gradients) -> Iterator[Shrinkage]:
         one for one, variables, _ in taken if any(v is declared[0] for v in variables) or one is taken[0][0]
     )
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    moment, top = _top_rate(optimizer)
+    _, top = _top_rate(optimizer)
     why = ""
     if not there:
         why = "the gradient of the training step is the same without it, to a millionth"
@@ -251,23 +216,11 @@ def _penalty(learner: KerasLearner, taken: Gradients) -> Iterator[Shrinkage]:
             why += "; add sum(self.losses) to the loss in train_step"
         elif stepping.own(model, "compute_loss"):
             why += "; call super().compute_loss, or add sum(self.losses), in compute_loss"
-    yield Shrinkage(
-        kind="penalty",
-        name=name,
-        rate=_rate(model, optimizer, moment, counted, bare, steady=there),
-        tensors=len(declared),
-        reached=len(there),
-        learning_rate=top,
-        share=_share(learner),
-        why=why,
-    )
+    rate = _rate(model, optimizer, counted, bare, steady=there)
+    yield shrinkage(rate=rate, reached=len(there), learning_rate=top, share=_share(learner), why=why)
 
 
-def _more(declared: list[Any]) -> str:
-    return f" and {len(declared) - 1} more" if len(declared) > 1 else ""
-
-
-def _by_variable(taken: Gradients) -> dict[int, Array]:
+def _by_variable(taken: Gradients) -> Slopes:
     return {id(v): g for _, variables, slopes in taken for v, g in zip(variables, slopes, strict=True) if g is not None}
 
 

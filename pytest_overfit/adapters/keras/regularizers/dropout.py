@@ -7,31 +7,34 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
 
 import keras
-import numpy as np
 
 from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras.reader import numbers
+from pytest_overfit.adapters.regularizer_effects.places import (
+    EVALUATION,
+    DropoutPlace,
+    Kind,
+    PlaceCall,
+    Visit,
+    effect,
+)
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.usercode import is_users_class
 
-Kind = Literal["dropout", "noise", "augmentation"]
-
-#: number of the evaluation pass; training passes count from 0
-EVALUATION = -1
-
-#: that a layer which drops left everything as it was, by chance, must be less likely than this
-_CHANCE = 1e-6
-
-#: calls of one layer on one input at most; a layer that needs more to be sure is not judged
+#: calls of one layer on one input at most: each is an uncompiled call of Keras'
 _MOST = 512
 
-#: the probability that a layer without a declared one is taken to have
-_ASSUMED = 0.1
+#: two answers are the same if they differ by less than this share
+ROUNDING = 1e-6
+
+_ON = "its call got training=True; leave that out, or pass on what the call around it got"
 
 _DROPS = re.compile("drop|stochastic_?depth", re.IGNORECASE)
 _AUGMENTS = re.compile("^Random|^Rand[A-Z]|Augment|AugMix|Erasing|MixUp|CutMix|Jitter")
@@ -39,60 +42,56 @@ _AUGMENTS = re.compile("^Random|^Rand[A-Z]|Augment|AugMix|Erasing|MixUp|CutMix|J
 _CHANNELS = (keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D)
 
 
-@dataclasses.dataclass
-class Place:
-    """One layer that is to change its input at random."""
+@dataclasses.dataclass(eq=False, kw_only=True)
+class LayerPlace(DropoutPlace):
+    """A layer that is to change its input at random."""
 
     layer: Any
-    owner: Any
-    kind: Kind
-    rate: float | None
-    #: effects of its calls in each pass, and whether the call was told to evaluate
-    passes: dict[int, list[tuple[float | None, bool]]] = dataclasses.field(default_factory=dict)
-    frozen: bool = False
 
-    @property
-    def name(self) -> str:
-        return f"{type(self.layer).__name__} {self.layer.name}"
-
-    @property
-    def plain(self) -> bool:
-        """It sets entries to zero or leaves them."""
-        return isinstance(self.layer, keras.layers.Dropout)
-
-    def draws(self, given: Array) -> int:
-        """How many entries, at least, one call decides on by itself."""
+    def draws(self, given: Array, evaluating: bool) -> float:
+        """How many entries, at least, one call decides on by itself; 0: unknown."""
+        own = type(self.layer).__module__.startswith("keras.")
         if not given.any():
             return 0
+        if evaluating and own:
+            return math.inf  # Keras' own layers do not draw at all where they evaluate: one call shows it
         if isinstance(self.layer, _CHANNELS):
             return int(given.shape[0] * given.shape[-1])
         if self.plain and getattr(self.layer, "noise_shape", None) is None:
             return int((given != 0).sum())
-        many = not self.plain and type(self.layer).__module__.startswith("keras.") and self.kind != "augmentation"
-        return given.size if many else 1
+        return given.size if own and not self.plain and self.kind != "augmentation" else 1
 
 
-def places_of(model: Any, off: list[str]) -> list[Place]:
-    owners = {id(child): layer for layer in (model, *layers.layers_of(model)) for child in _children(layer)}
+def places_of(model: Any, off: list[str]) -> list[LayerPlace]:
+    """Every place of the model; names of layers whose probability is 0 are added to `off`."""
+    around = (model, *layers.layers_of(model))
+    owners = {id(child): layer for layer in around for child in getattr(layer, "_layers", ())}
     found = []
     for layer in layers.layers_of(model):
         kind, rate = _kind_and_rate(layer)
+        name = f"{type(layer).__name__} {layer.name}"
         if kind is not None and rate == 0:
-            off.append(f"{type(layer).__name__} {layer.name}")
+            off.append(name)
         elif kind is not None:
-            found.append(Place(layer, owners.get(id(layer), model), kind, rate))
-    for place in found:
-        place.frozen = _in_frozen_part(place, owners, model)
+            owner = owners.get(id(layer), model)
+            of_library = not is_users_class(type(owner))
+            place = LayerPlace(
+                name=name,
+                kind=kind,
+                rate=rate,
+                owner=id(owner),
+                role=None if of_library else (type(layer), type(owner)),
+                of_library=of_library,
+                plain=isinstance(layer, keras.layers.Dropout),
+                frozen=_in_frozen_part(owner, owners, model),
+                layer=layer,
+            )
+            found.append(place)
     return found
 
 
-def _children(layer: Any) -> list[Any]:
-    return list(getattr(layer, "_layers", ()))
-
-
-def _in_frozen_part(place: Place, owners: dict[int, Any], model: Any) -> bool:
-    """Some layer around it, but not the model itself, has weights of which none is trained."""
-    owner = place.owner
+def _in_frozen_part(owner: Any, owners: dict[int, Any], model: Any) -> bool:
+    """The owner, or a layer around it, but not the model itself, has weights of which none is trained."""
     while owner is not None and owner is not model:
         if owner.weights and not owner.trainable_weights:
             return True
@@ -121,19 +120,22 @@ def _kind_and_rate(layer: Any) -> tuple[Kind | None, float | None]:
 # ------------------------------------------------------------------ watching
 
 
-class Watch:
-    """Sends the calls of all layers by, and measures those of the places."""
+class LayerWatch:
+    """Notes the calls of all layers, and measures those of the places."""
 
-    def __init__(self, model: Any, places: list[Place]) -> None:
+    def __init__(self, model: Any, places: list[LayerPlace]) -> None:
         self._everything = layers.layers_of(model)
-        self.model, self.places = model, {id(each.layer): each for each in places}
-        self.called = {id(model)}
+        self.places = {id(place.layer): place for place in places}
+        #: ids of the layers that a training pass called
+        self.called: set[Hashable] = {id(model)}
         self._busy = False
         #: nested models that are being called with training=False
         self._resting = 0
 
     @contextlib.contextmanager
     def watching(self, number: int) -> Iterator[None]:
+        """Watch the pass of this number, which is made inside."""
+
         def wrapper(layer: Any, own: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
             rests = isinstance(layer, keras.Model) and kwargs.get("training", True) is False and number != EVALUATION
             self._resting += rests
@@ -145,59 +147,32 @@ class Watch:
                 return output
             if number != EVALUATION:
                 self.called.add(id(layer))
-            place = self.places.get(id(layer))
-            if place is not None:
-                self._busy = True
-                try:
-                    effect = _effect(place, (args, kwargs), output, lambda: own(*args, **kwargs), number)
-                finally:
-                    self._busy = False
-                place.passes.setdefault(number, []).append((effect, not kwargs.get("training")))
-                place.frozen = place.frozen or bool(self._resting)
+            if id(layer) in self.places:
+                self._note(self.places[id(layer)], number, own, args, kwargs, output)
             return output
 
         with layers.called_through(self._everything, wrapper):
             yield
 
-
-def _effect(place: Place, inputs: Any, output: Any, again: Callable[[], Any], number: int) -> float | None:
-    """How much the layer changes its input; 0.0 where it surely leaves it as it is, None where nobody can tell."""
-    try:
-        given = next(each for each in arrays(inputs) if each.dtype.kind == "f")
-        first = arrays(output)
-        if place.plain and _lost(given, first[0]):
-            return _lost(given, first[0])
-        draws = place.draws(given)
-        rate = place.rate if place.rate is not None and place.kind == "dropout" else _ASSUMED
-        calls = 1 if not draws or rate >= 1 else math.ceil(math.log(_CHANCE) / (draws * math.log1p(-rate)))
-        if number == EVALUATION and type(place.layer).__module__.startswith("keras."):
-            calls = 1  # Keras' own layers do not draw at all where they evaluate
-        for _ in range(min(calls, _MOST)):
-            found = difference(first, arrays(again()))
-            if found:
-                return found
-        return 0.0 if draws and calls <= _MOST else None
-    except Exception:  # inside a function that is being traced there are no numbers
-        return None
+    def _note(
+        self, place: LayerPlace, number: int, own: Callable[..., Any], args: Any, kwargs: dict[str, Any], output: Any
+    ) -> None:
+        call = PlaceCall(None, off=not kwargs.get("training"))
+        self._busy = True
+        # inside a function that is being traced there are no numbers, and the effect is undetermined
+        with contextlib.suppress(Exception):
+            given = next(each for each in arrays((args, kwargs)) if each.dtype.kind == "f")
+            again = (arrays(own(*args, **kwargs)) for _ in itertools.count())
+            outputs = itertools.chain([arrays(output)], again)
+            draws = place.draws(given, evaluating=number == EVALUATION)
+            call.effect = effect(place, Visit(given, outputs, draws, ROUNDING, _MOST))
+        self._busy = False
+        place.passes.setdefault(number, []).append(call)
+        place.frozen = place.frozen or bool(self._resting)
+        if number == EVALUATION and not call.off:
+            place.why = _ON
 
 
 def arrays(structure: Any) -> list[Array]:
+    """Every tensor in a structure, as an array."""
     return [numbers(each) for each in keras.tree.flatten(structure) if keras.ops.is_tensor(each)]
-
-
-def _lost(given: Array, output: Array) -> float:
-    """The share of entries that were dropped; of those that were changed at all where none was."""
-    alive = given != 0
-    if given.shape != output.shape or not alive.any():
-        return 0.0
-    return float((alive & (output == 0)).sum() / alive.sum()) or float((given != output).mean())
-
-
-def difference(first: list[Array], second: list[Array]) -> float:
-    """Relative difference of two answers, above rounding."""
-    if [each.shape for each in first] != [each.shape for each in second]:
-        return 1.0
-    pairs = [(a.astype(float), b.astype(float)) for a, b in zip(first, second, strict=True) if a.dtype.kind == "f"]
-    change = math.hypot(*(float(np.linalg.norm(a - b)) for a, b in pairs))
-    size = math.hypot(*(float(np.linalg.norm(each)) for pair in pairs for each in pair))
-    return change / size if change > 1e-6 * size else 0.0

@@ -16,9 +16,7 @@ from typing import Any
 import keras
 
 from pytest_overfit.adapters.keras import layers
-
-#: places that are listed by name; more are counted
-_LISTED = 3
+from pytest_overfit.adapters.regularizer_effects.names import dropout_rates, with_places
 
 #: what was taken out, and where
 Found = tuple[str, str]
@@ -30,12 +28,7 @@ def without_regularizers(model: Any) -> tuple[str, ...]:
     for layer, name in _named(model):
         for what, where in (*_dropping(layer, name), *_augmenting(layer, name), *_penalties(layer, name)):
             places.setdefault(what, {})[where] = None
-    return (*(f"{what} ({_shown(list(where))})" for what, where in places.items()), *_decay(model))
-
-
-def _shown(places: list[str]) -> str:
-    more = f" and {len(places) - _LISTED} more" if len(places) > _LISTED else ""
-    return ", ".join(places[:_LISTED]) + more
+    return (*with_places(places), *_decay(model))
 
 
 def _named(model: Any) -> Iterator[tuple[Any, str]]:
@@ -59,19 +52,16 @@ def _named(model: Any) -> Iterator[tuple[Any, str]]:
 
 def _dropping(layer: Any, name: str) -> Iterator[Found]:
     """Rates of dropout and sizes of noise, set to zero: `Dropout.rate`, `LSTMCell.recurrent_dropout` and the like."""
-    kind = type(layer).__name__.lower()
-    drops = re.search("drop|stochasticdepth", kind) is not None
-    for attribute, value in list(vars(layer).items()):
-        if not isinstance(value, float) or value <= 0 or re.search("keep|scale", attribute.lower()):
-            continue
-        if value <= 1 and ("drop" in attribute.lower() or (drops and attribute in ("rate", "p"))):
-            what = "recurrent dropout" if "recurrent" in attribute else "dropout"
-        elif "noise" in kind and re.search("std|sigma", attribute.lower()):
-            what = "noise"
-        else:
-            continue
+    for attribute, rate in dropout_rates(layer, ("rate", "p")):
         setattr(layer, attribute, 0.0)
-        yield f"{what} {value:g}", name
+        yield f"{'recurrent dropout' if 'recurrent' in attribute else 'dropout'} {rate:g}", name
+    if "noise" not in type(layer).__name__.lower():
+        return
+    for attribute, size in list(vars(layer).items()):
+        is_size = re.search("std|sigma", attribute.lower()) and not re.search("keep|scale", attribute.lower())
+        if is_size and isinstance(size, float) and size > 0:
+            setattr(layer, attribute, 0.0)
+            yield f"noise {size:g}", name
 
 
 def _augmenting(layer: Any, name: str) -> Iterator[Found]:

@@ -6,76 +6,91 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Callable, Iterator
+import functools
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
-from pytest_overfit.adapters.base import Learner, Noise, Regularizers
+from pytest_overfit.adapters.base import Learner, Regularizers
+from pytest_overfit.adapters.regularizer_effects import places as effects
+from pytest_overfit.adapters.regularizer_effects.places import EVALUATION, PASSES, DropoutPlace, Visit
 from pytest_overfit.adapters.torch import facts as forensics
 from pytest_overfit.adapters.torch.forward import tensors
 from pytest_overfit.adapters.torch.learner import TorchLearner
 from pytest_overfit.adapters.torch.regularizers import decay
-from pytest_overfit.adapters.torch.regularizers.dropout import Call, Place, Places, Visit, Watch
+from pytest_overfit.adapters.torch.regularizers.dropout import ModulePlace, Places, PlaceWatch, Seen, places_of
 from pytest_overfit.adapters.torch.state import generators, reseed
-from pytest_overfit.core.usercode import is_users_class, user_code
+from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.usercode import user_code
+from pytest_overfit.data.batch import to_numpy
 
-#: training passes or steps that are watched: a model that leaves training mode in one shows in the next
-_PASSES = 2
-
-#: number of the evaluation pass
-_EVALUATION = -1
-
-#: that a place which drops left everything as it was, by chance, must be less likely than this
-_CHANCE = 1e-6
-
-#: calls of one place on one input at most; a place that needs more to be sure is not judged
+#: calls of one place on one input at most
 _MOST = 2048
 
-#: two answers are the same if they differ by less than so many times their rounding
-_ROUNDING = 8
-
 _OFF = "call model.train() before training, and after every evaluation"
-
-#: the probability that a place without a declared one is taken to have
-_ASSUMED = 0.1
 
 #: places that no gradient comes by, which are then moved one by one to see whether an output moves
 _MOVED = 16
 
 
 def found_in(learner: Learner) -> Regularizers:
-    """Everything that regularises this learner. The learner is worn out afterwards."""
+    """Everything that regularises this learner. The learner must not be used afterwards."""
     if not isinstance(learner, TorchLearner):
-        return Regularizers(remarks=("only built-in learners are looked into",))
+        return Regularizers(remarks=("only built-in learners are inspected",))
     if isinstance(learner.model, torch.jit.ScriptModule):
-        return Regularizers(remarks=("a scripted module cannot be watched, so its dropout was not looked at",))
-    places, steps = Places(learner.model), decay.Steps()
-    _train(learner, places, steps)
+        return Regularizers(remarks=("a scripted module cannot be watched, so its dropout was not checked",))
+    off: list[str] = []
+    places = places_of(learner.model, off)
+    called, optimizers = _train(learner, places)
     _evaluate(learner, places)
-    noises = tuple(_noises(learner, places))
-    return Regularizers(noises=noises, shrinkages=tuple(decay.found(learner, steps)), off=tuple(places.off))
+    noises = effects.noises(_judged(places), called, lambda working: _unused(learner, places, working), _OFF)
+    return Regularizers(noises=tuple(noises), shrinkages=tuple(decay.found(learner, optimizers)), off=tuple(off))
+
+
+def _judged(places: Places) -> list[ModulePlace]:
+    """Every place but the modules in whose stead a function drops, as fused attention does."""
+    functions = [place for key, place in places.items() if isinstance(key, str) and place.training]
+    return [
+        place
+        for place in places.values()
+        if place.trained or not any(each.rate == place.rate and _is_inside(each, place) for each in functions)
+    ]
+
+
+def _is_inside(function: ModulePlace, place: ModulePlace) -> bool:
+    """The function is called in the module that owns the place, or in a part of it."""
+    return not place.owner or f"{function.owner}.".startswith(f"{place.owner}.")
 
 
 # ------------------------------------------------------------------ passes
 
 
-def _train(learner: TorchLearner, places: Places, steps: decay.Steps) -> None:
-    """Watch training passes: those of our plain loop, or the user's own steps in the mode that the factory left."""
+def _train(learner: TorchLearner, places: Places) -> tuple[set[str], decay.Optimizers]:
+    """Watch training passes: those of our plain loop, or the user's own steps in the mode that the factory left.
+
+    Returns the names of the modules that were called, and the optimizers that a step used.
+    """
     forward, step, batch = learner._forward, learner.case.step, learner.batch
-    if step is None:
-        with learner._modes.reading("train"), forward.as_written():
-            for number in range(_PASSES):
-                with Watch(places, _measuring(number)):
-                    forward.quiet()
-        return
-    _as_the_factory_left_it(learner)
-    with user_code(f"Case {learner.case.name!r}: step"), forward.as_written(), steps.watched():
-        for number in range(_PASSES):
-            with Watch(places, _measuring(number), when=torch.is_grad_enabled):
-                step(learner.model, batch.x, batch.y)
+    called: set[str] = set()
+    make_pass: Callable[[], Any] = forward.quiet
+    when: Callable[[], bool] | None = None
+    with contextlib.ExitStack() as stack:
+        if step is None:
+            stack.enter_context(learner._modes.reading("train"))
+        else:
+            make_pass, when = functools.partial(step, learner.model, batch.x, batch.y), torch.is_grad_enabled
+            _as_the_factory_left_it(learner)
+            stack.enter_context(user_code(f"Case {learner.case.name!r}: step"))
+        stack.enter_context(forward.as_written())
+        optimizers = stack.enter_context(decay.watched_steps())
+        for number in range(PASSES):
+            with PlaceWatch(learner.model, places, _measuring(number), when) as watch:
+                make_pass()
+            called |= watch.called
+    return called, optimizers
 
 
 def _as_the_factory_left_it(learner: TorchLearner) -> None:
@@ -86,201 +101,107 @@ def _as_the_factory_left_it(learner: TorchLearner) -> None:
 
 
 def _evaluate(learner: TorchLearner, places: Places) -> None:
-    called = set(places.called)
-    if learner._forward.can_be_called:
-        with (
-            learner._modes.reading("eval"),
-            learner._forward.as_written(),
-            Watch(places, _measuring(_EVALUATION)),
-        ):
-            learner._forward.quiet()
-    places.called = called
+    if not learner._forward.can_be_called:
+        return
+    watch = PlaceWatch(learner.model, places, _measuring(EVALUATION))
+    with learner._modes.reading("eval"), learner._forward.as_written(), watch:
+        learner._forward.quiet()
 
 
-def _measuring(number: int) -> Callable[[Visit], None]:
-    def visit(seen: Visit) -> None:
-        # a tensor of an unusual kind that cannot be compared is one about which nobody can tell
+def _measuring(number: int) -> Callable[[Seen], None]:
+    def visit(seen: Seen) -> None:
+        # the effect on a tensor of an unusual kind, which cannot be compared, is undetermined
         with torch.no_grad(), contextlib.suppress(Exception):
-            quiet = number == _EVALUATION and _draws_nothing(seen)
+            quiet = number == EVALUATION and _draws_nothing(seen)
             seen.call.effect = 0.0 if quiet else _effect(seen)
         seen.place.passes.setdefault(number, []).append(seen.call)
 
     return visit
 
 
-# ------------------------------------------------------------------ effects
-
-
-def _effect(seen: Visit) -> float | None:
-    """How much the place changes its input; 0.0 where it surely leaves it as it is."""
-    place, given = seen.place, seen.given
-    draws = _draws(place, given)
-    if not draws:
+def _effect(seen: Seen) -> float | None:
+    if seen.given is None:
         return None
-    rate = place.rate or _ASSUMED
-    calls = 1 if rate >= 1 else math.ceil(math.log(_CHANCE) / (draws * math.log1p(-rate)))
-    for number in range(min(calls, _MOST) + (not place.plain)):
-        output = seen.again() if number else seen.output
-        if place.plain and given is not None:
-            found = _lost(given, output)
-        else:
-            found = _difference(seen.output, output) if number else 0.0
-        if found:
-            return found
-    return 0.0 if calls <= _MOST else None
+    given = to_numpy(seen.given)
+    outputs = itertools.chain([_arrays(seen.output)], (_arrays(seen.again()) for _ in itertools.count()))
+    return effects.effect(seen.place, Visit(given, outputs, seen.place.draws(given), _rounding(seen.output), _MOST))
 
 
-def _draws_nothing(seen: Visit) -> bool:
-    """Asked once more it gives the same and leaves every generator where it stands: it cannot be random."""
-    before = generators()
-    again = seen.again()
-    if before != generators() or _difference(seen.output, again):
+def _draws_nothing(seen: Seen) -> bool:
+    """Asked once more it gives the same and leaves every generator where it is: it cannot be random."""
+    before, first = generators(), _arrays(seen.output)
+    again = _arrays(seen.again())
+    if before != generators() or effects.difference(first, again, _rounding(seen.output)):
         return False
-    return not seen.place.plain or seen.given is None or not _lost(seen.given, seen.output)
+    return not seen.place.plain or seen.given is None or not effects.lost(to_numpy(seen.given), first[0])
 
 
-def _draws(place: Place, given: torch.Tensor | None) -> int:
-    """How many entries, at least, one call decides on by itself; 0 where there is nothing that could be dropped."""
-    if given is None or not bool(given.any()):
-        return 0
-    if place.channels and given.ndim > 2:
-        return int((given.flatten(2) != 0).any(dim=2).sum())
-    if place.plain:
-        return int((given != 0).sum())
-    return int(given.shape[0]) * int(given.shape[1]) if place.many and given.ndim > 1 else 1
+def _arrays(output: Any) -> list[Array]:
+    return [to_numpy(each) for each in _floats(output)]
 
 
-def _lost(given: torch.Tensor, output: torch.Tensor) -> float:
-    """The share of entries that were dropped; of those that were changed at all where none was."""
-    alive = given != 0
-    lost = float((alive & (output == 0)).sum() / alive.sum().clamp(min=1))
-    return lost or float((output != given).float().mean())
+def _rounding(output: Any) -> float:
+    """Two answers are the same if they differ by less than this share."""
+    return 8 * max((torch.finfo(each.dtype).eps for each in _floats(output)), default=0.0)
 
 
-def _difference(first: Any, second: Any) -> float:
-    """Relative difference of two answers, above rounding."""
-    one, other = ([each for each in tensors(some) if each.is_floating_point()] for some in (first, second))
-    if [each.shape for each in one] != [each.shape for each in other]:
-        return 1.0
-    change = math.hypot(*(float((a.double() - b.double()).norm()) for a, b in zip(one, other, strict=True)))
-    size = math.hypot(*(float(each.double().norm()) for each in (*one, *other)))
-    rounding = max((torch.finfo(each.dtype).eps for each in one), default=0.0)
-    return change / size if change > _ROUNDING * rounding * size else 0.0
+def _floats(output: Any) -> list[torch.Tensor]:
+    return [each for each in tensors(output) if each.is_floating_point()]
 
 
 # ------------------------------------------------------------------ is the result used?
 
 
-def _unused(learner: TorchLearner, working: list[Place]) -> set[str]:
-    """Names of the places whose results no output of the model depends on."""
-    forward = learner._forward
-    if not working or not forward.can_be_called:
+def _unused(learner: TorchLearner, places: Places, working: list[DropoutPlace]) -> set[DropoutPlace]:
+    """The places whose results no output of the model depends on."""
+    if not working or not learner._forward.can_be_called:
         return set()
     try:
-        linked = _linked(learner)
+        linked = _linked(learner, places)
     except Exception:  # checkpoints that cannot be differentiated this way: every place is then moved
         linked = set()
-    doubtful = [each for each in working if each.name not in linked and not each.inplace]
-    return {each.name for each in doubtful if not _moves(learner, each)} if len(doubtful) <= _MOVED else set()
+    linked |= {place for place in places.values() if place.untraced}
+    doubtful = [place for place in working if place not in linked]
+    if not doubtful or len(doubtful) > _MOVED:
+        return set()
+    return effects.unused(doubtful, lambda place: _outputs_with(learner, places, place), forensics.alike)
 
 
-def _linked(learner: TorchLearner) -> set[str]:
-    """Names of the places that a gradient of the outputs comes by: a zero is added to the result of each."""
-    zeros: list[tuple[str, torch.Tensor]] = []
+def _linked(learner: TorchLearner, places: Places) -> set[DropoutPlace]:
+    """The places that a gradient of the outputs comes by: a zero is added to the result of each."""
+    zeros: list[tuple[DropoutPlace, torch.Tensor]] = []
 
-    def add_zero(seen: Visit) -> Any:
+    def add_zero(seen: Seen) -> Any:
         zero = torch.zeros((), device=learner._forward.device, requires_grad=True)
-        zeros.append((seen.place.name, zero))
+        zeros.append((seen.place, zero))
         return _changed(seen.output, lambda each: each + zero.to(each.dtype))
 
     with learner._modes.reading("train"), learner._forward.as_written(), torch.enable_grad():
-        with Watch(Places(learner.model), add_zero):
+        with PlaceWatch(learner.model, places, add_zero):
             outputs = learner._forward.call(learner.batch.x)
         ends = [each.float().sum() for each in tensors(outputs) if each.requires_grad]
         if not ends or not zeros:
             return set()
         found = torch.autograd.grad(torch.stack(ends).sum(), [zero for _, zero in zeros], allow_unused=True)
-    return {name for (name, _), slope in zip(zeros, found, strict=True) if slope is not None}
+    return {place for (place, _), slope in zip(zeros, found, strict=True) if slope is not None}
 
 
-def _moves(learner: TorchLearner, place: Place) -> bool:
-    """An output changes when the result of this place does; True also where nobody can tell."""
+def _outputs_with(learner: TorchLearner, places: Places, moved: DropoutPlace | None) -> list[torch.Tensor]:
+    """Outputs of a training pass, with 1 added to what this place gives."""
 
-    def outputs(name: str | None) -> list[torch.Tensor]:
-        def move(seen: Visit) -> Any:
-            return _changed(seen.output, lambda each: each + 1) if seen.place.name == name else None
+    def move(seen: Seen) -> Any:
+        return _changed(seen.output, lambda each: each + 1) if seen.place is moved else None
 
-        with learner._modes.reading("train"), learner._forward.as_written(), Watch(Places(learner.model), move):
-            reseed(0)
-            return tensors(learner._forward.quiet())
-
-    first = outputs(None)
-    return not forensics.alike(first, outputs(None)) or not forensics.alike(first, outputs(place.name))
+    watch = PlaceWatch(learner.model, places, move)
+    with learner._modes.reading("train"), learner._forward.as_written(), watch:
+        reseed(0)
+        return tensors(learner._forward.quiet())
 
 
 def _changed(output: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """The same output, its first tensor changed where it is plain enough to be taken apart."""
+    """The same output with every floating-point tensor in it changed; None where it is a tensor of another kind."""
     if isinstance(output, torch.Tensor):
         return change(output) if output.is_floating_point() else None
     return pytree.tree_map(
         lambda each: change(each) if isinstance(each, torch.Tensor) and each.is_floating_point() else each, output
     )
-
-
-# ------------------------------------------------------------------ findings
-
-
-def _noises(learner: TorchLearner, places: Places) -> Iterator[Noise]:
-    working = [each for each in places if (_least(each) or 0.0) > 0]
-    unused: set[str] = set()
-    with contextlib.suppress(Exception):  # what cannot be found out is not held against anyone
-        unused = _unused(learner, working)
-    by_function = [each for each in places.functions.values() if (_least(each) or 0.0) > 0]
-    for place in places:
-        calls = [call for number, calls in place.passes.items() if number >= 0 for call in calls]
-        if not calls and any(_inside(each, place) and each.rate == place.rate for each in by_function):
-            continue  # a function drops in its stead, as fused attention does
-        if not calls and _elsewhere(learner, places, place):
-            continue  # other blocks of its kind do call theirs: this one has no place for it, as one without a shortcut
-        still = [each for each in calls if each.effect == 0.0]
-        switched_off = any(each.off for each in still)
-        yield Noise(
-            kind=place.kind,
-            name=place.name,
-            rate=place.rate,
-            training=_least(place),
-            evaluation=_most(place.passes.get(_EVALUATION, [])) if place.passes.get(_EVALUATION) else 0.0,
-            called=bool(calls),
-            reached=place.owner in places.called,
-            used=place.name not in unused if place in working else None,
-            switched_off=switched_off,
-            frozen=bool(still) and all(each.frozen for each in still),
-            why=_OFF if switched_off else place.why,
-            of_library=not is_users_class(type(learner.model.get_submodule(place.owner))),
-        )
-
-
-def _elsewhere(learner: TorchLearner, places: Places, place: Place) -> bool:
-    """Another module of the class around this place did call the place of this name."""
-
-    def role(each: Place) -> tuple[type, str]:
-        return type(learner.model.get_submodule(each.owner)), each.name.partition(" ")[2].removeprefix(f"{each.owner}.")
-
-    called = (each for each in places.modules.values() if any(number >= 0 for number in each.passes))
-    return any(role(each) == role(place) for each in called)
-
-
-def _inside(function: Place, module: Place) -> bool:
-    return not module.owner or f"{function.owner}.".startswith(f"{module.owner}.")
-
-
-def _least(place: Place) -> float | None:
-    """The effect in training, in the pass where it was least; a pass that did not come by does not count."""
-    found = [_most(calls) for number, calls in place.passes.items() if number >= 0]
-    known = [each for each in found if each is not None]
-    return min(known) if known else None
-
-
-def _most(calls: list[Call]) -> float | None:
-    known = [each.effect for each in calls if each.effect is not None]
-    return max(known) if known else None

@@ -1,4 +1,4 @@
-"""How fast decay shrinks weights under the user's own optimizer: two copies of it, one without, step side by side.
+"""Weight decay of a user's optimizer and a penalty in the loss: found here, measured as `shrinkage` describes.
 
 PYTEST_DONT_REWRITE
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,53 +17,55 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.base import Shrinkage
+from pytest_overfit.adapters.regularizer_effects.shrinkage import (
+    ENTRIES,
+    Stepping,
+    default_decay,
+    share_of_a_step,
+    smaller_of,
+)
 from pytest_overfit.adapters.torch.learner import TorchLearner
+from pytest_overfit.data.batch import to_numpy
 
 Tensor = torch.Tensor
+#: id of a parameter -> its gradient
 Gradients = Mapping[int, Tensor]
-
-#: steps of both copies; the second half counts, when momentum and running squares have settled
-_STEPS = 16
-
-#: entries of the tensors that are copied, about; the smaller tensors of each parameter group stand for the others
-_ENTRIES = 300_000
+#: id of an optimizer -> itself, and the gradients that it was given last
+Optimizers = dict[int, tuple[Any, Gradients]]
 
 #: fewer entries than this point along their slope by chance
 _FEW = 16
 
 
-class Steps:
-    """The optimizers that a user's step used, each with the gradients it was given last."""
+@contextlib.contextmanager
+def watched_steps() -> Iterator[Optimizers]:
+    """The optimizers that step inside."""
+    seen: Optimizers = {}
 
-    def __init__(self) -> None:
-        self.seen: dict[int, tuple[Any, dict[int, Tensor]]] = {}
+    def note(optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        seen[id(optimizer)] = optimizer, gradients_of(optimizer)
 
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        def note(optimizer: Any, _args: Any, _kwargs: Any) -> None:
-            self.seen[id(optimizer)] = optimizer, gradients_of(optimizer)
-
-        handle = register_optimizer_step_pre_hook(note)
-        try:
-            yield
-        finally:
-            handle.remove()
+    handle = register_optimizer_step_pre_hook(note)
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def gradients_of(optimizer: Any) -> dict[int, Tensor]:
     """A copy of the gradient of every parameter that has one."""
-    held = [each for group in optimizer.param_groups for each in group["params"]]
+    held = (parameter for group in optimizer.param_groups for parameter in group["params"])
     return {id(each): each.grad.detach().clone() for each in held if each.grad is not None}
 
 
-def found(learner: TorchLearner, steps: Steps) -> Iterator[Shrinkage]:
+def found(learner: TorchLearner, optimizers: Optimizers) -> Iterator[Shrinkage]:
     """Weight decay of every optimizer, and a penalty in the loss. Gradients of the learner are overwritten."""
     if learner.case.step is None:
         with learner._modes.reading("train"), learner._explained("a training step"):
             learner._backward()
-        steps.seen = {0: (learner.optimizer, gradients_of(learner.optimizer))}
+        optimizers = {0: (learner.optimizer, gradients_of(learner.optimizer))}
         yield from _penalty(learner)
-    for optimizer, gradients in steps.seen.values():
+    for optimizer, gradients in optimizers.values():
         yield from _weight_decay(optimizer, gradients)
 
 
@@ -73,134 +74,82 @@ def found(learner: TorchLearner, steps: Steps) -> Iterator[Shrinkage]:
 
 def _weight_decay(optimizer: Any, gradients: Gradients) -> Iterator[Shrinkage]:
     kind = type(optimizer).__name__
-    default = _default_decay(optimizer)
-    groups = [each for each in optimizer.param_groups if each.get("weight_decay")]
+    default = default_decay(optimizer)
+    groups = [group for group in optimizer.param_groups if group.get("weight_decay")]
     if not groups:
         declared = float(optimizer.defaults.get("weight_decay") or 0.0)
         if declared and declared != default:
-            tensors = sum(len(each["params"]) for each in optimizer.param_groups)
+            tensors = sum(len(group["params"]) for group in optimizer.param_groups)
             name, why = f"weight_decay {declared:g} of {kind}", "every parameter group sets weight_decay=0"
             yield Shrinkage(kind="weight decay", name=name, rate=0.0, tensors=tensors, reached=0, why=why)
         return
-    held = [each for group in groups for each in group["params"]]
-    decays = sorted({float(each["weight_decay"]) for each in groups})
-    rates = [_top_rate(each) for each in groups]
-    moving = [each for each in held if id(each) in gradients]
-    nominal = max(
-        (rate * float(each["weight_decay"]) for rate, each in zip(rates, groups, strict=True) if rate), default=None
-    )
+    held = [id(parameter) for group in groups for parameter in group["params"]]
+    decays = sorted({float(group["weight_decay"]) for group in groups})
+    rates = [(top, float(group["weight_decay"])) for group in groups if (top := _top_rate(group)) is not None]
     yield Shrinkage(
         kind="weight decay",
         name=f"weight_decay {' and '.join(f'{each:g}' for each in decays)} of {kind}",
-        rate=_rate(optimizer, gradients, {id(each) for each in held}, decay=True),
+        rate=_rate(optimizer, gradients, set(held), decay=True),
         tensors=len(held),
-        reached=len(moving),
-        nominal=nominal,
-        learning_rate=max((each for each in rates if each is not None), default=None),
+        reached=sum(key in gradients for key in held),
+        nominal=max((top * decay for top, decay in rates if top), default=None),
+        learning_rate=max((top for top, _ in rates), default=None),
         by_default=decays == [default],
     )
 
 
-def _default_decay(optimizer: Any) -> float | None:
-    """What this class decays by where nobody says anything."""
-    try:
-        given = inspect.signature(type(optimizer)).parameters["weight_decay"].default
-    except (KeyError, TypeError, ValueError):
-        return None
-    return float(given) if isinstance(given, (int, float)) else None
-
-
 def _top_rate(group: Mapping[str, Any]) -> float | None:
     """The highest learning rate that the group and its schedule declare: a warm-up may begin at 0."""
-    given = [group.get(name) for name in ("lr", "initial_lr", "max_lr")]
-    known = [float(each) for each in given if isinstance(each, (int, float, Tensor))]
-    return max(known) if known else None
+    given = (group.get(name) for name in ("lr", "initial_lr", "max_lr"))
+    return max((float(each) for each in given if isinstance(each, (int, float, Tensor))), default=None)
 
 
 def _rate(
     optimizer: Any, noisy: Gradients, counted: set[int], *, steady: Gradients | None = None, decay: bool = False
 ) -> float | None:
-    """Share of the counted weights' length that a step takes away, beyond what it does in the bare copy.
-
-    The bare copy goes without `decay`, or without the `steady` part of the gradient. Both copies get the batch's
-    gradients, every entry with a sign drawn anew at each step and the same for both: the gradient itself moves weights
-    nowhere on average, and adaptive optimizers meet sizes as in training.
-    """
-    chosen = _chosen(optimizer, {each for each in counted if each in noisy})
-    size = sum(_dot(each, each) for each in chosen)
-    if not chosen or not size:
-        return None if chosen else 0.0
-    try:
-        first, second = _Copy(optimizer, chosen, noisy, steady or {}), _Copy(optimizer, chosen, noisy, {})
-        if decay:
-            for group in second.optimizer.param_groups:
-                group["weight_decay"] = type(group.get("weight_decay", 0.0))(0)
-        generator = torch.Generator().manual_seed(0)
-        ways = []
-        for number in range(_STEPS):
-            signs = {id(each): _signs(each, generator) for each in chosen}
-            first.step(signs)
-            second.step(signs)
-            if number + 1 in (_STEPS // 2, _STEPS):
-                ways.append(sum(_dot(second.of(each) - first.of(each), each) for each in chosen) / size)
-    except Exception:  # a step that wants a closure, a state that cannot be copied: not measured
-        return None
-    return (ways[1] - ways[0]) / (_STEPS - _STEPS // 2)
-
-
-def _chosen(optimizer: Any, counted: set[int]) -> list[Tensor]:
-    """Some of the counted tensors of each group, as many as the budget allows and at least one."""
-    found: list[Tensor] = []
-    share = _ENTRIES // len(optimizer.param_groups)
+    """The share of the counted weights that a step takes away because of `decay`, or of this part of the gradient."""
+    counted = counted & noisy.keys()
+    share, chosen = ENTRIES // len(optimizer.param_groups), []
     for group in optimizer.param_groups:
-        left = share
-        for each in sorted((p for p in group["params"] if id(p) in counted), key=torch.numel):
-            if left < each.numel() and left < share and bool(found[-1].any()):
-                break
-            found.append(each)
-            left -= each.numel()
-    return found
+        held = [parameter for parameter in group["params"] if id(parameter) in counted]
+        chosen += smaller_of(held, torch.numel, lambda taken: bool(taken) and bool(taken[-1].any()), share)
+
+    @contextlib.contextmanager
+    def run(bare: bool) -> Iterator[Stepping]:
+        copied, copies = _copied(optimizer, chosen)
+        if bare and decay:
+            for group in copied.param_groups:
+                group["weight_decay"] = type(group.get("weight_decay", 0.0))(0)
+        generator, pulls = torch.Generator().manual_seed(0), {} if bare else steady or {}
+
+        def step() -> None:
+            for parameter, own in zip(chosen, copies, strict=True):
+                signs = torch.randint(0, 2, own.shape, generator=generator, dtype=torch.int8) * 2 - 1
+                gradient = noisy[id(parameter)] * signs.to(own.device, own.dtype)
+                own.grad = gradient + pulls[id(parameter)] if id(parameter) in pulls else gradient
+            copied.step()
+
+        yield Stepping(step, lambda: list(map(to_numpy, copies)))
+
+    return share_of_a_step(list(map(to_numpy, chosen)), run)
 
 
-class _Copy:
-    """A copy of an optimizer that holds copies of some of its parameters, and none of the others."""
-
-    def __init__(self, optimizer: Any, chosen: list[Tensor], noisy: Gradients, steady: Gradients) -> None:
-        self._noisy, self._steady = noisy, steady
-        wanted = {id(each) for each in chosen}
-        memo: dict[int, Any] = {}  # what is in here is not copied
-        for group in optimizer.param_groups:
-            for each in group["params"]:
-                if id(each) not in wanted:
-                    memo |= {id(one): one for one in (each, *optimizer.state.get(each, {}).values())}
-        self.optimizer = copy.deepcopy(optimizer, memo)
-        self._parameters: dict[int, Tensor] = {}
-        for group, twin in zip(optimizer.param_groups, self.optimizer.param_groups, strict=True):
-            rate = _top_rate(group)
-            if rate is not None and not isinstance(twin.get("lr"), Tensor):
-                twin["lr"] = rate
-            pairs = zip(group["params"], twin["params"], strict=True)
-            kept = {id(old): new for old, new in pairs if id(old) in wanted}
-            twin["params"] = list(kept.values())
-            self._parameters |= kept
-
-    def of(self, parameter: Tensor) -> Tensor:
-        return self._parameters[id(parameter)].detach()
-
-    def step(self, signs: Mapping[int, Tensor]) -> None:
-        for key, parameter in self._parameters.items():
-            gradient = self._noisy[key] * signs[key]
-            parameter.grad = gradient + self._steady[key] if key in self._steady else gradient
-        self.optimizer.step()
-
-
-def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
-    drawn = torch.randint(0, 2, like.shape, generator=generator, dtype=torch.int8)
-    return (drawn * 2 - 1).to(like.device, like.dtype)
-
-
-def _dot(first: Tensor, second: Tensor) -> float:
-    return float((first.detach().double() * second.detach().double()).sum())
+def _copied(optimizer: Any, chosen: list[Tensor]) -> tuple[Any, list[Tensor]]:
+    """A copy of an optimizer that holds copies of some of its parameters, and none of the others; and these copies."""
+    wanted = {id(parameter) for parameter in chosen}
+    others = [each for group in optimizer.param_groups for each in group["params"] if id(each) not in wanted]
+    # what is in the memo is not copied
+    memo = {id(one): one for each in others for one in (each, *optimizer.state.get(each, {}).values())}
+    copied = copy.deepcopy(optimizer, memo)
+    copies: dict[int, Tensor] = {}
+    for group, own in zip(optimizer.param_groups, copied.param_groups, strict=True):
+        rate = _top_rate(group)
+        if rate is not None and not isinstance(own.get("lr"), Tensor):
+            own["lr"] = rate
+        kept = {id(old): new for old, new in zip(group["params"], own["params"], strict=True) if id(old) in wanted}
+        own["params"] = list(kept.values())
+        copies |= kept
+    return copied, [copies[id(parameter)] for parameter in chosen]
 
 
 # ------------------------------------------------------------------ a penalty in the loss
@@ -239,10 +188,8 @@ def _penalty(learner: TorchLearner) -> Iterator[Shrinkage]:
 
 def _penalty_name(growth: float) -> str:
     """Doubling the weights doubles an L1 penalty and makes four of an L2 penalty; empty for anything else."""
-    for value, name in ((2.0, "L1 penalty"), (4.0, "L2 penalty")):
-        if abs(growth - value) < 0.05 * value:
-            return name
-    return ""
+    known = {2.0: "L1 penalty", 4.0: "L2 penalty"}
+    return next((name for value, name in known.items() if abs(growth - value) < 0.05 * value), "")
 
 
 def _loss_at(learner: TorchLearner, outputs: Any, weights: list[nn.Parameter], factor: float) -> float:
@@ -275,6 +222,10 @@ def _along(slopes: Gradients, weights: list[nn.Parameter]) -> bool:
     way = sum(_dot(slopes[id(each)], each) for each in touched)
     sizes = sum(_dot(each, each) for each in touched) * sum(_dot(slope, slope) for slope in slopes.values())
     return sum(each.numel() for each in touched) >= _FEW and way > 0.5 * math.sqrt(sizes)
+
+
+def _dot(first: Tensor, second: Tensor) -> float:
+    return float((first.detach().double() * second.detach().double()).sum())
 
 
 def _detached(value: Any) -> Any:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, Self
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -16,9 +16,11 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from pytest_overfit.adapters.torch.regularizers.twin import DROPPING, rates
-
-Kind = Literal["dropout", "noise", "augmentation"]
+from pytest_overfit.adapters.regularizer_effects.names import dropout_rates
+from pytest_overfit.adapters.regularizer_effects.places import DropoutPlace, Kind, PlaceCall
+from pytest_overfit.adapters.torch.regularizers.twin import DROPPING, RATE, rate_of_call, trains
+from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.usercode import is_users_class
 
 _DROPS = re.compile("drop|stochasticdepth")
 _NOISY = re.compile("noise|jitter")
@@ -28,206 +30,65 @@ _AUGMENTS = re.compile("^random|augment|erasing|mixup|cutmix")
 _HOLDERS = (nn.ModuleList, nn.ModuleDict)
 
 
-@dataclasses.dataclass
-class Call:
-    """One call of a place."""
+@dataclasses.dataclass(eq=False, kw_only=True)
+class ModulePlace(DropoutPlace):
+    """A place in a module: a module itself, or a call of a function."""
 
-    effect: float | None
-    #: its module, or a module around it, was in evaluation mode
-    off: bool
-    #: so was a part whose parameters are all frozen
-    frozen: bool
-
-
-@dataclasses.dataclass
-class Place:
-    """One place that is to change its input at random."""
-
-    name: str
-    kind: Kind
-    rate: float | None
-    #: name of the module around it
-    owner: str
-    #: it sets entries to zero or leaves them, one by one or channel by channel: known classes and functions only
-    plain: bool = False
     #: entries of the first two axes are dropped together
     channels: bool = False
     #: draws of its own for one call, where that is known to be many
     many: bool = False
-    inplace: bool = False
-    why: str = ""
-    passes: dict[int, list[Call]] = dataclasses.field(default_factory=dict)
+    #: its result goes where it cannot be followed: into its input, or past the model
+    untraced: bool = False
 
-
-@dataclasses.dataclass
-class Visit:
-    """A place at work: what it was given, what it made of it, and how to ask it once more."""
-
-    place: Place
-    given: torch.Tensor | None
-    output: Any
-    again: Callable[[], Any]
-    call: Call
-
-
-@dataclasses.dataclass
-class _Frame:
-    module: nn.Module
-    name: str
-    kept: Any = None
-    counts: dict[str, int] = dataclasses.field(default_factory=dict)
-
-
-class Watch(TorchFunctionMode):
-    """Calls `visit` at every place that the passes inside come by, and hands on what it returns."""
-
-    def __init__(self, places: Places, visit: Callable[[Visit], Any], when: Callable[[], bool] = lambda: True) -> None:
-        super().__init__()
-        self._places, self._visit, self._when = places, visit, when
-        self._stack: list[_Frame] = []
-        self._busy = False
-
-    def __enter__(self) -> Self:
-        self._handles = []
-        for name, module in self._places.model.named_modules():
-            self._handles.append(module.register_forward_pre_hook(self._entering(name), with_kwargs=True))
-            self._handles.append(module.register_forward_hook(self._leave, with_kwargs=True))
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-        for handle in self._handles:
-            handle.remove()
-
-    def _entering(self, name: str) -> Callable[..., None]:
-        def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
-            kept = None
-            if module in self._places.modules and self._when():
-                kept = pytree.tree_map(_copy, (args, kwargs))
-            self._stack.append(_Frame(module, name, kept))
-
-        return enter
-
-    def _leave(self, module: nn.Module, _args: Any, _kwargs: Any, output: Any) -> Any:
-        while self._stack and self._stack[-1].module is not module:  # a pass that was broken off inside
-            self._stack.pop()
-        frame = self._stack[-1]
-        found = None
-        if self._when() and not self._busy:
-            self._places.called.add(frame.name)
-            if frame.kept is not None:
-                args, kwargs = frame.kept
-
-                def again() -> Any:
-                    args_, kwargs_ = pytree.tree_map(_copy, (args, kwargs))
-                    return module.forward(*args_, **kwargs_)
-
-                found = self._at(self._places.modules[module], frame.kept, output, again)
-        self._stack.pop()
-        return found
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        del types
-        kwargs = kwargs or {}
-        inside = self._stack and self._stack[-1].module in self._places.modules
-        if func not in DROPPING or self._busy or inside or not self._when():
-            return func(*args, **kwargs)
-        kept = pytree.tree_map(_copy, (args, kwargs))
-        output = func(*args, **kwargs)
-        place = self._function(func, args, kwargs)
-        if place is None:
-            return output
-        changed = self._at(place, kept, output, lambda: func(*pytree.tree_map(_copy, kept[0]), **kept[1]))
-        return output if changed is None else changed
-
-    def _function(self, func: Any, args: Any, kwargs: Any) -> Place | None:
-        name, position = DROPPING[func]
-        attention = name == "dropout_p"
-        given = kwargs.get(name, args[position] if len(args) > position else 0.0 if attention else 0.5)
-        if not isinstance(given, (int, float)) or not given:
+    def draws(self, given: Array) -> int | None:
+        """How many entries, at least, one call decides on by itself; None: there is nothing that could be dropped."""
+        if not given.any():
             return None
-        frame = self._stack[-1] if self._stack else _Frame(self._places.model, "(outside the model)")
-        number = frame.counts[func.__name__] = frame.counts.get(func.__name__, 0) + 1
-        key = (frame.name, func.__name__, number)
-        if key not in self._places.functions:
-            where = f"{frame.name} ({type(frame.module).__name__})" if frame.name else type(frame.module).__name__
-            self._places.functions[key] = Place(
-                name=f"{func.__name__} in {where}{f', call {number}' if number > 1 else ''}",
-                kind="dropout",
-                rate=float(given),
-                owner=frame.name,
-                plain=not attention and "alpha" not in func.__name__,
-                channels=func.__name__[-2:] in ("1d", "2d", "3d"),
-                many=attention or "alpha" in func.__name__,
-                inplace=bool(kwargs.get("inplace")),
-                why=_said(func, args, kwargs),
-            )
-        return self._places.functions[key]
-
-    def _at(self, place: Place, kept: Any, output: Any, again: Callable[[], Any]) -> Any:
-        self._busy = True
-        try:
-            first = next((each for each in pytree.tree_leaves(kept) if _is_float(each)), None)
-            off = next((each.module for each in self._stack if not each.module.training), None)
-            call = Call(None, off is not None, off is not None and _is_frozen(off))
-            return self._visit(Visit(place, first, output, again, call))
-        finally:
-            self._busy = False
+        if self.channels and given.ndim > 2:
+            return int((given != 0).any(axis=tuple(range(2, given.ndim))).sum())
+        if self.plain:
+            return int((given != 0).sum())
+        return given.shape[0] * given.shape[1] if self.many and given.ndim > 1 else 1
 
 
-def _said(func: Any, args: Any, kwargs: Any) -> str:
-    """A dropping function that was told not to."""
-    takes = func not in (functional.scaled_dot_product_attention,)
-    training = kwargs.get("training", kwargs.get("train", args[2] if takes and len(args) > 2 else True))
-    return "" if training or not takes else "it was called with training=False"
+#: a module, or the name of a function and the module that calls it -> its place
+Places = dict[nn.Module | str, ModulePlace]
 
 
-class Places:
-    """Every place of one model, by module and by function call, and the names of the modules that were called."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.modules: dict[nn.Module, Place] = {}
-        self.functions: dict[tuple[str, str, int], Place] = {}
-        #: modules whose probability is 0
-        self.off: list[str] = []
-        self.called: set[str] = set()
-        for name, module in model.named_modules():
-            if name and (place := self._place(name, module)) is not None:
-                self.modules[module] = place
-
-    def __iter__(self) -> Iterator[Place]:
-        yield from self.modules.values()
-        yield from self.functions.values()
-
-    def _place(self, name: str, module: nn.Module) -> Place | None:
-        kind, rate = _kind_and_rate(module)
-        if kind is None:
-            return None
-        plain = isinstance(module, nn.modules.dropout._DropoutNd)
+def places_of(model: nn.Module, off: list[str]) -> Places:
+    """Every module that is a place; names of those whose probability is 0 are added to `off`."""
+    found: Places = {}
+    for name, module in model.named_modules():
+        kind, rate = _kind_and_rate(module) if name else (None, None)
         if kind == "dropout" and rate == 0:
-            self.off.append(f"{type(module).__name__} {name}")
-            return None
-        alpha = isinstance(module, (nn.AlphaDropout, nn.FeatureAlphaDropout))
-        return Place(
-            name=f"{type(module).__name__} {name}",
-            kind=kind,
-            rate=rate,
-            owner=self._around(name),
-            plain=plain and not alpha,
-            channels=isinstance(module, (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)),
-            many=isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) or alpha,
-            inplace=bool(getattr(module, "inplace", False)),
-            why=_known_trouble(module),
-        )
+            off.append(f"{type(module).__name__} {name}")
+        elif kind is not None:
+            owner = _around(model, name)
+            owner_class = type(model.get_submodule(owner))
+            alpha = isinstance(module, (nn.AlphaDropout, nn.FeatureAlphaDropout))
+            found[module] = ModulePlace(
+                name=f"{type(module).__name__} {name}",
+                kind=kind,
+                rate=rate,
+                owner=owner,
+                role=(owner_class, name.removeprefix(f"{owner}.")),
+                of_library=not is_users_class(owner_class),
+                plain=isinstance(module, nn.modules.dropout._DropoutNd) and not alpha,
+                channels=isinstance(module, (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)),
+                many=isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) or alpha,
+                untraced=bool(getattr(module, "inplace", False)),
+                why=_known_trouble(module),
+            )
+    return found
 
-    def _around(self, name: str) -> str:
-        """The nearest module around this one that is called as one."""
-        owner = name.rpartition(".")[0]
-        while owner and isinstance(self.model.get_submodule(owner), _HOLDERS):
-            owner = owner.rpartition(".")[0]
-        return owner
+
+def _around(model: nn.Module, name: str) -> str:
+    """The nearest module around this one that is called as one."""
+    owner = name.rpartition(".")[0]
+    while owner and isinstance(model.get_submodule(owner), _HOLDERS):
+        owner = owner.rpartition(".")[0]
+    return owner
 
 
 def _kind_and_rate(module: nn.Module) -> tuple[Kind | None, float | None]:
@@ -241,8 +102,8 @@ def _kind_and_rate(module: nn.Module) -> tuple[Kind | None, float | None]:
     if next(module.parameters(), None) is not None:  # a layer that also drops is seen by the functions it calls
         return None, None
     if _DROPS.search(name):
-        zero = any(getattr(module, each, None) in (0, None) for each in ("p", "drop_prob") if hasattr(module, each))
-        return "dropout", next((rate for _, rate in rates(module)), 0.0 if zero else None)
+        zero = any(getattr(module, name, 1) in (0, None) for name in ("p", "drop_prob"))
+        return "dropout", next((rate for _, rate in dropout_rates(module, RATE)), 0.0 if zero else None)
     if _NOISY.search(name):
         return "noise", None
     return ("augmentation", None) if _AUGMENTS.search(name) else (None, None)
@@ -254,9 +115,131 @@ def _known_trouble(module: nn.Module) -> str:
     return ""
 
 
-def _is_frozen(module: nn.Module) -> bool:
-    flags = [each.requires_grad for each in module.parameters()]
-    return bool(flags) and not any(flags)
+# ------------------------------------------------------------------ watching
+
+
+@dataclasses.dataclass
+class Seen:
+    """A place at work: what it was given, what it made of it, and how to ask it once more."""
+
+    place: ModulePlace
+    given: torch.Tensor | None
+    output: Any
+    again: Callable[[], Any]
+    call: PlaceCall
+
+
+@dataclasses.dataclass
+class _Frame:
+    """A module that is being called, with copies of its inputs if it is a place."""
+
+    module: nn.Module
+    name: str
+    kept: Any = None
+    #: name of a function -> how often it was called directly
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+class PlaceWatch(TorchFunctionMode):
+    """Calls `visit` at every place that the passes inside come by, and hands on what it returns."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        places: Places,
+        visit: Callable[[Seen], Any],
+        when: Callable[[], bool] | None = None,
+    ) -> None:
+        super().__init__()
+        self._model, self._places, self._visit = model, places, visit
+        self._when = when or (lambda: True)
+        self._names = {module: name for name, module in model.named_modules()}
+        #: names of the modules that were called
+        self.called: set[str] = set()
+        self._stack: list[_Frame] = []
+        self._busy = False
+
+    def __enter__(self) -> Self:
+        self._handles = []
+        for module in self._names:
+            self._handles.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
+            self._handles.append(module.register_forward_hook(self._leave, with_kwargs=True))
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        for handle in self._handles:
+            handle.remove()
+
+    def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        kept = pytree.tree_map(_copy, (args, kwargs)) if module in self._places and self._when() else None
+        self._stack.append(_Frame(module, self._names[module], kept))
+
+    def _leave(self, module: nn.Module, _args: Any, _kwargs: Any, output: Any) -> Any:
+        while self._stack and self._stack[-1].module is not module:  # a pass that was broken off inside
+            self._stack.pop()
+        frame = self._stack[-1]
+        found = None
+        if self._when() and not self._busy:
+            self.called.add(frame.name)
+            if frame.kept is not None:
+                found = self._at(self._places[module], module.forward, frame.kept, output)
+        self._stack.pop()
+        return found
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        kwargs = kwargs or {}
+        inside = self._stack and self._stack[-1].module in self._places
+        if func not in DROPPING or self._busy or inside or not self._when():
+            return func(*args, **kwargs)
+        kept = pytree.tree_map(_copy, (args, kwargs))
+        output = func(*args, **kwargs)
+        place = self._function(func, args, kwargs)
+        if place is None:
+            return output
+        changed = self._at(place, func, kept, output)
+        return output if changed is None else changed
+
+    def _function(self, func: Any, args: Any, kwargs: Any) -> ModulePlace | None:
+        rate = rate_of_call(func, args, kwargs)
+        if not isinstance(rate, (int, float)) or not rate:
+            return None
+        frame = self._stack[-1] if self._stack else _Frame(self._model, "(outside the model)")
+        number = frame.counts[func.__name__] = frame.counts.get(func.__name__, 0) + 1
+        where = f"{frame.name} ({type(frame.module).__name__})" if frame.name else type(frame.module).__name__
+        name = f"{func.__name__} in {where}{f', call {number}' if number > 1 else ''}"
+        if name not in self._places:
+            many = func is functional.scaled_dot_product_attention or "alpha" in func.__name__
+            self._places[name] = ModulePlace(
+                name=name,
+                kind="dropout",
+                rate=float(rate),
+                owner=frame.name,
+                of_library=not is_users_class(type(frame.module)),
+                plain=not many,
+                channels=func.__name__[-2:] in ("1d", "2d", "3d"),
+                many=many,
+                untraced=bool(kwargs.get("inplace")) or not self._stack,
+                why="" if trains(func, args, kwargs) else "it was called with training=False",
+            )
+        return self._places[name]
+
+    def _at(self, place: ModulePlace, func: Callable[..., Any], kept: Any, output: Any) -> Any:
+        def again() -> Any:
+            args, kwargs = pytree.tree_map(_copy, kept)
+            return func(*args, **kwargs)
+
+        self._busy = True
+        try:
+            first = next((each for each in pytree.tree_leaves(kept) if _is_float(each)), None)
+            off = next((frame.module for frame in self._stack if not frame.module.training), None)
+            trainable = [] if off is None else [each.requires_grad for each in off.parameters()]
+            call = PlaceCall(None, off is not None, frozen=bool(trainable) and not any(trainable))
+            return self._visit(Seen(place, first, output, again, call))
+        finally:
+            self._busy = False
 
 
 def _is_float(value: Any) -> bool:

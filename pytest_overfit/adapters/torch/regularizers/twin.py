@@ -8,15 +8,16 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+from pytest_overfit.adapters.regularizer_effects.names import dropout_rates, with_places
 
 #: functions that drop, with the place of their probability among the arguments
 DROPPING: dict[Callable[..., Any], tuple[str, int]] = {
@@ -28,53 +29,49 @@ DROPPING: dict[Callable[..., Any], tuple[str, int]] = {
     functional.scaled_dot_product_attention: ("dropout_p", 4),
 }
 
-#: places of a module that are listed by name; more are counted
-_LISTED = 3
+#: the attribute that is the rate in a class named after dropping
+RATE = ("p",)
 
 
-class Twin(Protocol):
-    """How a model is trained: as it is, or without its regularisers."""
-
-    removed: tuple[str, ...]
-
-    def active(self) -> AbstractContextManager[None]:
-        """Training happens inside."""
+def rate_of_call(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The probability that a call of a dropping function was given, or the function's default."""
+    name, position = DROPPING[func]
+    return kwargs.get(name, args[position] if len(args) > position else 0.0 if name == "dropout_p" else 0.5)
 
 
-class AsItIs:
-    """Nothing is taken out."""
+def trains(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """False where a call of a dropping function says that the model is not training."""
+    if func is functional.scaled_dot_product_attention:
+        return True
+    return bool(kwargs.get("training", kwargs.get("train", args[2] if len(args) > 2 else True)))
+
+
+class Twin:
+    """How a model is trained: as it is."""
 
     removed: tuple[str, ...] = ()
 
     def active(self) -> AbstractContextManager[None]:
+        """Training happens inside."""
         return contextlib.nullcontext()
 
 
-class WithoutRegularizers:
+class WithoutRegularizers(Twin):
     """Changes the module and the optimizer, which are the probe's own, for good; calls to functions while active."""
 
     def __init__(self, model: nn.Module, optimizer: Any, forward: Callable[[], Any]) -> None:
         found: dict[str, list[str]] = {}
         for name, module in model.named_modules():
-            for attribute, rate in rates(module):
+            for attribute, rate in dropout_rates(module, RATE):
                 setattr(module, attribute, type(rate)(0))
                 found.setdefault(f"dropout {rate:g}", []).append(name or type(module).__name__)
         for rate, places in _called(forward).items():
             found.setdefault(f"dropout {rate:g}", []).extend([f"{places} calls of a function"])
         self._functions = any("calls of a function" in each for places in found.values() for each in places)
-        self.removed = (*(f"{what} ({_shown(places)})" for what, places in found.items()), *_decay(optimizer))
+        self.removed = (*with_places(found), *_decay(optimizer))
 
     def active(self) -> AbstractContextManager[None]:
         return _NoDropping() if self._functions else contextlib.nullcontext()
-
-
-def rates(module: nn.Module) -> Iterator[tuple[str, float]]:
-    """Attributes that are the rate of some dropout: `Dropout.p`, `LSTM.dropout`, `DropPath.drop_prob`, and the like."""
-    drops = re.search("drop|stochasticdepth", type(module).__name__.lower()) is not None
-    for name, value in vars(module).items():
-        named = "drop" in name.lower() or (drops and name == "p")
-        if named and isinstance(value, float) and 0 < value <= 1 and not re.search("keep|scale", name.lower()):
-            yield name, value
 
 
 def _called(forward: Callable[[], Any]) -> dict[float, int]:
@@ -97,21 +94,15 @@ class _NoDropping(TorchFunctionMode):
         kwargs = kwargs or {}
         if func not in DROPPING:
             return func(*args, **kwargs)
-        name, place = DROPPING[func]
-        default = 0.0 if name == "dropout_p" else 0.5
-        rate = kwargs.get(name, args[place] if len(args) > place else default)
-        if rate and kwargs.get("training", args[2] if name == "p" and len(args) > 2 else True):
+        rate = rate_of_call(func, args, kwargs)
+        if rate and trains(func, args, kwargs):
             self.rates[float(rate)] = self.rates.get(float(rate), 0) + 1
-        if len(args) > place:
-            args = (*args[:place], 0.0, *args[place + 1 :])
+        name, position = DROPPING[func]
+        if len(args) > position:
+            args = (*args[:position], 0.0, *args[position + 1 :])
         else:
             kwargs = {**kwargs, name: 0.0}
         return func(*args, **kwargs)
-
-
-def _shown(places: list[str]) -> str:
-    more = f" and {len(places) - _LISTED} more" if len(places) > _LISTED else ""
-    return ", ".join(places[:_LISTED]) + more
 
 
 def _decay(optimizer: Any) -> list[str]:

@@ -1,0 +1,34 @@
+"""Regularisers by their names: which attributes are rates of dropout, and how a list of places is shown.
+
+PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+
+#: places that are listed by name; more are counted
+_LISTED = 3
+
+
+def dropout_rates(module: object, usual: Container[str]) -> Iterator[tuple[str, float]]:
+    """Attributes that are the rate of some dropout: `LSTM.dropout`, `DropPath.drop_prob`, `Dropout.p`, and the like.
+
+    `usual`: names that mean a rate in a class that is named after dropping.
+    """
+    drops = re.search("drop|stochasticdepth", type(module).__name__.lower()) is not None
+    for name, value in list(vars(module).items()):
+        named = "drop" in name.lower() or (drops and name in usual)
+        if named and isinstance(value, float) and 0 < value <= 1 and not re.search("keep|scale", name.lower()):
+            yield name, value
+
+
+def with_places(found: Mapping[str, Iterable[str]]) -> list[str]:
+    """Each regulariser with where it was, as in `dropout 0.5 (first, second, third and 2 more)`."""
+    return [f"{what} ({_listed(list(places))})" for what, places in found.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
