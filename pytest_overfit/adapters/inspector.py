@@ -5,11 +5,10 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from pytest_overfit.adapters.frameworks import part_of
 from pytest_overfit.core.arrays import Array
 
 if TYPE_CHECKING:
@@ -49,8 +48,4 @@ class Inspector(Protocol):
 
 def inspector_for(learner: Learner) -> Inspector | None:
     """The inspector of the learner's framework; None: it has none."""
-    name = f"pytest_overfit.adapters.{learner.framework}"
-    # a framework of a plugin's, or none
-    if learner.framework not in ("torch", "keras") or importlib.util.find_spec(f"{name}.inspector") is None:
-        return None
-    return cast("Inspector", importlib.import_module(f"{name}.inspector"))
+    return cast("Inspector | None", part_of(learner.framework, "inspector"))

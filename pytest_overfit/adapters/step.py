@@ -44,9 +44,10 @@ def make_trainer(case: Case, model: Any, train: Split, reseed: Callable[[int], i
     return StepTrainer(case, model, train, reseed)
 
 
-def shares_parameters(first: Any, second: Any) -> bool:
-    """Unknown objects can only be told apart as a whole."""
-    return first is second
+def parameters_of(model: Any) -> tuple[()]:
+    """None that are known: models of an unknown kind can only be distinguished as a whole."""
+    del model
+    return ()
 
 
 class StepLearner:

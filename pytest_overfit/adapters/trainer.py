@@ -63,7 +63,7 @@ class Trainer(Protocol):
         """Take over such a copy; False, and nothing changed, where names or shapes differ."""
 
 
-class Company(Protocol):
+class JointTraining(Protocol):
     """Trains several trainers of one case at once, where their framework can and where it pays."""
 
     def may_join(self, trainer: Trainer, members: int, epochs: int) -> bool:
@@ -75,12 +75,12 @@ class Company(Protocol):
         """What `Trainer.train` does, for each of them; `after_epoch` gets the place of a trainer, and may read it.
 
         The losses of each, which are those of one after the other but for rounding. None: it could not be done; the
-        trainers are worn out, and new ones of the same seeds are to be trained one after the other.
+        trainers must not be used afterwards: new ones of the same seeds are trained one after the other.
         """
 
 
-class Alone:
-    """No company: one after the other."""
+class OneAfterAnother:
+    """Implements `JointTraining` where none is tried."""
 
     def may_join(self, trainer: Trainer, members: int, epochs: int) -> bool:
         del trainer, members, epochs

@@ -65,12 +65,12 @@ FACTORIES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "returns None": (lambda: None, ("the model factory returned None", "end it with `return model`")),
     "the same model": (
         shared_model(),
-        ("the same model twice", "a new model is wanted", "build the layers inside the factory"),
+        ("the same model twice", "expected a new model", "build the layers inside the factory"),
     ),
     "the same layer": (shared_layer(), ("the same parameters twice", "build the layers inside the factory")),
     "returns a class": (
         lambda: torch.nn.Flatten,
-        ("returned the class Flatten", "a model is wanted", "write model=lambda: Flatten(...)"),
+        ("returned the class Flatten", "expected a model", "write model=lambda: Flatten(...)"),
     ),
     "returns no model": (
         lambda: [1.0],

@@ -1,4 +1,4 @@
-"""Does a model factory make a new model? Seen while it works, or by what two models share.
+"""Does a model factory make a new model? By its variables, and by those that were made while it worked.
 
 PYTEST_DONT_REWRITE
 """
@@ -13,31 +13,21 @@ import keras
 
 
 @contextlib.contextmanager
-def watched_build() -> Iterator[Callable[[object], bool]]:
-    """Watch a model factory at work; the answer tells, afterwards, whether it made all of a model's variables.
-
-    Keras has no hook for this, so the constructor of its variables is wrapped for as long as the factory runs. A model
-    that is not built yet has no variables to tell by.
-    """
-    made: dict[int, Any] = {}
+def noting_parameters(note: Callable[[object], None]) -> Iterator[None]:
+    """Inside, `note` gets every variable that is made. Keras has no hook for this: the constructor is wrapped."""
     construct = keras.Variable.__init__
 
     def noted(self: Any, *args: Any, **kwargs: Any) -> None:
         construct(self, *args, **kwargs)
-        made[id(self)] = self
-
-    def is_new(model: object) -> bool:
-        held = model.variables if isinstance(model, keras.Model) else []
-        return bool(held) and all(id(each) in made for each in held)
+        note(self)
 
     keras.Variable.__init__ = noted
     try:
-        yield is_new
+        yield
     finally:
         keras.Variable.__init__ = construct
 
 
-def shares_parameters(first: Any, second: Any) -> bool:
-    """True where two models have a variable in common."""
-    mine = {id(each) for each in first.variables}
-    return any(id(each) in mine for each in second.variables)
+def parameters_of(model: object) -> list[Any]:
+    """The variables by which a model is known to be new; a model that is not built yet has none."""
+    return list(model.variables) if isinstance(model, keras.Model) else []

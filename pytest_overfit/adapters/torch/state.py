@@ -104,27 +104,15 @@ def preserved_generators() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def watched_build() -> Iterator[Callable[[object], bool]]:
-    """Watch a model factory at work; the answer tells, afterwards, whether it made all of a module's parameters.
-
-    False also where that cannot be seen: copies and scripted modules never register theirs.
-    """
-    made: dict[int, nn.Parameter] = {}
-
-    def note(_module: nn.Module, _name: str, parameter: nn.Parameter) -> None:
-        made[id(parameter)] = parameter
-
-    def is_new(model: object) -> bool:
-        held = list(model.parameters()) if isinstance(model, nn.Module) else []
-        return bool(held) and all(id(each) in made for each in held)
-
-    handle = register_module_parameter_registration_hook(note)
+def noting_parameters(note: Callable[[object], None]) -> Iterator[None]:
+    """Inside, `note` gets every parameter that a module registers; copies and scripted modules register none."""
+    handle = register_module_parameter_registration_hook(lambda module, name, parameter: note(parameter))
     try:
-        yield is_new
+        yield
     finally:
         handle.remove()
 
 
-def shares_parameters(first: nn.Module, second: nn.Module) -> bool:
-    """True if two modules hold a common parameter."""
-    return bool({id(each) for each in first.parameters()} & {id(each) for each in second.parameters()})
+def parameters_of(model: object) -> list[nn.Parameter]:
+    """The parameters by which a model is known to be new; none of what is no module."""
+    return list(model.parameters()) if isinstance(model, nn.Module) else []

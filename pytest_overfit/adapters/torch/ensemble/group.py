@@ -44,7 +44,7 @@ class DiffersError(Exception):
     """Models at once did not do what one alone does."""
 
 
-def train_together(
+def train(
     trainers: Sequence[TorchTrainer], epochs: int, after_epoch: Callable[[int], None]
 ) -> list[list[float]] | None:
     """Train for so many epochs; the mean losses of each trainer. `after_epoch` gets the number of a trainer.
