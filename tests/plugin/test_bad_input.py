@@ -296,7 +296,7 @@ def test_misuse_is_told_before_anything_is_trained() -> None:
 
 
 def test_a_step_that_returns_nothing() -> None:
-    message = ("step returned None", "the loss of the step is wanted", "end it with `return loss`")
+    message = ("step returned None", "expected the loss of the step", "end it with `return loss`")
     refused(lambda: case(step=lambda model, x, y: None), "Case 'net': ", *message)
     refused(lambda: case(model=list, step=lambda model, x, y: None), "Case 'net': ", *message)
 

@@ -35,12 +35,11 @@ if TYPE_CHECKING:
 
 def gradient_norms(learner: KerasLearner) -> dict[str, float] | None:
     """See `pytest_overfit.adapters.inspector.Inspector`. None: another backend than tensorflow, or no compiled loss."""
-    learner._verify()
-    found = _gradients(learner._reader)
+    found = _gradients(learner.verified_reader())
     if not found:
         return None
     squares: dict[str, float] = {}
-    for variable, gradient in zip(learner._reader.model.trainable_variables, found, strict=True):
+    for variable, gradient in zip(learner.reader.model.trainable_variables, found, strict=True):
         layer = variable.path.rpartition("/")[0] or variable.path
         squares[layer] = squares.get(layer, 0.0) + float((gradient.astype("float64") ** 2).sum())
     return {layer: math.sqrt(square) for layer, square in squares.items()}
@@ -61,15 +60,14 @@ def _gradients(reader: Reader) -> list[Array]:
 
 def gradients_in_parts(learner: KerasLearner, parts: int) -> GradientsInParts | None:
     """See `pytest_overfit.adapters.inspector.Inspector`. None: as for `gradient_norms`."""
-    learner._verify()
-    reader, batch = learner._reader, learner._batch
+    reader, batch = learner.verified_reader(), learner.batch
     whole = reader.feed
     if not _gradients(reader):
         return None
     try:
         found = [(whole.rows, _gradient(reader)), (whole.rows, _gradient(reader))]
         for rows in in_parts(whole.rows, parts):
-            reader.look_at(feed_of(learner._case, rows_of(batch, rows)))
+            reader.look_at(feed_of(learner.case, rows_of(batch, rows)))
             found.append((len(rows), _gradient(reader)))
     finally:
         reader.look_at(whole)
@@ -94,8 +92,7 @@ _NEAR_END = 0.01
 
 def idle_units(learner: KerasLearner) -> dict[str, tuple[int, int]] | None:
     """See `pytest_overfit.adapters.inspector.Inspector`. Of layers with `activation=`, and of activation layers."""
-    learner._verify()
-    reader = learner._reader
+    reader = learner.verified_reader()
     if reader.structure is None:
         return None
     watched = {id(each): _kind(each) for each in layers.layers_of(reader.model) if _kind(each)}
@@ -144,9 +141,9 @@ def _idle(values: Array, kind: str, channels_first: bool) -> Array:
 def moved(learner: KerasLearner) -> float | None:
     """|change since the start| / |start|, over all trainable variables together."""
     pairs = [
-        (numbers(each).astype("float64"), learner._start[id(each)].astype("float64"))
-        for each in learner._model.trainable_variables
-        if id(each) in learner._start
+        (numbers(each).astype("float64"), learner.start[id(each)].astype("float64"))
+        for each in learner.model.trainable_variables
+        if id(each) in learner.start
     ]
     size = math.sqrt(sum(float((then**2).sum()) for _, then in pairs))
     change = math.sqrt(sum(float(((now - then) ** 2).sum()) for now, then in pairs))
@@ -155,8 +152,7 @@ def moved(learner: KerasLearner) -> float | None:
 
 def saved_and_loaded(learner: KerasLearner) -> tuple[Sequence[Array], Sequence[Array]] | None:
     """See `pytest_overfit.adapters.inspector.Inspector`."""
-    learner._verify()
-    reader = learner._reader
+    reader = learner.verified_reader()
     if reader.structure is None:
         return None
     with held(reader.model), tempfile.TemporaryDirectory() as folder:
@@ -164,7 +160,7 @@ def saved_and_loaded(learner: KerasLearner) -> tuple[Sequence[Array], Sequence[A
         path = Path(folder) / "model.weights.h5"
         reader.model.save_weights(path)
         seed(1)  # whatever is not saved differs then
-        other = Reader(learner._case.model(), reader.feed, reader.where)
+        other = Reader(learner.case.model(), reader.feed, reader.where)
         _evaluated(other)  # some models make their variables in the first call
         try:
             with warnings.catch_warnings():  # the new optimizer has no state yet, which is no matter here
@@ -187,8 +183,7 @@ def in_both_precisions(learner: KerasLearner) -> tuple[Sequence[Array], Sequence
 
     The layers of a model keep the dtype they were made with, so the factory makes another one under float64.
     """
-    learner._verify()
-    reader = learner._reader
+    reader = learner.verified_reader()
     if reader.structure is None or _dtypes(reader.model) != {_SINGLE}:
         return None
     with held(reader.model), guard():
@@ -198,7 +193,7 @@ def in_both_precisions(learner: KerasLearner) -> tuple[Sequence[Array], Sequence
         x = map_leaves(reader.feed.arrays.x, lambda leaf: leaf.astype(_DOUBLE) if leaf.dtype.kind == "f" else leaf)
         try:
             with user_call(reader.where):
-                other = Reader(learner._case.model(), dataclasses.replace(reader.feed, x=tensors(x)), reader.where)
+                other = Reader(learner.case.model(), dataclasses.replace(reader.feed, x=tensors(x)), reader.where)
             _evaluated(other)  # some models make their variables in the first call
             if _dtypes(other.model) != {_DOUBLE} or not _took_over(other.model, reader.model):
                 return None

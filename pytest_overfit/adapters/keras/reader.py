@@ -61,6 +61,11 @@ class Reader:
         #: the eval-mode pass for chosen rows
         self._asked = Answering(lambda x: self.forward(training=False, x=x), compiles=compiles)
 
+    @property
+    def has_outputs(self) -> bool:
+        """There are outputs to read: the model's own, or those of the layers inside a step."""
+        return self.structure is not None or self.objective is not None
+
     def look_at(self, feed: Feed) -> None:
         """Read another batch from now on. What was compiled for the batch before is bound to it."""
         self.feed, self._substituted = feed, None

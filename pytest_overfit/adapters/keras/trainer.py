@@ -21,7 +21,7 @@ from pytest_overfit.adapters.keras.learner import make_learner
 from pytest_overfit.adapters.keras.reader import numbers
 from pytest_overfit.adapters.keras.regularizers import twin
 from pytest_overfit.adapters.keras.state import running
-from pytest_overfit.adapters.trainer import ChunkReading
+from pytest_overfit.adapters.trainer import ChunkReading, readings
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.splits import Split, open_split, rows_of
 
@@ -203,10 +203,7 @@ class KerasTrainer:
 
     def read(self, split: Split, mode: Mode = "eval") -> Iterator[ChunkReading]:
         """Chunks of a split; the loss is without penalties, and rows count by their weights, where they have some."""
-        for batch in self._pieces(split):
-            self.learner.look_at(batch)
-            reading, score = self.learner.read(mode), self.learner.score()
-            yield ChunkReading(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
+        return readings(self.learner, self._pieces(split), mode)
 
     def _pieces(self, split: Split) -> Iterator[Batch]:
         """The chunks, or parts of them where the model takes so many rows and no others."""

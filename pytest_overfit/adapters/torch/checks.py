@@ -138,17 +138,6 @@ def can_be_trained(loss: torch.Tensor, model: nn.Module, case: Case) -> None:
     )
 
 
-def step_loss(value: Any, case: Case) -> float:
-    """The number that a user's step returned."""
-    try:
-        return float(value.detach().mean() if isinstance(value, torch.Tensor) else value)
-    except (TypeError, ValueError):
-        raise CaseError(
-            f"Case {case.name!r}: step returned {describe(value)}, but the loss of the step is wanted, a number or a "
-            "tensor with one; end it with `return loss`"
-        ) from None
-
-
 def labels_fit_the_loss(case: Case, call: LossCall) -> None:
     """Class indices must be integers inside the classes; said here, because a device would only abort."""
     if call.name.startswith("binary_cross_entropy"):

@@ -48,8 +48,8 @@ __all__ = [
 def gradient_norms(learner: TorchLearner) -> dict[str, float] | None:
     """See `pytest_overfit.adapters.inspector.Inspector`."""
     named = [(name, each) for name, each in learner.model.named_parameters() if each.requires_grad]
-    with learner._modes.reading("fit"):
-        _, loss, _ = learner._forward.watched(quiet=False)
+    with learner.modes.reading("fit"):
+        _, loss, _ = learner.forward.watched(quiet=False)
         if loss is None or not loss.requires_grad or not named:
             return None
         found = torch.autograd.grad(loss, [each for _, each in named], allow_unused=True)
@@ -62,8 +62,8 @@ def gradient_norms(learner: TorchLearner) -> dict[str, float] | None:
 
 def gradients_in_parts(learner: TorchLearner, parts: int) -> GradientsInParts | None:
     """See `pytest_overfit.adapters.inspector.Inspector`. None: rows or loss cannot be taken apart."""
-    forward, batch = learner._forward, learner._given
-    divides = learner._by_row.inputs_of([0]) is not None
+    forward, batch = learner.forward, learner.given
+    divides = learner.by_row.inputs_of([0]) is not None
     if not divides or not forward.has_loss or forward.captured is not None:  # a captured loss has its targets inside
         return None
     try:
@@ -80,8 +80,8 @@ def gradients_in_parts(learner: TorchLearner, parts: int) -> GradientsInParts | 
 def _gradient(learner: TorchLearner) -> Array:
     """The loss's gradient on the batch that is looked at, dropout off, as one vector."""
     trainable = [each for each in learner.model.parameters() if each.requires_grad]
-    with learner._modes.reading("fit"), learner._explained("the model on a part of the batch"):
-        _, loss, _ = learner._forward.watched(quiet=False)
+    with learner.modes.reading("fit"), learner.explained("the model on a part of the batch"):
+        _, loss, _ = learner.forward.watched(quiet=False)
         assert loss is not None  # noqa: S101 - whoever calls has made sure of it
         found = torch.autograd.grad(loss, trainable, allow_unused=True, materialize_grads=True)
     return to_numpy(torch.cat([(each.to_dense() if each.is_sparse else each).reshape(-1) for each in found]).float())
@@ -94,7 +94,7 @@ def _is_coarse(learner: TorchLearner) -> bool:
 
 def reference_kernel(learner: TorchLearner, size: int) -> Callable[[], object]:
     """See `pytest_overfit.adapters.inspector.Inspector`."""
-    matrix = torch.linspace(-1, 1, size * size, dtype=torch.float32, device=learner._forward.device).reshape(size, size)
+    matrix = torch.linspace(-1, 1, size * size, dtype=torch.float32, device=learner.forward.device).reshape(size, size)
     return lambda: (matrix @ matrix)[0, 0].item()
 
 
@@ -150,10 +150,10 @@ class _Units(TorchFunctionMode):
 
 def idle_units(learner: TorchLearner) -> dict[str, tuple[int, int]] | None:
     """See `pytest_overfit.adapters.inspector.Inspector`."""
-    with learner._modes.reading("fit"), learner._forward.as_written():
+    with learner.modes.reading("fit"), learner.forward.as_written():
         watch = _Units()
         with watch:
-            outputs = tensors(learner._forward.quiet())
+            outputs = tensors(learner.forward.quiet())
     # a sigmoid at the end is meant to be certain; it may have been sliced since
     own = {each.untyped_storage().data_ptr() for each in outputs}
     found = {"dead": (0, 0), "saturated": (0, 0)}
@@ -165,19 +165,19 @@ def idle_units(learner: TorchLearner) -> dict[str, tuple[int, int]] | None:
 
 def saved_and_loaded(learner: TorchLearner) -> Pair | None:
     """See `pytest_overfit.adapters.inspector.Inspector`."""
-    with learner._modes.reading("eval"):
-        saved = [to_numpy(each) for each in tensors(learner._forward.quiet())]
+    with learner.modes.reading("eval"):
+        saved = [to_numpy(each) for each in tensors(learner.forward.quiet())]
     image = io.BytesIO()
     torch.save(learner.model.state_dict(), image)
     image.seek(0)
     with state.preserved_generators(), preserved_generators():
         state.seed_standard_library(1)  # whatever is not in the state differs then
         reseed(1)
-        model = learner.case.model().to(learner._forward.device)
+        model = learner.case.model().to(learner.forward.device)
         forward = Forward(learner.case, model, learner.batch)
         materialise(model, forward.quiet)
         try:
-            model.load_state_dict(torch.load(image, weights_only=True, map_location=learner._forward.device))
+            model.load_state_dict(torch.load(image, weights_only=True, map_location=learner.forward.device))
         except (RuntimeError, pickle.UnpicklingError):  # keys or shapes of another model, or more than weights
             return saved, []
         return saved, _evaluated(model, forward)
@@ -202,8 +202,8 @@ def in_both_precisions(learner: TorchLearner) -> Pair | None:
             return None
         finally:
             torch.set_default_dtype(default)
-    with learner._modes.reading("eval"):
-        return [to_numpy(each) for each in tensors(learner._forward.quiet())], wide
+    with learner.modes.reading("eval"):
+        return [to_numpy(each) for each in tensors(learner.forward.quiet())], wide
 
 
 def _evaluated(model: nn.Module, forward: Forward) -> list[Array]:

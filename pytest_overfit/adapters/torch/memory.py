@@ -70,7 +70,7 @@ def memory_peak(learner: TorchLearner) -> int:
     state = pytree.tree_leaves(dict(learner.optimizer.state)) if learner.optimizer is not None else []
     batch = tensors((learner.batch.x, learner.batch.y))
     memory = _Memory([*model.parameters(), *model.buffers(), *tensors(state), *batch])
-    with learner._forward.as_written(), fusing.as_written(learner.optimizer), memory:
+    with learner.forward.as_written(), fusing.as_written(learner.optimizer), memory:
         for _ in range(_STEPS):
-            learner.step_on(learner._by_row)
+            learner.step_on(learner.by_row)
     return memory.peak

@@ -36,7 +36,7 @@ def found_in(learner: Learner) -> Regularizers:
     """Everything that regularises this learner. The model is put back as it was."""
     if not isinstance(learner, KerasLearner):
         return Regularizers(remarks=("only built-in learners are looked into",))
-    model = learner._model
+    model = learner.model
     off: list[str] = []
     places = places_of(model, off)
     watch = Watch(model, places)
@@ -45,9 +45,9 @@ def found_in(learner: Learner) -> Regularizers:
         remark, gradients = _train(learner, watch)
         if remark:
             remarks.append(remark)
-    if learner._reader.structure is not None:
+    if learner.reader.structure is not None:
         with held(model, other_noise=1), watch.watching(EVALUATION):
-            learner._reader.forward(training=False)
+            learner.reader.forward(training=False)
     noises = tuple(_noises(learner, watch))
     return Regularizers(
         noises=noises, shrinkages=tuple(decay.found(learner, gradients)), off=tuple(off), remarks=tuple(remarks)
@@ -68,9 +68,9 @@ def _train(learner: KerasLearner, watch: Watch) -> tuple[str, decay.Gradients]:
         why = f"the training step does not run uncompiled ({type(error).__name__})"
     for place in watch.places.values():
         place.passes.clear()
-    for number in range(_PASSES if learner._reader.structure is not None else 0):
+    for number in range(_PASSES if learner.reader.structure is not None else 0):
         with watch.watching(number):
-            learner._reader.forward(training=True)
+            learner.reader.forward(training=True)
     return f"{why}: layers were looked at in a forward pass in training mode", gradients
 
 
@@ -126,7 +126,7 @@ def _most(calls: list[tuple[float | None, bool]]) -> float | None:
 
 def _unused(learner: KerasLearner, working: list[Place]) -> set[int]:
     """Ids of the layers whose result can change without a change of any output of the model."""
-    reader, model = learner._reader, learner._model
+    reader, model = learner.reader, learner.model
     own = [each for each in working if is_users_class(type(each.owner))]  # Keras' own models throw nothing away
     if reader.structure is None or not own or stepping.own(model, "fit"):
         return set()

@@ -64,9 +64,9 @@ def found_in(learner: Learner) -> Regularizers:
 
 def _train(learner: TorchLearner, places: Places, steps: decay.Steps) -> None:
     """Watch training passes: those of our plain loop, or the user's own steps in the mode that the factory left."""
-    forward, step, batch = learner._forward, learner.case.step, learner.batch
+    forward, step, batch = learner.forward, learner.case.step, learner.batch
     if step is None:
-        with learner._modes.reading("train"), forward.as_written():
+        with learner.modes.reading("train"), forward.as_written():
             for number in range(_PASSES):
                 with Watch(places, _measuring(number)):
                     forward.quiet()
@@ -80,20 +80,20 @@ def _train(learner: TorchLearner, places: Places, steps: decay.Steps) -> None:
 
 def _as_the_factory_left_it(learner: TorchLearner) -> None:
     """Modules in the modes in which the factory returns them; a learner has put its own into training."""
-    flags = {name: module.training for name, module in learner._rebuild().named_modules()}
+    flags = {name: module.training for name, module in learner.rebuild().named_modules()}
     for name, module in learner.model.named_modules():
         module.training = flags.get(name, module.training)
 
 
 def _evaluate(learner: TorchLearner, places: Places) -> None:
     called = set(places.called)
-    if learner._forward.can_be_called:
+    if learner.forward.can_be_called:
         with (
-            learner._modes.reading("eval"),
-            learner._forward.as_written(),
+            learner.modes.reading("eval"),
+            learner.forward.as_written(),
             Watch(places, _measuring(_EVALUATION)),
         ):
-            learner._forward.quiet()
+            learner.forward.quiet()
     places.called = called
 
 
@@ -173,7 +173,7 @@ def _difference(first: Any, second: Any) -> float:
 
 def _unused(learner: TorchLearner, working: list[Place]) -> set[str]:
     """Names of the places whose results no output of the model depends on."""
-    forward = learner._forward
+    forward = learner.forward
     if not working or not forward.can_be_called:
         return set()
     try:
@@ -189,13 +189,13 @@ def _linked(learner: TorchLearner) -> set[str]:
     zeros: list[tuple[str, torch.Tensor]] = []
 
     def add_zero(seen: Visit) -> Any:
-        zero = torch.zeros((), device=learner._forward.device, requires_grad=True)
+        zero = torch.zeros((), device=learner.forward.device, requires_grad=True)
         zeros.append((seen.place.name, zero))
         return _changed(seen.output, lambda each: each + zero.to(each.dtype))
 
-    with learner._modes.reading("train"), learner._forward.as_written(), torch.enable_grad():
+    with learner.modes.reading("train"), learner.forward.as_written(), torch.enable_grad():
         with Watch(Places(learner.model), add_zero):
-            outputs = learner._forward.call(learner.batch.x)
+            outputs = learner.forward.call(learner.batch.x)
         ends = [each.float().sum() for each in tensors(outputs) if each.requires_grad]
         if not ends or not zeros:
             return set()
@@ -210,9 +210,9 @@ def _moves(learner: TorchLearner, place: Place) -> bool:
         def move(seen: Visit) -> Any:
             return _changed(seen.output, lambda each: each + 1) if seen.place.name == name else None
 
-        with learner._modes.reading("train"), learner._forward.as_written(), Watch(Places(learner.model), move):
+        with learner.modes.reading("train"), learner.forward.as_written(), Watch(Places(learner.model), move):
             reseed(0)
-            return tensors(learner._forward.quiet())
+            return tensors(learner.forward.quiet())
 
     first = outputs(None)
     return not forensics.alike(first, outputs(None)) or not forensics.alike(first, outputs(place.name))
