@@ -27,9 +27,6 @@ class Inspector(Protocol):
     def idle_units(self, learner: Any) -> dict[str, tuple[int, int]] | None:
         """For "dead" and "saturated": how many units are, of how many."""
 
-    def moved(self, learner: Any) -> float | None:
-        """As `ParameterFacts.moved`, where that has no value."""
-
     def saved_and_loaded(self, learner: Any) -> tuple[Sequence[Array], Sequence[Array]] | None:
         """Evaluation's outputs, of the model and of a new one that took over its saved state."""
 

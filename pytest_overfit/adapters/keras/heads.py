@@ -6,11 +6,13 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
+from pytest_overfit.adapters.arrays import counting_only, in_shape_of
 from pytest_overfit.adapters.base import Head, Plain
 from pytest_overfit.adapters.keras.losses import LossFacts, Pair
 from pytest_overfit.core.arrays import Array
@@ -69,8 +71,7 @@ def _head(pair: Pair, outputs: Array, mask: Any, alone: bool, trusted: bool) -> 
 def _masked(head: Head, mask: Any) -> Head:
     if mask is None or mask.shape != _unit_shape(head):
         return head
-    both = mask.astype(bool) if head.mask is None else head.mask & mask.astype(bool)
-    return dataclasses.replace(head, mask=both)
+    return counting_only(head, mask.astype(bool))
 
 
 def _asked_for(pair: Pair, shape: tuple[int, ...]) -> Array | None:
@@ -112,11 +113,7 @@ def _fits(head: Head, loss: LossFacts) -> bool:
 
 def _summed(head: Head) -> float:
     """How many averages a sum adds up: one a label, or one a vector of the last axis."""
-    shape = head.outputs.shape[:-1] if head.outputs.ndim > 1 else (1,)
-    size = 1
-    for each in shape:
-        size *= each
-    return float(size)
+    return float(math.prod(head.outputs.shape[:-1]))
 
 
 def _never_negative(head: Head, loss: LossFacts) -> bool:
@@ -154,7 +151,7 @@ def _one_hot(pair: Pair, outputs: Array) -> Head:
 
 def _binary(pair: Pair, outputs: Array) -> Head:
     """Targets between 0 and 1, such as grey pixels, are quantities: the side of 0.5 they lie on says little."""
-    targets = _as_outputs(pair.targets, outputs).astype(np.float64)
+    targets = in_shape_of(outputs, pair.targets).astype(np.float64)
     if not np.isin(targets, (0, 1)).all():
         shown = 1.0 / (1.0 + np.exp(-outputs.astype(np.float64))) if pair.loss.from_logits else outputs
         return Head(kind="values", outputs=shown, targets=targets, domain=_domain(pair.loss))
@@ -163,17 +160,12 @@ def _binary(pair: Pair, outputs: Array) -> Head:
 
 def _hinge(pair: Pair, outputs: Array) -> Head:
     """Keras takes labels of 0 and 1 for -1 and 1; here it is the other way round."""
-    targets = (_as_outputs(pair.targets, outputs) > 0).astype(np.float64)
+    targets = (in_shape_of(outputs, pair.targets) > 0).astype(np.float64)
     return Head(kind="binary", outputs=outputs, targets=targets)
 
 
 def _values(pair: Pair, outputs: Array) -> Head:
-    return Head(kind="values", outputs=outputs, targets=_as_outputs(pair.targets, outputs))
-
-
-def _as_outputs(targets: Array, outputs: Array) -> Array:
-    """Targets in the outputs' shape where they differ by axes of length one, which Keras adds or takes away."""
-    return targets.reshape(outputs.shape) if targets.size == outputs.size else targets
+    return Head(kind="values", outputs=outputs, targets=in_shape_of(outputs, pair.targets))
 
 
 def head_of_array(outputs: Array, targets: Array) -> Head | None:
@@ -184,7 +176,7 @@ def head_of_array(outputs: Array, targets: Array) -> Head | None:
         return None
     inside: Literal["probabilities", "unbounded"] = "probabilities" if _inside(outputs) else "unbounded"
     kind: Literal["binary", "values"] = "binary" if np.isin(targets, (0, 1)).all() else "values"
-    return Head(kind=kind, outputs=outputs, targets=_as_outputs(targets, outputs).astype(np.float64), domain=inside)
+    return Head(kind=kind, outputs=outputs, targets=in_shape_of(outputs, targets).astype(np.float64), domain=inside)
 
 
 def _inside(outputs: Array) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from pytest_overfit.adapters import arrays
 from pytest_overfit.adapters.base import GradientsInParts
 from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras.errors import user_call
@@ -86,68 +87,47 @@ def reference_kernel(learner: KerasLearner, size: int) -> Callable[[], object]:
     return lambda: keras.ops.convert_to_numpy(keras.ops.matmul(matrix, matrix)[0, 0])
 
 
-#: a unit nearer to its end than this share of its range lets next to nothing through
-_NEAR_END = 0.01
-
-
 def idle_units(learner: KerasLearner) -> dict[str, tuple[int, int]] | None:
     """See `pytest_overfit.adapters.inspector.Inspector`. Of layers with `activation=`, and of activation layers."""
     reader = learner.verified_reader()
     if reader.structure is None:
         return None
-    watched = {id(each): _kind(each) for each in layers.layers_of(reader.model) if _kind(each)}
-    seen: list[tuple[Any, Any, Any]] = []
+    functions = [(each, _activation(each)) for each in layers.layers_of(reader.model)]
+    watched = {id(layer): function for layer, function in functions if function}
+    seen: list[tuple[Any, Array]] = []
 
     def note(layer: Any, own: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = own(*args, **kwargs)
         if hasattr(result, "shape") and len(result.shape) >= 2:
-            seen.append((layer, result, numbers(result)))
+            seen.append((layer, numbers(result)))
         return result
 
     normalising = reader.normalising()
-    chosen = [each for each in layers.layers_of(reader.model) if id(each) in watched]
+    chosen = [layer for layer, function in functions if function]
     with held(reader.model), layers.on_batch_statistics(normalising), layers.called_through(chosen, note):
         outputs = [numbers(each) for each in keras.tree.flatten(reader.forward(training=False))]
-    found = {"dead": (0, 0), "saturated": (0, 0)}
-    for layer, _, values in seen:
-        kind = watched[id(layer)]
-        if kind != "relu" and any(each.shape == values.shape and (each == values).all() for each in outputs):
+    counts = []
+    for layer, values in seen:
+        function = watched[id(layer)]
+        if function != "relu" and any(each.shape == values.shape and (each == values).all() for each in outputs):
             continue  # the model's own outputs are meant to be certain
-        name = "dead" if kind == "relu" else "saturated"
-        idle = _idle(values, kind, getattr(layer, "data_format", "") == "channels_first")
-        found[name] = (found[name][0] + int(idle.sum()), found[name][1] + idle.size)
-    return found
+        axis = 1 if getattr(layer, "data_format", "") == "channels_first" else -1
+        counts.append((function, arrays.idle_units(values, function, axis)))
+    return arrays.dead_and_saturated(counts)
 
 
-def _kind(layer: Any) -> str:
-    """Which of the activations that can be idle a layer ends with; "" for all others."""
+def _activation(layer: Any) -> arrays.Activation | None:
+    """Which of the activations that can be idle a layer ends with; None for all others."""
     if isinstance(layer, keras.layers.ReLU):
-        return "" if layer.negative_slope else "relu"
+        return None if layer.negative_slope else "relu"
     activation = getattr(layer, "activation", None)
-    known = {keras.activations.relu: "relu", keras.activations.sigmoid: "sigmoid", keras.activations.tanh: "tanh"}
+    known: dict[Any, arrays.Activation] = {
+        keras.activations.relu: "relu",
+        keras.activations.sigmoid: "sigmoid",
+        keras.activations.tanh: "tanh",
+    }
     recurrent = isinstance(layer, keras.layers.RNN) or hasattr(layer, "recurrent_activation")
-    return "" if recurrent or isinstance(layer, keras.Model) else known.get(activation, "")
-
-
-def _idle(values: Array, kind: str, channels_first: bool) -> Array:
-    low = -1.0 if kind == "tanh" else 0.0
-    near = _NEAR_END * (1.0 - low)
-    idle = values == 0 if kind == "relu" else (values < low + near) | (values > 1.0 - near)
-    units = np.moveaxis(idle, 1 if channels_first else -1, 0)
-    answer: Array = np.asarray(units.reshape(len(units), -1).all(axis=1))
-    return answer
-
-
-def moved(learner: KerasLearner) -> float | None:
-    """|change since the start| / |start|, over all trainable variables together."""
-    pairs = [
-        (numbers(each).astype("float64"), learner.start[id(each)].astype("float64"))
-        for each in learner.model.trainable_variables
-        if id(each) in learner.start
-    ]
-    size = math.sqrt(sum(float((then**2).sum()) for _, then in pairs))
-    change = math.sqrt(sum(float(((now - then) ** 2).sum()) for now, then in pairs))
-    return change / size if size > 0 else None
+    return None if recurrent or isinstance(layer, keras.Model) else known.get(activation)
 
 
 def saved_and_loaded(learner: KerasLearner) -> tuple[Sequence[Array], Sequence[Array]] | None:

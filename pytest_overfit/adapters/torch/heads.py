@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from pytest_overfit.adapters.arrays import counting_only, in_shape_of
 from pytest_overfit.adapters.base import Head, Plain
 from pytest_overfit.adapters.torch.losses import LossCall, Scrutiny
 from pytest_overfit.data.batch import to_numpy
@@ -66,7 +68,7 @@ def _narrowed(head: Head, asked: Tensor | None) -> Head:
     looked = to_numpy(asked)
     if head.kind == "classes":
         looked = to_numpy(asked.any(dim=head.class_axis))
-    return dataclasses.replace(head, mask=looked if head.mask is None else looked & head.mask)
+    return counting_only(head, looked)
 
 
 def _looped(calls: Sequence[LossCall], rows: int) -> Head | None:
@@ -144,14 +146,6 @@ def _classes(call: LossCall, domain: Any) -> Head | None:
     )
 
 
-def _cross_entropy(call: LossCall) -> Head | None:
-    return _classes(call, "unbounded")
-
-
-def _nll(call: LossCall) -> Head | None:
-    return _classes(call, "log_probabilities")
-
-
 def _divergence(call: LossCall) -> Head | None:
     targets = call.target.exp() if call.arguments.get("log_target") else call.target
     return Head(
@@ -181,7 +175,7 @@ def _elementwise(kind: Any, plain: Plain, domain: Any = "unbounded", minimum: fl
         return Head(
             kind=kind,
             outputs=outputs,
-            targets=_shaped(targets, outputs),
+            targets=in_shape_of(outputs, targets),
             domain=domain,
             plain=plain if bare else "",
             scale=scale or 1.0,
@@ -190,11 +184,6 @@ def _elementwise(kind: Any, plain: Plain, domain: Any = "unbounded", minimum: fl
         )
 
     return head
-
-
-def _shaped(targets: Any, outputs: Any) -> Any:
-    """Targets in the outputs' shape where they are the same numbers, (N,) beside (N, 1)."""
-    return targets.reshape(outputs.shape) if targets.size == outputs.size else targets
 
 
 def _poisson(call: LossCall) -> Head | None:
@@ -209,8 +198,8 @@ def _signs(call: LossCall) -> Head | None:
 
 
 _HEAD_OF: dict[Callable[..., Any], Callable[[LossCall], Head | None]] = {
-    F.cross_entropy: _cross_entropy,
-    F.nll_loss: _nll,
+    F.cross_entropy: functools.partial(_classes, domain="unbounded"),
+    F.nll_loss: functools.partial(_classes, domain="log_probabilities"),
     F.kl_div: _divergence,
     F.multi_margin_loss: _margin,
     F.binary_cross_entropy: _elementwise("binary", "binary_cross_entropy", "probabilities"),

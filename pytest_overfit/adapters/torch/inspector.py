@@ -18,6 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from pytest_overfit.adapters import arrays
 from pytest_overfit.adapters.base import GradientsInParts
 from pytest_overfit.adapters.torch.forward import Forward, tensors
 from pytest_overfit.adapters.torch.memory import memory_peak
@@ -98,10 +99,12 @@ def reference_kernel(learner: TorchLearner, size: int) -> Callable[[], object]:
     return lambda: (matrix @ matrix)[0, 0].item()
 
 
-#: activations whose zero has a zero gradient
-_RELU: set[Any] = {F.relu, F.relu_, F.relu6, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_}
-_SIGMOID: set[Any] = {F.sigmoid, torch.sigmoid, torch.sigmoid_, torch.Tensor.sigmoid, torch.Tensor.sigmoid_}
-_TANH: set[Any] = {F.tanh, torch.tanh, torch.tanh_, torch.Tensor.tanh, torch.Tensor.tanh_}
+#: activations that can be idle: ReLUs have a zero gradient at zero
+_ACTIVATIONS: dict[arrays.Activation, set[Any]] = {
+    "relu": {F.relu, F.relu_, F.relu6, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_},
+    "sigmoid": {F.sigmoid, torch.sigmoid, torch.sigmoid_, torch.Tensor.sigmoid, torch.Tensor.sigmoid_},
+    "tanh": {F.tanh, torch.tanh, torch.tanh_, torch.Tensor.tanh, torch.Tensor.tanh_},
+}
 _CONVOLUTIONS: set[Any] = {
     F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d
 }  # fmt: skip
@@ -115,9 +118,6 @@ _LINEAR: set[Any] = {
     torch.addmm,
 }
 
-#: a unit nearer to its end than this share of its range lets next to nothing through
-_NEAR_END = 0.01
-
 
 class _Units(TorchFunctionMode):
     """Sees every activation, of modules and of plain functions, and counts the units that do nothing."""
@@ -126,7 +126,8 @@ class _Units(TorchFunctionMode):
         super().__init__()
         #: the axis of the units: of the last convolution, or linear map, before the activation
         self._axis = -1
-        self.seen: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+        #: function, result, and the counts of its units: later operations may write into the result
+        self.seen: list[tuple[str, torch.Tensor, tuple[int, int]]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -135,17 +136,11 @@ class _Units(TorchFunctionMode):
         elif func in _LINEAR:
             self._axis = -1
         elif isinstance(result, torch.Tensor) and result.ndim >= 2:
-            if func in _RELU:
-                self.seen.append(("dead", result, self._of_units(result == 0)))
-            elif func in _SIGMOID or func in _TANH:
-                low = 0.0 if func in _SIGMOID else -1.0
-                near = _NEAR_END * (1.0 - low)
-                self.seen.append(("saturated", result, self._of_units((result < low + near) | (result > 1.0 - near))))
+            axis = self._axis % result.ndim or result.ndim - 1
+            for function, calls in _ACTIVATIONS.items():
+                if func in calls:
+                    self.seen.append((function, result, arrays.idle_units(to_numpy(result), function, axis)))
         return result
-
-    def _of_units(self, idle: torch.Tensor) -> torch.Tensor:
-        axis = self._axis % idle.ndim or idle.ndim - 1
-        return idle.movedim(axis, 0).flatten(1).all(dim=1)
 
 
 def idle_units(learner: TorchLearner) -> dict[str, tuple[int, int]] | None:
@@ -156,11 +151,11 @@ def idle_units(learner: TorchLearner) -> dict[str, tuple[int, int]] | None:
             outputs = tensors(learner.forward.quiet())
     # a sigmoid at the end is meant to be certain; it may have been sliced since
     own = {each.untyped_storage().data_ptr() for each in outputs}
-    found = {"dead": (0, 0), "saturated": (0, 0)}
-    for kind, result, idle in watch.seen:
-        if kind == "dead" or result.untyped_storage().data_ptr() not in own:
-            found[kind] = (found[kind][0] + int(idle.sum()), found[kind][1] + idle.numel())
-    return found
+    return arrays.dead_and_saturated(
+        (function, counts)
+        for function, result, counts in watch.seen
+        if function == "relu" or result.untyped_storage().data_ptr() not in own
+    )
 
 
 def saved_and_loaded(learner: TorchLearner) -> Pair | None:

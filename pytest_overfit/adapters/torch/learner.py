@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from pytest_overfit.adapters.arrays import alike
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.adapters.torch import checks, feed
 from pytest_overfit.adapters.torch import facts as forensics
@@ -104,7 +105,7 @@ class TorchLearner(SplitLearner):
         self.modes.evaluates_differently = pytree.tree_structure(outputs) != pytree.tree_structure(evaluated)
         loss, calls = self._look_at_the_loss(outputs, inside.calls, refuse) if forward.has_loss else (None, [])
         may_be_watched = self.case.step is None and forward.watching_is_free
-        if may_be_watched and not drawn and forensics.alike(tensors(outputs), tensors(evaluated)):
+        if may_be_watched and not drawn and alike(tensors(outputs), tensors(evaluated)):
             with self.explained("the model"):
                 self._last_pass = self._as_reading(outputs, loss, calls)
 

@@ -106,11 +106,8 @@ def preserved_generators() -> Iterator[None]:
 @contextlib.contextmanager
 def noting_parameters(note: Callable[[object], None]) -> Iterator[None]:
     """Inside, `note` gets every parameter that a module registers; copies and scripted modules register none."""
-    handle = register_module_parameter_registration_hook(lambda module, name, parameter: note(parameter))
-    try:
+    with register_module_parameter_registration_hook(lambda module, name, parameter: note(parameter)):
         yield
-    finally:
-        handle.remove()
 
 
 def parameters_of(model: object) -> list[nn.Parameter]:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from pytest_overfit.adapters.arrays import alike
 from pytest_overfit.adapters.base import Learner, Noise, Regularizers
-from pytest_overfit.adapters.torch import facts as forensics
 from pytest_overfit.adapters.torch.forward import tensors
 from pytest_overfit.adapters.torch.learner import TorchLearner
 from pytest_overfit.adapters.torch.regularizers import decay
@@ -215,7 +215,7 @@ def _moves(learner: TorchLearner, place: Place) -> bool:
             return tensors(learner.forward.quiet())
 
     first = outputs(None)
-    return not forensics.alike(first, outputs(None)) or not forensics.alike(first, outputs(place.name))
+    return not alike(first, outputs(None)) or not alike(first, outputs(place.name))
 
 
 def _changed(output: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
