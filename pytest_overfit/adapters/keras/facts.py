@@ -90,11 +90,13 @@ def has_schedule(model: Any) -> bool:
     optimizer = getattr(model, "optimizer", None)
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     rate = getattr(optimizer, "_learning_rate", None)
-    if getattr(optimizer, "gradient_accumulation_steps", None):
-        return True
-    return isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) or (
-        callable(rate) and not isinstance(rate, keras.Variable)
-    )
+    function = callable(rate) and not isinstance(rate, keras.Variable)
+    return bool(getattr(optimizer, "gradient_accumulation_steps", None)) or function or scheduled(optimizer)
+
+
+def scheduled(optimizer: Any) -> bool:
+    """The rate is a `LearningRateSchedule`."""
+    return isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule)
 
 
 def other_optimizers(model: Any) -> bool:

@@ -220,13 +220,10 @@ class KerasLearner(SplitLearner):
 
     def _compare(self) -> list[Array | None]:
         """What the loss inside the step compares each output with."""
-        from pytest_overfit.adapters.keras import objective
-
-        found = self.reader.objective
-        if found is None:
+        if self.reader.objective is None:
             return []
         with held(self.model):
-            compared = objective.compared(found, self.feed)
+            compared = self.reader.objective.compared(self.feed)
         if not self.targets:
             self._compared = compared
             self.targets = tuple(each for each in compared if each is not None)

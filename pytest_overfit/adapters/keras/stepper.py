@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 
-from pytest_overfit.adapters.keras.callbacks import as_list
+from pytest_overfit.adapters.keras.callbacks import StepLosses, as_list
 from pytest_overfit.adapters.keras.layers import layers_of
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
@@ -93,11 +93,7 @@ class FitStepper:
         return losses
 
     def _fit(self, until: int) -> list[float]:
-        losses: list[float] = []
-        # what the step returned; the log of an epoch shows 0.0 where a custom step leaves the model's metrics alone
-        recorder = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda _, logs: losses.append(float(keras.ops.mean(self._loss_of(logs))))
-        )
+        recorder = StepLosses(self._loss_of)
         arrays, weights = self._feed.arrays, self._feed.row_weights
         extra = {} if weights is None else {"sample_weight": weights}
         self._model.fit(
@@ -111,7 +107,7 @@ class FitStepper:
             callbacks=[*self._callbacks, recorder],
             **extra,
         )
-        return losses
+        return recorder.taken()
 
 
 def make_stepper(case: Case, model: Any, feed: Feed, loss_of: StepLoss) -> tuple[Stepper, str]:

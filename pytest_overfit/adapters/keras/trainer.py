@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import keras
 
-from pytest_overfit.adapters.keras import callbacks, reuse
+from pytest_overfit.adapters.keras import callbacks, facts, reuse
 from pytest_overfit.adapters.keras import fit_data as feeding
 from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.errors import user_call
@@ -164,10 +164,8 @@ class KerasTrainer:
 
     def scale_rate(self, factor: float) -> bool:
         optimizer = self.model.optimizer
-        scheduled = isinstance(
-            getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
-        )
-        if scheduled or any(isinstance(each, keras.callbacks.LearningRateScheduler) for each in self._callbacks):
+        by_epoch = any(isinstance(each, keras.callbacks.LearningRateScheduler) for each in self._callbacks)
+        if by_epoch or facts.scheduled(optimizer):
             return False
         try:
             optimizer.learning_rate = float(numbers(optimizer.learning_rate)) * factor
