@@ -21,9 +21,10 @@ from pytest_overfit.adapters.torch.forward import Forward, tensors
 from pytest_overfit.adapters.torch.heads import heads_of
 from pytest_overfit.adapters.torch.labels import labels_among_inputs
 from pytest_overfit.adapters.torch.latent_sampling import LatentNoise
-from pytest_overfit.adapters.torch.losses import LossCall, LossCalls, Scrutiny
+from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
 from pytest_overfit.adapters.torch.modes import Modes, materialise
 from pytest_overfit.adapters.torch.own_step import watched_step
+from pytest_overfit.adapters.torch.scrutiny import Scrutiny
 from pytest_overfit.adapters.torch.siamese import shared_outputs
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
 from pytest_overfit.adapters.torch.substituted_loss import FreeOutputs
