@@ -26,7 +26,7 @@ Plain = Literal["", "cross_entropy", "binary_cross_entropy", "squared_error", "a
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Head:
-    """One prediction beside its target, as the loss saw them."""
+    """One prediction with its target, as the loss saw them."""
 
     #: "" where there is one head only
     name: str = ""
@@ -59,7 +59,7 @@ class Reading:
     loss: float | None
     #: the raw outputs, leaf by leaf; empty where there are none
     outputs: tuple[Array, ...] = ()
-    #: predictions beside targets, of recognised losses only
+    #: predictions with their targets, of recognised losses only
     heads: tuple[Head, ...] = ()
 
 
@@ -102,7 +102,7 @@ class Noise:
     #: the declared probability; None: it declares none, so it is unknown whether it should have changed something
     rate: float | None
     #: measured size of the change in a training pass: the share of entries that were dropped, or the relative
-    #: difference of two answers to one input; 0.0: none, None: could not be told (its inputs are zeros)
+    #: difference of two answers to one input; 0.0: none, None: unknown (its inputs are zeros)
     training: float | None
     #: the same in an evaluation pass; 0.0 also where evaluation does not come by
     evaluation: float | None

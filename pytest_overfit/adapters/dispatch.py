@@ -57,7 +57,7 @@ def build(case: Case, seed: int) -> Any:
 
 
 def _check_keras_case(case: Case) -> None:
-    """A Keras model brings its own loss, optimizer and step; one given beside them would be ignored."""
+    """A Keras model brings its own loss, optimizer and step; others given with the case would be ignored."""
     for field, instead in (
         ("loss", "model.compile(loss=...)"),
         ("optimizer", "model.compile(optimizer=...)"),

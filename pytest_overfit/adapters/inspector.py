@@ -34,7 +34,7 @@ class Inspector(Protocol):
         """Gradients of the loss on the batch, and on so many parts of it; dropout off."""
 
     def memory_peak(self, learner: Any) -> int | None:
-        """Most bytes that tensors hold at once in the first two training steps; the learner is worn out."""
+        """Most bytes that tensors hold at once in the first two steps. The learner must not be used afterwards."""
 
     def reference_kernel(self, learner: Any, size: int) -> Callable[[], object] | None:
         """A product of two square float32 matrices where the learner computes, done when it returns."""

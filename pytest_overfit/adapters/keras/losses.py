@@ -51,7 +51,7 @@ class LossFacts:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """One output beside its target and the loss between them."""
+    """One output with its target and the loss between them."""
 
     name: str
     #: position among the flattened outputs
@@ -142,7 +142,7 @@ def _by_output(value: Any, names: list[str], outputs: Any) -> list[Any] | None:
     if isinstance(value, (list, tuple)):
         if len(value) != len(names):
             return None
-        # positions of a list beside outputs in a dict are a matter of Keras' flattening: not guessed
+        # positions of a list where outputs are a dict are a matter of Keras' flattening: not guessed
         return None if isinstance(outputs, dict) else list(value)
     plain = value is None or isinstance(value, (str, float, int)) or hasattr(value, "shape")
     if plain or callable(value) or len(names) == 1 or _is_config(value):

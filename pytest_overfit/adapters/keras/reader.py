@@ -117,7 +117,7 @@ class Reader:
         """Loss (None where it is not readable) and outputs."""
         self._readings += 1
         normalising = self.normalising() if mode in ("fit", "reestimated") else []
-        # a training reading draws what the next step will; the others draw anew, so that noise shows
+        # a training reading draws what the next step will; the others draw other numbers, so that noise shows
         with held(self.model, other_noise=None if mode == "train" else self._readings):
             if mode == "reestimated":
                 self._reestimate(normalising)
@@ -247,7 +247,7 @@ def total_loss(model: Any, feed: Feed, outputs: Any, training: bool) -> Any:
 def _without_penalties(model: Any) -> Iterator[Callable[[], Any]]:
     """Empty `model.losses` for a moment; yields what is still to be taken off.
 
-    Keras' private override keeps small data terms exact beside large penalties. Without it they are subtracted.
+    Keras' private override keeps small data terms exact next to large penalties. Without it they are subtracted.
     """
     override = getattr(model, "_losses_override", None)
     if not isinstance(override, list):

@@ -66,7 +66,7 @@ class _Kept:
         self._arms: WeakKeyDictionary[Any, dict[bool, Traced]] = WeakKeyDictionary()
 
     def find(self, train: Any, plain: bool, signature: str | None) -> Traced | None:
-        """One that may be trained again: the same model, and nobody trains it."""
+        """One that may be trained again: the same model, and no trainer uses it."""
         found = self._arms.get(train, {}).get(plain)
         return found if found is not None and found.signature == signature and found.user() is None else None
 
@@ -97,7 +97,7 @@ def signature(model: Any) -> str | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a lambda is warned of, as one that could not be saved
             config = {"model": model.get_config(), "compile": _nameless(model.get_compile_config())}
-    except Exception:  # not everything can be configured anew
+    except Exception:  # not everything has a configuration
         return None
     if not _only_of_keras(config):
         return None

@@ -49,7 +49,7 @@ def seed(seed: int) -> None:
         restore()
         return
     state.set_global_attribute(_SEED, seed & _MASK)
-    state.set_global_attribute(_GENERATOR, None)  # made anew from Python's generator when it is needed
+    state.set_global_attribute(_GENERATOR, None)  # made again from Python's generator when it is needed
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and not (_running and _seed_context(seed & _MASK)):
         tensorflow.random.set_seed(seed & _MASK)

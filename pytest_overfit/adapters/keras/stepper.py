@@ -53,8 +53,8 @@ class StepLoss:
         elif logs is not None and _is_number(logs):
             return logs
         raise CaseError(
-            f"Case {self._case.name!r}: the custom train_step returned {_shown(logs)}, but a dict with the loss is "
-            "wanted; end it with return {'loss': loss}"
+            f"Case {self._case.name!r}: the custom train_step returned {_shown(logs)}, expected a dict with the "
+            "loss; end it with return {'loss': loss}"
         )
 
 

@@ -152,7 +152,7 @@ class KerasTrainer:
             self.model.jit_compile = False  # it changes no result, and compiling takes a minute
 
     def _whole_epochs(self) -> None:
-        """Let one call of the compiled function make a whole epoch where nobody looks in between: the same steps."""
+        """Let one call of the compiled function make a whole epoch where nothing looks in between: the same steps."""
         model, steps = self.model, self._feeding.steps
         eager = model.run_eagerly or stepping.own(model, "train_step") or stepping.own(model, "test_step")
         if steps is None or eager or stepping.why_fit(dataclasses.replace(self.case, fit_kwargs={}), model):

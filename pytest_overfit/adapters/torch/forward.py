@@ -55,6 +55,11 @@ class Forward:
         """The loss can be computed apart from a step."""
         return self.case.step is None or self.case.loss is not None or self.captured is not None
 
+    @property
+    def runs_as_written(self) -> bool:
+        """No compiler changes how the model's code is computed, and it can be called apart from a step."""
+        return not self.is_compiled and self.can_be_called
+
     def call(self, x: Any) -> Any:
         """The model's answer."""
         if not self.can_be_called:
@@ -67,7 +72,7 @@ class Forward:
             return self.model(x)
 
     def loss_with(self, weights: dict[str, torch.Tensor], x: Any, y: Any) -> torch.Tensor:
-        """The loss with these weights in place of the model's."""
+        """The loss with these weights in place of the model's; works under `torch.func`."""
         args, kwargs = ((), x) if self._unpacked is dict else (x, {}) if self._unpacked is tuple else ((x,), {})
         return self.loss(torch.func.functional_call(self.model, weights, tuple(args), kwargs), y)
 

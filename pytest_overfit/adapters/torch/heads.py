@@ -1,4 +1,4 @@
-"""Turn the recorded calls of loss functions into heads: predictions beside their targets, aligned with the rows.
+"""Turn the recorded calls of loss functions into heads: predictions with their targets, aligned with the rows.
 
 PYTEST_DONT_REWRITE
 """

@@ -173,15 +173,6 @@ class TorchLearner(SplitLearner):
         with torch.no_grad():
             self.forward.loss(self.forward.call(self.batch.x), self.batch.y)
 
-    def loss_with(self, weights: dict[str, torch.Tensor], x: Any, y: Any) -> torch.Tensor:
-        """The loss of a step with other weights than the model's; works under `torch.func`."""
-        return self.forward.loss_with(weights, x, y)
-
-    @property
-    def runs_as_written(self) -> bool:
-        """No compiler stands between the model's code and what it computes, and it can be called apart from a step."""
-        return not self.forward.is_compiled and self.forward.can_be_called
-
     def training_pass(self) -> None:
         """A forward pass as in training that leaves no trace."""
         with self.modes.reading("train"):

@@ -138,7 +138,7 @@ HEAD_OF: dict[Callable[..., Any], Callable[[LossCall], Head | None]] = {
 
 @functools.cache
 def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Names in order, and defaults. Binding the signature anew would cost as much as a small loss."""
+    """Names in order, and defaults. Binding the signature each time would cost as much as a small loss."""
     given = inspect.signature(function).parameters.values()
     return tuple(each.name for each in given), {
         each.name: each.default for each in given if each.default is not each.empty

@@ -43,8 +43,8 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _see(self, tensor: torch.Tensor) -> None:
-        for each in _strided(tensor):
-            storage = each.untyped_storage()
+        for held in _strided(tensor):
+            storage = held.untyped_storage()
             key, size = id(storage), storage.nbytes()
             if key not in self._sizes:
                 weakref.finalize(storage, self._forget, key).atexit = False

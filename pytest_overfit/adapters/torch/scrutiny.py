@@ -34,7 +34,7 @@ class Scrutiny:
 
     @classmethod
     def of(cls, calls: Sequence[LossCall], loss: Tensor, outputs: Sequence[Tensor], inside: bool = False) -> Scrutiny:
-        """Look through the graph of a loss. `inside`: the model made it, with terms of its own beside these calls."""
+        """Look through the graph of a loss. `inside`: the model made it, with terms of its own besides these calls."""
         own = {number for number, call in enumerate(calls) if call.target.requires_grad}
         weights = _weights(calls, loss, own, inside)
         direct = all(_selects(calls[number].input, outputs) for number in weights)
@@ -78,9 +78,9 @@ def _selects(given: Tensor, outputs: Sequence[Tensor]) -> bool:
     counting = torch.arange(1, given.numel() + 1, device=given.device, dtype=torch.float32) / given.numel()
     weights = counting.to(leaves[0].dtype).to(given.dtype)  # rounded as the gradients will be
     found = torch.autograd.grad(given, leaves, weights.reshape(given.shape), retain_graph=True, allow_unused=True)
-    # each output alone: others may lie before it on the way to the loss (an encoder's states beside the logits)
-    wanted = _moments(weights)
-    return any(each is not None and torch.allclose(_moments(each), wanted, rtol=1e-9) for each in found)
+    # each output alone: others may lie before it on the way to the loss (an encoder's states and the logits)
+    expected = _moments(weights)
+    return any(each is not None and torch.allclose(_moments(each), expected, rtol=1e-9) for each in found)
 
 
 def _moments(numbers: Tensor) -> Tensor:

@@ -111,5 +111,5 @@ def noting_parameters(note: Callable[[object], None]) -> Iterator[None]:
 
 
 def parameters_of(model: object) -> list[nn.Parameter]:
-    """The parameters by which a model is known to be new; none of what is no module."""
+    """The parameters by which a module is known to be new; other objects have none."""
     return list(model.parameters()) if isinstance(model, nn.Module) else []

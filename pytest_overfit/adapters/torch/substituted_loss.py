@@ -61,10 +61,10 @@ class FreeOutputs:
         flat, spec = pytree.tree_flatten(self._example)
         given = iter(outputs)
         free: list[torch.Tensor] = []
-        for number, each in enumerate(flat):
-            if isinstance(each, torch.Tensor):
-                new = torch.as_tensor(next(given)).to(each.device, each.dtype)
+        for number, output in enumerate(flat):
+            if isinstance(output, torch.Tensor):
+                new = torch.as_tensor(next(given)).to(output.device, output.dtype)
                 held = not self.carries[len(free)] or not new.is_floating_point()
-                flat[number] = each if held else new.requires_grad_()
+                flat[number] = output if held else new.requires_grad_()
                 free.append(flat[number])
         return free, pytree.tree_unflatten(flat, spec)

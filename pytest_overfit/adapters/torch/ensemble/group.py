@@ -1,8 +1,8 @@
 """Trains several models of one case at once: one operation on stacked tensors for all of them.
 
 Each has its own weights, order of the data and dropout masks, drawn from its own seed as if it trained alone. What it
-comes to differs from that by rounding. A model alone is asked beside it, on the first steps and once an epoch: where
-losses, gradients, updates or random numbers differ by more, nothing of it counts and they train one after the other.
+comes to differs from that by rounding. It is compared with a model trained alone, on the first steps and once an epoch:
+where losses, gradients, updates or random numbers differ by more, nothing of it counts and they train one by one.
 
 PYTEST_DONT_REWRITE
 """
@@ -49,13 +49,13 @@ def train(
 ) -> list[list[float]] | None:
     """Train for so many epochs; the mean losses of each trainer. `after_epoch` gets the number of a trainer.
 
-    None: they cannot train at once, and are worn out.
+    None: they cannot train at once, and must not be used afterwards.
     """
     group = None
     try:
         if are_alike(trainers):
             group = _Group(trainers)
-    except Exception:  # whatever it is: one after the other it will not happen, or will be said properly
+    except Exception:  # whatever it is: one after the other it will not happen, or be reported properly
         return None
     losses: list[list[float]] = []
     for _ in range(epochs):
@@ -182,7 +182,7 @@ class _Step:
         def one(weights: list[Tensor], given: list[Tensor], masks: list[Tensor]) -> Tensor:
             x, y = pytree.tree_unflatten(given, spec)
             with Sites(masks), trainer.twin.active():
-                return learner.loss_with(dict(zip(names, weights, strict=True)), x, y)
+                return learner.forward.loss_with(dict(zip(names, weights, strict=True)), x, y)
 
         def step(*inputs: Tensor) -> list[Tensor]:
             weights, rest = list(inputs[: len(names)]), inputs[len(names) :]
@@ -216,9 +216,9 @@ def _stacked_data(given: list[Any], rows: int) -> tuple[list[Tensor], Tensor]:
     return [torch.cat(each) for each in columns], torch.arange(len(given))[:, None] * rows
 
 
-def _same(found: Sequence[Tensor], wanted: Sequence[Tensor], what: str) -> None:
-    most = max(float(each.detach().abs().max()) for each in wanted)
-    for mine, alone in zip(found, wanted, strict=True):
+def _same(found: Sequence[Tensor], expected: Sequence[Tensor], what: str) -> None:
+    most = max(float(each.detach().abs().max()) for each in expected)
+    for mine, alone in zip(found, expected, strict=True):
         alone = alone.detach()
         slack = _OF_ITS_OWN * float(alone.abs().max()) + _OF_ALL * most
         if not torch.allclose(mine, alone, rtol=0, atol=slack, equal_nan=True):

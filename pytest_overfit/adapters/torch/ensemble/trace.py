@@ -69,7 +69,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return node
 
     def node_of(self, tensor: Tensor) -> fx.Node:
-        """The node of a tensor; one that nobody made inside is held as it is."""
+        """The node of a tensor; one that was not made inside is held as it is."""
         if id(tensor) not in self._nodes:
             name = f"held_{len(self._alive)}"
             self.held.register_buffer(name, tensor.detach())
