@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.adapters.frameworks import FRAMEWORKS, adapter_of, part_of
+from pytest_overfit.adapters.trainer import JointTraining
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.state import Guard, epoch_seed, seed_standard_library
@@ -97,8 +98,8 @@ def trainer_for(case: Case, train: Split, seed: int, plain: bool) -> Trainer:
     return trainer
 
 
-class JointTrainingByFramework:
-    """Implements `JointTraining` by the adapter's own, where it has one; all others train one after the other."""
+class JointTrainingByFramework(JointTraining):
+    """At once where the framework's adapter has a module `ensemble`; all others train one after the other."""
 
     def may_join(self, trainer: Trainer, members: int, epochs: int) -> bool:
         ensemble = part_of(trainer.framework, "ensemble")

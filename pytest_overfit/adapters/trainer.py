@@ -113,11 +113,13 @@ class EpochTrainer(Trainer):
         return readings(self.learner, split.chunks(), mode)
 
 
-class JointTraining(Protocol):
-    """Trains several trainers of one case at once, where their framework can and where it pays."""
+class JointTraining:
+    """Trains several trainers of one case at once, where their framework can and where it pays: here never."""
 
     def may_join(self, trainer: Trainer, members: int, epochs: int) -> bool:
         """True if it is worth a try with so many trainers like this fresh one; nothing is trained."""
+        del trainer, members, epochs
+        return False
 
     def train(
         self, trainers: Sequence[Trainer], epochs: int, after_epoch: Callable[[int], None]
@@ -127,17 +129,5 @@ class JointTraining(Protocol):
         The losses of each, which are those of one after the other but for rounding. None: it could not be done; the
         trainers must not be used afterwards: new ones of the same seeds are trained one after the other.
         """
-
-
-class OneAfterAnother:
-    """Implements `JointTraining` where none is tried."""
-
-    def may_join(self, trainer: Trainer, members: int, epochs: int) -> bool:
-        del trainer, members, epochs
-        return False
-
-    def train(
-        self, trainers: Sequence[Trainer], epochs: int, after_epoch: Callable[[int], None]
-    ) -> list[list[float]] | None:
         del trainers, epochs, after_epoch
         return None

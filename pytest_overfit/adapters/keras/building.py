@@ -1,4 +1,4 @@
-"""Does a model factory make a new model? By its variables, and by those that were made while it worked.
+"""Is a model new, by its variables; and what is still unbuilt in it: layers, then the variables of loss and optimizer.
 
 PYTEST_DONT_REWRITE
 """
@@ -10,6 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+
+from pytest_overfit.adapters.keras import stepper as stepping
+from pytest_overfit.adapters.keras.errors import user_call
+from pytest_overfit.adapters.keras.reader import Reader
+from pytest_overfit.adapters.keras.state import held
 
 
 @contextlib.contextmanager
@@ -31,3 +36,35 @@ def noting_parameters(note: Callable[[object], None]) -> Iterator[None]:
 def parameters_of(model: object) -> list[Any]:
     """The variables by which a model is known to be new; a model that is not built yet has none."""
     return list(model.variables) if isinstance(model, keras.Model) else []
+
+
+def first_outputs(reader: Reader) -> Any:
+    """Make an eval-mode pass, which builds the layers; None where a custom step uses the parts on its own."""
+    if stepping.own(reader.model, "train_step") and not stepping.own(reader.model, "call"):
+        return None
+    with held(reader.model):
+        return reader.forward(training=False)
+
+
+def build_rest(reader: Reader, outputs: Any) -> None:
+    """Make the variables of loss, metrics and optimizer, which cannot be made inside a compiled loop."""
+    model, feed = reader.model, reader.feed
+    with held(model):
+        if model.loss is not None or stepping.own(model, "compute_loss"):
+            _probe_loss(reader, outputs)
+        with user_call(f"{reader.where}: the metrics"):
+            if not stepping.own(model, "train_step"):
+                model.compute_metrics(feed.x, feed.y, outputs, feed.weights)
+    model.reset_metrics()
+    optimizer = model.optimizer
+    if optimizer is not None and not optimizer.built and model.trainable_variables:
+        optimizer.build(model.trainable_variables)
+
+
+def _probe_loss(reader: Reader, outputs: Any) -> None:
+    try:
+        reader.data_term(outputs, training=False)
+    except Exception:
+        if not stepping.own(reader.model, "train_step"):
+            raise
+        reader.readable = False  # compiled for show: the custom step has a loss of its own

@@ -174,10 +174,7 @@ def head_of_array(outputs: Array, targets: Array) -> Head | None:
         return Head(kind="classes", outputs=outputs, targets=targets.astype(np.int64))
     if outputs.size != targets.size:
         return None
-    inside: Literal["probabilities", "unbounded"] = "probabilities" if _inside(outputs) else "unbounded"
+    shares = bool(((outputs >= 0) & (outputs <= 1)).all())
+    inside: Literal["probabilities", "unbounded"] = "probabilities" if shares else "unbounded"
     kind: Literal["binary", "values"] = "binary" if np.isin(targets, (0, 1)).all() else "values"
     return Head(kind=kind, outputs=outputs, targets=in_shape_of(outputs, targets).astype(np.float64), domain=inside)
-
-
-def _inside(outputs: Array) -> bool:
-    return bool(((outputs >= 0) & (outputs <= 1)).all())

@@ -13,9 +13,9 @@ import keras
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.adapters.keras import checks, facts, layers
 from pytest_overfit.adapters.keras import stepper as stepping
+from pytest_overfit.adapters.keras.building import build_rest, first_outputs
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import feed_of
-from pytest_overfit.adapters.keras.first_pass import build_rest, first_outputs
 from pytest_overfit.adapters.keras.heads import head_of_array, heads_of
 from pytest_overfit.adapters.keras.losses import Pair, pairs_of
 from pytest_overfit.adapters.keras.reader import Reader, numbers

@@ -73,10 +73,15 @@ def running() -> Iterator[None]:
         _running.pop()
 
 
+def _eager_context() -> Any:
+    """TensorFlow's, whose seeds have no public reader; None where TensorFlow is not loaded."""
+    module = sys.modules.get("tensorflow.python.eager.context")
+    return None if module is None else module.context()
+
+
 def _seed_context(seed: int) -> bool:
     """What `tf.random.set_seed` does, without the kernels; False where a future TensorFlow keeps seeds elsewhere."""
-    module = sys.modules.get("tensorflow.python.eager.context")
-    context = None if module is None else module.context()
+    context = _eager_context()
     if context is None or not hasattr(context, "_rng") or not hasattr(context, "_seed"):
         return False
     context._seed = seed
@@ -139,14 +144,10 @@ def _tensorflow_settings() -> list[Restore]:
 
 
 def _tensorflow_generators() -> Restore:
-    """The global seed, the generator of eager operations' seeds, and the global `tf.random.Generator`.
-
-    The first two are attributes of TensorFlow's eager context, which has no public reader for them.
-    """
-    module = sys.modules.get("tensorflow.python.eager.context")
-    if module is None:
+    """The global seed, the generator of eager operations' seeds, and the global `tf.random.Generator`."""
+    context = _eager_context()
+    if context is None:
         return lambda: None
-    context = module.context()
     first = getattr(context, "_seed", None)
     draws = context._rng.getstate() if hasattr(context, "_rng") else None
     ops: Any = sys.modules.get("tensorflow.python.ops.stateful_random_ops")
@@ -277,6 +278,6 @@ def _draw_others(variables: Iterable[Any], noise: int) -> None:
     np.random.seed(noise & _MASK)
     if keras.backend.backend() == "torch":
         sys.modules["torch"].manual_seed(noise)
-    module = sys.modules.get("tensorflow.python.eager.context")
-    if module is not None and hasattr(module.context(), "_rng"):
-        module.context()._rng.seed(noise)
+    context = _eager_context()
+    if hasattr(context, "_rng"):
+        context._rng.seed(noise)

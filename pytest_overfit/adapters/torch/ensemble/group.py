@@ -17,7 +17,7 @@ import torch
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from pytest_overfit.adapters.torch.ensemble.eligible import are_alike, pays, whole
+from pytest_overfit.adapters.torch.ensemble.eligible import CannotJoinError, are_alike, pays, whole
 from pytest_overfit.adapters.torch.ensemble.masks import Masks, Sites
 from pytest_overfit.adapters.torch.ensemble.stack import Stack
 from pytest_overfit.adapters.torch.ensemble.trace import Program
@@ -34,14 +34,6 @@ _CHECKED = 2
 
 #: differences that rounding explains, relative to the largest entry of a tensor and of all tensors
 _OF_ITS_OWN, _OF_ALL = 1e-4, 1e-6
-
-
-class DoesNotPayError(Exception):
-    """The arithmetic takes most of the time."""
-
-
-class DiffersError(Exception):
-    """Models at once did not do what one alone does."""
 
 
 def train(
@@ -142,11 +134,11 @@ class _Group:
                 alone = learner.backward_on(rows_of(self._batches[-1], rows.numpy()))
             drawn = torch.equal(torch.default_generator.get_state(), self._generators[-1].get_state())
         if not drawn or generators()[:3] != others or _held_by(learner.model) != state:
-            raise DiffersError("a pass draws other random numbers, or leaves something in the model")
+            raise CannotJoinError("a pass draws other random numbers, or leaves something in the model")
         named = dict(learner.model.named_parameters())
         own = [named[name].grad for name in self._stack.trained]
         if any(each is None for each in own):
-            raise DiffersError("a parameter has no gradient")
+            raise CannotJoinError("a parameter has no gradient")
         _same([loss.reshape(1)], [alone.reshape(1)], "losses")
         _same(gradients, own, "gradients")  # type: ignore[arg-type]
         for each in named.values():
@@ -195,8 +187,8 @@ class _Step:
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("error")  # an operation that torch can only repeat for each model
             self._program = Program(step, [*weights, *(each[chosen + first] for each in data), *shapes])
-        if not pays(self._program, stack.members):
-            raise DoesNotPayError
+        if not pays(self._program.products, stack.members):
+            raise CannotJoinError("the arithmetic takes most of the time")
 
     def run(
         self, stack: Stack, given: list[Tensor], generators: Sequence[torch.Generator]
@@ -222,7 +214,7 @@ def _same(found: Sequence[Tensor], expected: Sequence[Tensor], what: str) -> Non
         alone = alone.detach()
         slack = _OF_ITS_OWN * float(alone.abs().max()) + _OF_ALL * most
         if not torch.allclose(mine, alone, rtol=0, atol=slack, equal_nan=True):
-            raise DiffersError(f"{what} differ by {float((mine - alone).abs().max()):.3g}")
+            raise CannotJoinError(f"{what} differ by {float((mine - alone).abs().max()):.3g}")
 
 
 def _held_by(model: torch.nn.Module) -> list[Any]:
