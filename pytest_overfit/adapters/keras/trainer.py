@@ -34,22 +34,17 @@ if TYPE_CHECKING:
 #: arguments of `fit` that are handed on as they are
 _HANDED_ON = ("validation_steps", "validation_batch_size", "validation_freq")
 
-#: validation data of callbacks, opened once for all trainers of one arm
+#: validation data of callbacks, opened once for all trainers on one split
 _opened: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
-def make_trainer(case: Case, model: Any, train: Split, reseed: Callable[[int], int], plain: bool) -> KerasTrainer:
-    """Make the trainer of a freshly built model; `plain` takes its regularisers out.
-
-    Costs two uncompiled forward passes on the first batch; nothing where an earlier model of this arm can be trained
-    again (see `reuse`). Raises `CaseError` for a case that cannot be trained so, and
-    `ProgramError` where the model refuses the batch.
-    """
-    return KerasTrainer(case, model, train, reseed, plain)
-
-
 class KerasTrainer:
-    """Implements `pytest_overfit.adapters.trainer.Trainer`."""
+    """Trains a freshly built model; `plain`: without its regularisers.
+
+    Making one costs two uncompiled forward passes on the first batch; nothing where an earlier model of the same kind
+    can be trained again (see `reuse`). It raises `CaseError` for a case that cannot be trained so, and `ProgramError`
+    where the model refuses the batch.
+    """
 
     framework = "keras"
 

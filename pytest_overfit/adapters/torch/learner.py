@@ -40,21 +40,18 @@ if TYPE_CHECKING:
     from pytest_overfit.data.batch import Batch
 
 
-Rebuild = Callable[[], Any]
-
-
-def make_learner(case: Case, model: nn.Module, batch: Batch, rebuild: Rebuild) -> TorchLearner:
-    """Make the learner of a freshly built module."""
-    return TorchLearner(case, model, batch, rebuild)
-
-
 class TorchLearner(SplitLearner):
-    """Steps an `nn.Module` as a hand-written loop would."""
+    """Steps a freshly built `nn.Module` as a hand-written loop would."""
 
     framework = "torch"
 
     def __init__(
-        self, case: Case, model: nn.Module, batch: Batch, rebuild: Rebuild, labels: frozenset[str | int] | None = None
+        self,
+        case: Case,
+        model: nn.Module,
+        batch: Batch,
+        rebuild: Callable[[], Any],
+        labels: frozenset[str | int] | None = None,
     ) -> None:
         self.case, self.model, self.rebuild, self.given = case, model, rebuild, batch
         checks.needs_loss_and_optimizer(case)

@@ -22,13 +22,8 @@ if TYPE_CHECKING:
     from pytest_overfit.data.splits import Split
 
 
-def make_trainer(case: Case, model: nn.Module, train: Split, reseed: Callable[[int], int], plain: bool) -> TorchTrainer:
-    """Make the trainer of a freshly built module; `plain` takes its regularisers out."""
-    return TorchTrainer(case, model, train, reseed, plain)
-
-
 class TorchTrainer(EpochTrainer):
-    """Trains as a hand-written loop over the split would."""
+    """Trains a freshly built module as a hand-written loop over the split would; `plain`: without its regularisers."""
 
     framework = "torch"
 
