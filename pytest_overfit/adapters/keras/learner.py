@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -278,8 +279,6 @@ class KerasLearner(SplitLearner):
 
 
 def _close(one: float, other: float, near: float = _SAME) -> bool:
-    import math
-
     if not (math.isfinite(one) and math.isfinite(other)):
         return math.isfinite(one) == math.isfinite(other)
     return abs(one - other) <= near * max(abs(one), abs(other), 1e-6)

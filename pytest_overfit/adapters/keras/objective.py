@@ -206,10 +206,13 @@ def _without_update(model: Any, everything: list[Any], taken: list[Any]) -> Iter
         taken.append(target)
         return tf.nest.map_structure(lambda each: tf.zeros(each.shape, each.dtype), sources)
 
+    def nothing(*_: Any, **__: Any) -> None:
+        return None
+
     optimizers = [each for each in vars(model).values() if isinstance(each, keras.optimizers.Optimizer)]
     with contextlib.ExitStack() as stack:
         for each in optimizers:
-            for name, change in (("apply", _nothing), ("apply_gradients", _nothing), ("scale_loss", _as_it_is)):
+            for name, change in (("apply", nothing), ("apply_gradients", nothing), ("scale_loss", lambda loss: loss)):
                 stack.callback(layers.substitute(each, name, change))
         for each in everything:
             if hasattr(each, "_get_regularization_losses"):
@@ -217,14 +220,6 @@ def _without_update(model: Any, everything: list[Any], taken: list[Any]) -> Iter
         tf.GradientTape.gradient = gradient
         stack.callback(setattr, tf.GradientTape, "gradient", _GRADIENT)
         yield
-
-
-def _nothing(*_: Any, **__: Any) -> None:
-    return None
-
-
-def _as_it_is(loss: Any) -> Any:
-    return loss
 
 
 def found_in(model: Any, feed: Feed) -> Objective | None:

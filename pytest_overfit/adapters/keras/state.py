@@ -97,19 +97,25 @@ def guard() -> Iterator[None]:
     because `tf.random.set_seed` clears the cache of kernels that remember where it was.
     """
     with contextlib.ExitStack() as stack:
-        for restore in (_keras_settings(), _keras_attributes(), *_tensorflow_settings(), _tensorflow_generators()):
+        for restore in (_settings(), _keras_attributes(), _tensorflow_generators()):
             stack.callback(restore)
         yield
 
 
-def _keras_settings() -> Restore:
-    floatx, epsilon = keras.config.floatx(), keras.config.epsilon()
-    image_data_format = keras.config.image_data_format()
+def _settings() -> Restore:
+    config = keras.config
+    values = [
+        (config.set_floatx, config.floatx()),
+        (config.set_epsilon, config.epsilon()),
+        (config.set_image_data_format, config.image_data_format()),
+    ]
+    tensorflow: Any = sys.modules.get("tensorflow")
+    if hasattr(tensorflow, "config"):
+        values.append((tensorflow.config.run_functions_eagerly, tensorflow.config.functions_run_eagerly()))
 
     def restore() -> None:
-        keras.config.set_floatx(floatx)
-        keras.config.set_epsilon(epsilon)
-        keras.config.set_image_data_format(image_data_format)
+        for put_back, value in values:
+            put_back(value)
 
     return restore
 
@@ -133,14 +139,6 @@ def _keras_attributes() -> Restore:
             generator.state.assign(position)
 
     return restore
-
-
-def _tensorflow_settings() -> list[Restore]:
-    tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is None or not hasattr(tensorflow, "config"):
-        return []
-    eagerly = tensorflow.config.functions_run_eagerly()
-    return [lambda: tensorflow.config.run_functions_eagerly(eagerly)]
 
 
 def _tensorflow_generators() -> Restore:
@@ -209,7 +207,8 @@ def held(model: Any, *, weights: bool = False, other_noise: int | None = None) -
 
 def restorer(variables: Iterable[Any]) -> Restore:
     """Keep the values of these variables; calling it puts them back."""
-    saved = [(each, keras.ops.copy(each.value)) for each in _distinct(variables) if _is_numeric(each)]
+    distinct = {id(each): each for each in variables if str(each.dtype) != "string"}
+    saved = [(each, keras.ops.copy(each.value)) for each in distinct.values()]
 
     def restore() -> None:
         for variable, value in saved:
@@ -245,14 +244,6 @@ def _stateful(model: Any) -> list[Any]:
 
 def _states(layer: Any) -> list[Any]:
     return [each for each in keras.tree.flatten(layer.states) if isinstance(each, keras.Variable)]
-
-
-def _distinct(variables: Iterable[Any]) -> list[Any]:
-    return list({id(each): each for each in variables}.values())
-
-
-def _is_numeric(variable: Any) -> bool:
-    return str(variable.dtype) != "string"
 
 
 def _global_generator() -> list[Any]:
