@@ -93,6 +93,7 @@ class FitStepper:
         return losses
 
     def _fit(self, until: int) -> list[float]:
+        # the log of an epoch shows 0.0 where a custom step leaves the model's metrics alone
         recorder = StepLosses(self._loss_of)
         arrays, weights = self._feed.arrays, self._feed.row_weights
         extra = {} if weights is None else {"sample_weight": weights}
