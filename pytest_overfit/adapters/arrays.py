@@ -55,7 +55,7 @@ def idle_units(values: Array, function: Activation, axis: int) -> tuple[int, int
     near = _NEAR_END * (1.0 - low)
     idle = values == 0 if function == "relu" else (values < low + near) | (values > 1.0 - near)
     units = np.moveaxis(idle, axis, 0)
-    return int(units.reshape(len(units), -1).all(axis=1).sum()), len(units)
+    return int(units.all(axis=tuple(range(1, units.ndim))).sum()), len(units)
 
 
 def dead_and_saturated(found: Iterable[tuple[str, tuple[int, int]]]) -> dict[str, tuple[int, int]]:
