@@ -83,7 +83,7 @@ class KerasLearner(SplitLearner):
         self._verified = False
         #: the loss is read from inside a step
         self._apart = False
-        self.start = {id(each): numbers(each) for each in self.model.trainable_variables}
+        self._start = {id(each): numbers(each) for each in self.model.trainable_variables}
         self._moving = {id(each): facts.moving(each) for each in layers.batch_normalisations(self.model) if each.built}
 
     # stepping
@@ -262,7 +262,7 @@ class KerasLearner(SplitLearner):
     # facts
 
     def parameters(self) -> ParameterFacts:
-        return facts.parameter_facts(self.reader, self.start)
+        return facts.parameter_facts(self.reader, self._start)
 
     def statistics(self) -> list[RunningStatistics]:
         return facts.running_statistics(self.reader, self._moving)

@@ -97,8 +97,8 @@ class Objective:
         found: list[Array | None] = []
         for output, base in enumerate(self.base):
             shapes = (tuple(base.shape), tuple(base.shape)[:-1])
-            match = (array for leaf, array in arrays if array.shape in shapes and self._compares(output, leaf))
-            found.append(next(match, None))
+            match = [array for leaf, array in arrays if array.shape in shapes and self._compares(output, leaf)]
+            found.append(match[0] if match else None)
         return found
 
     def _compares(self, output: int, leaf: int) -> bool:
