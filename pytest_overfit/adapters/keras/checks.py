@@ -95,11 +95,11 @@ def check_targets(pairs: Sequence[Pair], outputs: Any, where: str) -> None:
                 f"{what} {foreign.describe(pair.targets)}, text, expected numbers; number the classes, e.g. "
                 "labels = numpy.unique(y, return_inverse=True)[1]"
             )
-        if pair.loss.family == "one_hot":
+        if pair.loss.kind.family == "one_hot":
             _check_one_hot(pair, shape, what)
-        elif pair.loss.family == "sparse":
+        elif pair.loss.kind.family == "sparse":
             _check_sparse(pair, shape, what)
-        elif pair.loss.family == "binary":
+        elif pair.loss.kind.family == "binary":
             _check_binary(pair, what)
 
 

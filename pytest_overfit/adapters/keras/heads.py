@@ -13,30 +13,9 @@ from typing import Any, Literal
 import numpy as np
 
 from pytest_overfit.adapters.arrays import counting_only, in_shape_of
-from pytest_overfit.adapters.base import Head, Plain
+from pytest_overfit.adapters.base import Head
 from pytest_overfit.adapters.keras.losses import LossFacts, Pair
 from pytest_overfit.core.arrays import Array
-
-_PLAIN: dict[str, Plain] = {
-    "sparse_categorical_crossentropy": "cross_entropy",
-    "categorical_crossentropy": "cross_entropy",
-    "binary_crossentropy": "binary_cross_entropy",
-    "mean_squared_error": "squared_error",
-    "mean_absolute_error": "absolute_error",
-}
-
-#: losses whose least value is 0 whatever the targets
-_NEVER_NEGATIVE = (
-    "sparse_categorical_crossentropy",
-    "mean_squared_error",
-    "mean_absolute_error",
-    "mean_absolute_percentage_error",
-    "mean_squared_logarithmic_error",
-    "huber",
-    "log_cosh",
-    "hinge",
-    "squared_hinge",
-)
 
 
 def heads_of(
@@ -56,13 +35,13 @@ def heads_of(
 def _head(pair: Pair, outputs: Array, mask: Any, alone: bool, trusted: bool) -> Head | None:
     maker = {"sparse": _sparse, "one_hot": _one_hot, "binary": _binary, "hinge": _hinge, "values": _values}
     loss = pair.loss
-    if loss.family not in maker:
+    if loss.kind.family not in maker:
         return None
-    head = maker[loss.family](pair, outputs)
+    head = maker[loss.kind.family](pair, outputs)
     head = _masked(head, mask)
     head = _masked(head, _asked_for(pair, _unit_shape(head)))
     exact = alone and mask is None and head.mask is None and not loss.smoothing and _fits(head, loss)
-    form = _PLAIN.get(loss.name, "") if exact and loss.reduction in _SCALED else ""
+    form = loss.kind.plain if exact and loss.reduction in _SCALED else ""
     scale = _summed(head) if form and loss.reduction == "sum" else 1.0
     minimum = 0.0 if trusted and not loss.smoothing and _never_negative(head, loss) else None
     return dataclasses.replace(head, name=pair.name, loss_name=loss.name, plain=form, scale=scale, minimum=minimum)
@@ -100,9 +79,9 @@ def _unit_shape(head: Head) -> tuple[int, ...]:
 def _fits(head: Head, loss: LossFacts) -> bool:
     """Shapes and values are those the closed forms are for."""
     targets = head.targets
-    if head.kind == "values" and loss.family != "binary":
+    if head.kind == "values" and loss.kind.family != "binary":
         return targets.shape == head.outputs.shape
-    if loss.family == "binary":
+    if loss.kind.family == "binary":
         return targets.shape == head.outputs.shape and bool(((targets >= 0) & (targets <= 1)).all())
     if head.class_axis not in (-1, head.outputs.ndim - 1):
         return False
@@ -117,10 +96,8 @@ def _summed(head: Head) -> float:
 
 
 def _never_negative(head: Head, loss: LossFacts) -> bool:
-    if loss.name in _NEVER_NEGATIVE:
-        return True
     # with soft targets the least value is their own entropy
-    return loss.name in _PLAIN and bool(np.isin(head.targets, (0, 1)).all())
+    return loss.kind.never_negative or (bool(loss.kind.plain) and bool(np.isin(head.targets, (0, 1)).all()))
 
 
 def _domain(loss: LossFacts) -> Literal["unbounded", "probabilities"]:
