@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn import functional
 
 from pytest_overfit import Case, run_probes
-from pytest_overfit.adapters.dispatch import Together, trainer_for
+from pytest_overfit.adapters.dispatch import JointTrainingByFramework, trainer_for
 from pytest_overfit.adapters.torch.ensemble import eligible as joining
 from pytest_overfit.data.splits import open_split
 from pytest_overfit.measures.training_runs import Start, run_arm, run_arms
@@ -84,15 +84,18 @@ def at_once(
     for lot in lots:
         made = starts(units, dropout, batch, range(begun, begun + lot))
         begun += lot
-        joins = always or Together().may_join(made[0].trainer, lot, epochs)
+        joins = always or JointTrainingByFramework().may_join(made[0].trainer, lot, epochs)
         most = sys.maxsize if always else joining.MOST_PRODUCTS
         with mock.patch.object(joining, "MOST_PRODUCTS", most):
             if not joins:
                 one_by_one(made, epochs, reads)
             elif reads:
-                assert run_arms(Together(), made, epochs, None) is not None
+                assert run_arms(JointTrainingByFramework(), made, epochs, None) is not None
             else:
-                assert Together().train([each.trainer for each in made], epochs, lambda member: None) is not None
+                assert (
+                    JointTrainingByFramework().train([each.trainer for each in made], epochs, lambda member: None)
+                    is not None
+                )
 
 
 def one_by_one(made: list[Start], epochs: int, reads: bool) -> None:

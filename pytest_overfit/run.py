@@ -109,7 +109,7 @@ def _place_batch_options(error: CaseError, probes: Mapping[str, Probe]) -> None:
 
 def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, layers: Sequence[Layer]) -> Verdict:
     __tracebackhide__ = True
-    from pytest_overfit.adapters.dispatch import Together, guards
+    from pytest_overfit.adapters.dispatch import JointTrainingByFramework, guards
     from pytest_overfit.probes.base import Bench
 
     start = time.perf_counter()
@@ -121,7 +121,7 @@ def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, la
         make_learner=lambda each=run_seed: _learner(case, each, settings),
         make_trainer=_Trainers(case),
         limits_of=lambda other: resolved_limits(case, other, layers).values,
-        company=Together(),
+        joint_training=JointTrainingByFramework(),
         progress=lambda step, of, loss=None: settings.progress(case.name, probe.name, step, of, loss),
         clock=time.perf_counter,
         calibration=settings.calibration,

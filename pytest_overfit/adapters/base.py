@@ -26,7 +26,7 @@ Plain = Literal["", "cross_entropy", "binary_cross_entropy", "squared_error", "a
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Head:
-    """One prediction beside its target, as the loss saw them."""
+    """One prediction with its target, as the loss saw them."""
 
     #: "" where there is one head only
     name: str = ""
@@ -59,7 +59,7 @@ class Reading:
     loss: float | None
     #: the raw outputs, leaf by leaf; empty where there are none
     outputs: tuple[Array, ...] = ()
-    #: predictions beside targets, of recognised losses only
+    #: predictions with their targets, of recognised losses only
     heads: tuple[Head, ...] = ()
 
 
@@ -99,10 +99,10 @@ class Noise:
     kind: Literal["dropout", "noise", "augmentation"]
     #: what and where, e.g. "Dropout block1.drop"
     name: str
-    #: the declared probability; None: it declares none, so nobody can say that it should have changed something
+    #: the declared probability; None: it declares none, so it is unknown whether it should have changed something
     rate: float | None
     #: measured size of the change in a training pass: the share of entries that were dropped, or the relative
-    #: difference of two answers to one input; 0.0: none, None: could not be told (its inputs are zeros)
+    #: difference of two answers to one input; 0.0: none, None: unknown (its inputs are zeros)
     training: float | None
     #: the same in an evaluation pass; 0.0 also where evaluation does not come by
     evaluation: float | None
@@ -174,7 +174,8 @@ class GradientsInParts:
 class Learner(Protocol):
     """One live model with its loss and optimizer, on one batch.
 
-    A learner may be stepped and read in any order. Reading never changes what later steps do.
+    A learner may be stepped and read in any order. Reading never changes what later steps do. What has a body here is
+    optional: it answers that it is not known.
     """
 
     framework: str
@@ -197,6 +198,7 @@ class Learner(Protocol):
         Free of cost where training and "fit" are the same: no dropout, nothing random. Before the first step it is a
         training pass that the learner was made with.
         """
+        return None
 
     def read(self, mode: Mode) -> Reading:
         """Read loss and outputs of the whole batch."""
@@ -206,12 +208,17 @@ class Learner(Protocol):
 
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         """The data term with `outputs` in place of the model's, and its gradient; None: cannot be substituted."""
+        del outputs
+        return None
 
     def heads_for(self, outputs: Sequence[Array]) -> tuple[Head, ...]:
         """The heads of the loss with `outputs` in place of the model's; empty where they cannot be substituted."""
+        del outputs
+        return ()
 
     def shared_outputs(self) -> Sequence[int]:
         """For each output the first one that is the same function of another input (siamese nets), else itself."""
+        return range(len(self.read("fit").outputs))
 
     def loss_needs_targets(self) -> bool:
         """False where the loss is made of the inputs alone: there are no targets, or a step does not look at them."""
@@ -227,9 +234,12 @@ class Learner(Protocol):
 
     def statistics(self) -> list[RunningStatistics]:
         """Running statistics of normalisation layers that are updated in training."""
+        return []
 
     def differing_module(self, first: Mode, second: Mode) -> str | None:
         """Name of the first module, innermost first, that answers the same input differently in the two modes.
 
         With "eval" twice: the module that is random in evaluation. None: there is none, or it cannot be found.
         """
+        del first, second
+        return None

@@ -6,12 +6,13 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import contextlib
-import importlib
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from pytest_overfit.adapters.frameworks import FRAMEWORKS, adapter_of, part_of
+from pytest_overfit.adapters.trainer import JointTraining
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.state import Guard, epoch_seed, seed_standard_library
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
     from pytest_overfit.data.batch import Batch
     from pytest_overfit.data.splits import Split
 
-#: framework module -> adapter; the order matters: with the torch backend a keras.Model *is* an nn.Module
-FRAMEWORKS = ("keras", "torch")
-
-
-def _adapter(name: str) -> ModuleType:
-    return importlib.import_module(f"pytest_overfit.adapters.{name}")
-
 
 def _loaded() -> list[str]:
     return [name for name in FRAMEWORKS if name in sys.modules]
@@ -38,14 +32,14 @@ def _loaded() -> list[str]:
 
 def guards() -> list[Guard]:
     """What the loaded frameworks keep globally, as context managers that restore it."""
-    return [_adapter(name).guard for name in _loaded()]
+    return [adapter_of(name).guard for name in _loaded()]
 
 
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and every loaded framework."""
     seed_standard_library(seed)
     for name in _loaded():
-        _adapter(name).seed(seed)
+        adapter_of(name).seed(seed)
 
 
 def build(case: Case, seed: int) -> Any:
@@ -57,14 +51,14 @@ def build(case: Case, seed: int) -> Any:
         raise CaseError(f"Case {case.name!r}: the model factory returned None; end it with `return model`")
     if isinstance(model, type):
         raise CaseError(
-            f"Case {case.name!r}: the model factory returned the class {model.__name__}, but a model is wanted; "
+            f"Case {case.name!r}: the model factory returned the class {model.__name__}, expected a model; "
             f"write model=lambda: {model.__name__}(...)"
         )
     return model
 
 
 def _check_keras_case(case: Case) -> None:
-    """A Keras model brings its own loss, optimizer and step; one given beside them would be ignored."""
+    """A Keras model brings its own loss, optimizer and step; others given with the case would be ignored."""
     for field, instead in (
         ("loss", "model.compile(loss=...)"),
         ("optimizer", "model.compile(optimizer=...)"),
@@ -104,42 +98,61 @@ def trainer_for(case: Case, train: Split, seed: int, plain: bool) -> Trainer:
     return trainer
 
 
-class Together:
-    """Implements `pytest_overfit.adapters.trainer.Company`: for torch; everything else trains one after the other."""
+class JointTrainingByFramework(JointTraining):
+    """At once where the framework's adapter has a module `ensemble`; all others train one after the other."""
 
     def may_join(self, trainer: Trainer, members: int, epochs: int) -> bool:
-        if trainer.framework != "torch":
-            return False
-        joining = importlib.import_module("pytest_overfit.adapters.torch.ensemble.eligible")
-        return bool(joining.may_join(trainer, members, epochs))
+        ensemble = part_of(trainer.framework, "ensemble")
+        return ensemble is not None and bool(ensemble.may_join(trainer, members, epochs))
 
     def train(
         self, trainers: Sequence[Trainer], epochs: int, after_epoch: Callable[[int], None]
     ) -> list[list[float]] | None:
-        together = importlib.import_module("pytest_overfit.adapters.torch.ensemble.train")
-        losses: list[list[float]] | None = together.train_together(trainers, epochs, after_epoch)
+        ensemble = part_of(trainers[0].framework, "ensemble")
+        losses: list[list[float]] | None = None if ensemble is None else ensemble.train(trainers, epochs, after_epoch)
         return losses
 
 
 def regularizers_of(learner: Learner) -> Regularizers:
-    """What regularises a learner, measured by its framework's adapter; the learner is worn out afterwards."""
+    """What regularises a learner, measured by its framework's adapter; the learner must not be used afterwards."""
     from pytest_overfit.adapters.base import Regularizers
 
-    if learner.framework not in FRAMEWORKS:
-        return Regularizers(remarks=("what a loop of one's own does inside is not looked at, only the data are",))
-    found: Regularizers = importlib.import_module(f"pytest_overfit.adapters.{learner.framework}.regularizers").found_in(
-        learner
-    )
+    regularizers = part_of(learner.framework, "regularizers")
+    if regularizers is None:
+        return Regularizers(remarks=("a custom training loop is not looked into, only its data are",))
+    found: Regularizers = regularizers.found_in(learner)
     return found
 
 
 def _new_model(case: Case, seed: int) -> tuple[Any, ModuleType]:
     """A model that nobody has trained yet, and its framework's adapter."""
-    model, known_new = _watched_build(case, seed)
+    made: dict[int, object] = {}  # the parameters themselves are kept: an id may be given again after one has gone
+    seeded = _loaded()
+    with contextlib.ExitStack() as stack:
+        for name in seeded:
+            stack.enter_context(adapter_of(name).noting_parameters(lambda each: made.update({id(each): each})))
+        model = build(case, seed)
     name = "keras" if foreign.is_keras_model(model) else "torch" if foreign.is_torch_module(model) else "step"
     if name == "keras":
         _check_keras_case(case)
-    return model if known_new else _built_again(case, seed, model, _adapter(name)), _adapter(name)
+    adapter = adapter_of(name)
+    held = {id(each) for each in adapter.parameters_of(model)}
+    # a framework that the factory itself imports was never seeded; copies and scripted modules never register theirs
+    if _loaded() == seeded and held and held <= made.keys():
+        return model, adapter
+    return _built_again(case, seed, model, adapter), adapter
+
+
+def _built_again(case: Case, seed: int, first: Any, adapter: ModuleType) -> Any:
+    model = build(case, seed)
+    held = {id(each) for each in adapter.parameters_of(first)}
+    if model is first or any(id(each) in held for each in adapter.parameters_of(model)):
+        raise CaseError(
+            f"Case {case.name!r}: the model factory returned the same {'model' if model is first else 'parameters'} "
+            "twice; expected a new model at each call, because every run starts from untrained weights; build the "
+            "layers inside the factory"
+        )
+    return model
 
 
 def _check_weights(case: Case, batch: Batch, adapter: ModuleType) -> None:
@@ -148,23 +161,3 @@ def _check_weights(case: Case, batch: Batch, adapter: ModuleType) -> None:
             f"Case {case.name!r}: its batch has three parts, but only Keras takes weights; give batch=(x, y) "
             "and put the weights into the loss, or ((x1, x2), y) for two inputs"
         )
-
-
-def _watched_build(case: Case, seed: int) -> tuple[Any, bool]:
-    """A model, and whether it is known to be new; a framework that the factory itself imports was never seeded."""
-    before = _loaded()
-    with contextlib.ExitStack() as stack:
-        watches = [stack.enter_context(_adapter(name).watched_build()) for name in before]
-        model = build(case, seed)
-    return model, _loaded() == before and any(watch(model) for watch in watches)
-
-
-def _built_again(case: Case, seed: int, first: Any, adapter: ModuleType) -> Any:
-    model = build(case, seed)
-    if model is first or adapter.shares_parameters(first, model):
-        raise CaseError(
-            f"Case {case.name!r}: the model factory returned the same {'model' if model is first else 'parameters'} "
-            "twice, but a new model is wanted at each call, because every run starts from untrained weights; build "
-            "the layers inside the factory"
-        )
-    return model

@@ -5,11 +5,10 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from pytest_overfit.adapters.frameworks import part_of
 from pytest_overfit.core.arrays import Array
 
 if TYPE_CHECKING:
@@ -28,9 +27,6 @@ class Inspector(Protocol):
     def idle_units(self, learner: Any) -> dict[str, tuple[int, int]] | None:
         """For "dead" and "saturated": how many units are, of how many."""
 
-    def moved(self, learner: Any) -> float | None:
-        """As `ParameterFacts.moved`, where that has no value."""
-
     def saved_and_loaded(self, learner: Any) -> tuple[Sequence[Array], Sequence[Array]] | None:
         """Evaluation's outputs, of the model and of a new one that took over its saved state."""
 
@@ -38,7 +34,7 @@ class Inspector(Protocol):
         """Gradients of the loss on the batch, and on so many parts of it; dropout off."""
 
     def memory_peak(self, learner: Any) -> int | None:
-        """Most bytes that tensors hold at once in the first two training steps; the learner is worn out."""
+        """Most bytes that tensors hold at once in the first two steps. The learner must not be used afterwards."""
 
     def reference_kernel(self, learner: Any, size: int) -> Callable[[], object] | None:
         """A product of two square float32 matrices where the learner computes, done when it returns."""
@@ -49,8 +45,4 @@ class Inspector(Protocol):
 
 def inspector_for(learner: Learner) -> Inspector | None:
     """The inspector of the learner's framework; None: it has none."""
-    name = f"pytest_overfit.adapters.{learner.framework}"
-    # a framework of a plugin's, or none
-    if learner.framework not in ("torch", "keras") or importlib.util.find_spec(f"{name}.inspector") is None:
-        return None
-    return cast("Inspector", importlib.import_module(f"{name}.inspector"))
+    return cast("Inspector | None", part_of(learner.framework, "inspector"))

@@ -5,12 +5,12 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
-from pytest_overfit.adapters.step_targets import step_needs_targets
-from pytest_overfit.adapters.trainer import ChunkReading
+from pytest_overfit.adapters.base import Mode, ParameterFacts, Reading
+from pytest_overfit.adapters.trainer import EpochTrainer, SplitLearner
+from pytest_overfit.adapters.user_step import step_loss, step_needs_targets
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.foreign import describe
@@ -35,25 +35,26 @@ def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any
 
 
 def make_trainer(case: Case, model: Any, train: Split, reseed: Callable[[int], int], plain: bool) -> StepTrainer:
-    """Make the trainer of a model of no known framework; what regularises it is known to its owner only."""
+    """Make the trainer of a model of no known framework; only its owner knows what regularises it."""
     if plain:
         raise NotApplicable(
-            "only the author of a loop of one's own knows its regularisers; give unregularized=, a factory of the "
+            "only the author of a custom training loop knows its regularisers; give unregularized=, a factory of the "
             "same model without them"
         )
     return StepTrainer(case, model, train, reseed)
 
 
-def shares_parameters(first: Any, second: Any) -> bool:
-    """Unknown objects can only be told apart as a whole."""
-    return first is second
+def parameters_of(model: Any) -> tuple[()]:
+    """None that are known: models of an unknown kind can only be distinguished as a whole."""
+    del model
+    return ()
 
 
-class StepLearner:
+class StepLearner(SplitLearner):
     """Steps a user's own loop. Its loss is what `step` returns; outputs come from `predict`, or from calling it."""
 
     framework = "step"
-    has_schedule = True  # nobody can tell what a user's loop still has in store
+    has_schedule = True  # what a user's loop still has in store is unknown
 
     def __init__(self, case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any]) -> None:
         self.case, self.model, self._rebuild = case, model, rebuild
@@ -85,19 +86,10 @@ class StepLearner:
         step = self.case.step
         with user_code(f"{self._where} step"):
             loss = step(self.model, self.batch.x, self.batch.y) if step is not None else None
-        try:
-            return float(loss)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            raise CaseError(
-                f"{self._where} step returned {describe(loss)}, but the loss of the step is wanted, one number; end it "
-                "with `return loss`"
-            ) from None
-
-    def last_pass(self) -> Reading | None:
-        return None
+        return step_loss(loss, self.case)
 
     def read(self, mode: Mode) -> Reading:
-        del mode  # a loop of one's own has no modes that we could switch
+        del mode  # a custom loop has no modes that could be switched
         outputs = self._predict(self.batch.x)
         return Reading(loss=self._last, outputs=() if outputs is None else (outputs,))
 
@@ -118,17 +110,6 @@ class StepLearner:
         outputs = None if x is None else self._predict(x)
         return None if outputs is None else (outputs,)
 
-    def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
-        del outputs
-        return None
-
-    def heads_for(self, outputs: Sequence[Array]) -> tuple[Head, ...]:
-        del outputs
-        return ()
-
-    def shared_outputs(self) -> Sequence[int]:
-        return range(len(self.read("fit").outputs))
-
     def loss_needs_targets(self) -> bool:
         return step_needs_targets(self.case, self._by_row, self._rebuild)
 
@@ -144,54 +125,22 @@ class StepLearner:
     def parameters(self) -> ParameterFacts:
         return ParameterFacts(trainable=0, frozen=0)
 
-    def statistics(self) -> list[RunningStatistics]:
-        return []
 
-    def differing_module(self, first: Mode, second: Mode) -> str | None:
-        del first, second
-        return None
-
-
-class StepTrainer:
-    """Trains with the user's own `step`, batch by batch. Implements `pytest_overfit.adapters.trainer.Trainer`."""
+class StepTrainer(EpochTrainer):
+    """Trains with the user's own `step`, batch by batch."""
 
     framework = "step"
     removed: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
     def __init__(self, case: Case, model: Any, train: Split, reseed: Callable[[int], int]) -> None:
-        self.model, self._train, self._reseed, self._epochs = model, train, reseed, 0
-        self.learner = make_learner(case, model, next(train.epoch(reseed(0))), rebuild=lambda: model)
+        super().__init__(reseed)
+        self._train = train
+        self.learner: StepLearner = make_learner(case, model, next(train.epoch(reseed(0))), rebuild=lambda: model)
 
-    def train(self, epochs: int, after_epoch: Callable[[], None] = lambda: None) -> list[float]:
-        losses: list[float] = []
-        for _ in range(epochs):
-            losses.append(self._epoch())
-            after_epoch()
-        return losses
-
-    def _epoch(self) -> float:
-        order = self._reseed(self._epochs)
-        self._epochs += 1
+    def epoch(self, order: int) -> float:
         total = rows = 0.0
         for batch in self._train.epoch(order):
             total += batch.rows * self.learner.step_on(batch)
             rows += batch.rows
         return total / rows
-
-    def read(self, split: Split, mode: Mode = "eval") -> Iterator[ChunkReading]:
-        for batch in split.chunks():
-            self.learner.look_at(batch)
-            reading, score = self.learner.read(mode), self.learner.score()
-            yield ChunkReading(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
-
-    def scale_rate(self, factor: float) -> bool:
-        del factor
-        return False
-
-    def state(self) -> None:
-        """Nobody can tell what of an unknown object are its weights."""
-
-    def start_from(self, state: Any) -> bool:
-        del state
-        return False

@@ -6,13 +6,14 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pytest_overfit.adapters.base import Learner, Mode, Reading
 from pytest_overfit.core.arrays import Array
 
 if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Mode, Reading
+    from pytest_overfit.data.batch import Batch
     from pytest_overfit.data.splits import Split
 
 
@@ -53,21 +54,72 @@ class Trainer(Protocol):
     def scale_rate(self, factor: float) -> bool:
         """Multiply the learning rate, and whatever a schedule takes it from, before any training.
 
-        False, and nothing changed, where the rate is not ours to reach (a loop of the user's own).
+        False, and nothing changed, where the rate cannot be reached (a custom training loop).
         """
+        del factor
+        return False
 
     def state(self) -> Any:
-        """A copy of the model's weights and statistics."""
+        """A copy of the model's weights and statistics; None: it is not known where they are."""
+        return None
 
     def start_from(self, state: Any) -> bool:
         """Take over such a copy; False, and nothing changed, where names or shapes differ."""
+        del state
+        return False
 
 
-class Company(Protocol):
-    """Trains several trainers of one case at once, where their framework can and where it pays."""
+class SplitLearner(Learner, Protocol):
+    """A learner that can read other batches than the one it was made with."""
+
+    def look_at(self, batch: Batch) -> None:
+        """Read another batch from now on."""
+
+
+def readings(learner: SplitLearner, chunks: Iterable[Batch], mode: Mode) -> Iterator[ChunkReading]:
+    """The learner's answers on these parts of a split, one after the other."""
+    for batch in chunks:
+        learner.look_at(batch)
+        reading, score = learner.read(mode), learner.score()
+        yield ChunkReading(rows=batch.rows, reading=reading, targets=learner.targets, score=score)
+
+
+class EpochTrainer(Trainer):
+    """A trainer that makes its epochs step by step."""
+
+    learner: SplitLearner
+
+    def __init__(self, reseed: Callable[[int], int]) -> None:
+        self._reseed, self._epochs = reseed, 0
+
+    def train(self, epochs: int, after_epoch: Callable[[], None] = lambda: None) -> list[float]:
+        losses: list[float] = []
+        for _ in range(epochs):
+            losses.append(self.epoch(self.next_order()))
+            after_epoch()
+        return losses
+
+    def next_order(self) -> int:
+        """Seed everything for the next epoch; the seed of its order."""
+        order = self._reseed(self._epochs)
+        self._epochs += 1
+        return order
+
+    def epoch(self, order: int) -> float:
+        """One epoch in this order of the data; the mean training loss."""
+        raise NotImplementedError
+
+    def read(self, split: Split, mode: Mode = "eval") -> Iterator[ChunkReading]:
+        return readings(self.learner, split.chunks(), mode)
+
+
+class JointTraining:
+    """Trains several trainers of one case at once, where their framework can and where it pays: here never."""
 
     def may_join(self, trainer: Trainer, members: int, epochs: int) -> bool:
         """True if it is worth a try with so many trainers like this fresh one; nothing is trained."""
+        del trainer, members, epochs
+        return False
 
     def train(
         self, trainers: Sequence[Trainer], epochs: int, after_epoch: Callable[[int], None]
@@ -75,19 +127,7 @@ class Company(Protocol):
         """What `Trainer.train` does, for each of them; `after_epoch` gets the place of a trainer, and may read it.
 
         The losses of each, which are those of one after the other but for rounding. None: it could not be done; the
-        trainers are worn out, and new ones of the same seeds are to be trained one after the other.
+        trainers must not be used afterwards: new ones of the same seeds are trained one after the other.
         """
-
-
-class Alone:
-    """No company: one after the other."""
-
-    def may_join(self, trainer: Trainer, members: int, epochs: int) -> bool:
-        del trainer, members, epochs
-        return False
-
-    def train(
-        self, trainers: Sequence[Trainer], epochs: int, after_epoch: Callable[[int], None]
-    ) -> list[list[float]] | None:
         del trainers, epochs, after_epoch
         return None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
 
 if TYPE_CHECKING:
-    from pytest_overfit.adapters.trainer import Company, Trainer
+    from pytest_overfit.adapters.trainer import JointTraining, Trainer
     from pytest_overfit.data.splits import Split
 
 
@@ -81,10 +81,10 @@ class Start:
     val: Split
 
 
-def run_arms(company: Company, starts: Sequence[Start], epochs: int, task: str | None) -> list[TrainingRun] | None:
-    """`run_arm` of each at once; None: it could not be done, and the trainers are worn out."""
+def run_arms(joint: JointTraining, starts: Sequence[Start], epochs: int, task: str | None) -> list[TrainingRun] | None:
+    """`run_arm` of each at once; None: it could not be done, and the trainers must not be used afterwards."""
     runs = [_Run(each.trainer, each.seed, each.train, each.val, task) for each in starts]
-    losses = company.train([each.trainer for each in starts], epochs, lambda member: runs[member].after_epoch())
+    losses = joint.train([each.trainer for each in starts], epochs, lambda member: runs[member].after_epoch())
     return None if losses is None else [run.ended(each) for run, each in zip(runs, losses, strict=True)]
 
 

@@ -9,13 +9,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_overfit.adapters.trainer import Alone
+from pytest_overfit.adapters.trainer import JointTraining, Trainer
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
-    from pytest_overfit.adapters.trainer import Company, Trainer
     from pytest_overfit.core.calibration import Calibration
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.splits import Split
@@ -48,7 +47,7 @@ class Bench:
     #: the limits of another probe on this case, as the call, the marker, the case and ini have them; None: not known
     limits_of: Callable[[str], Any] = lambda probe: None
     #: trains several of these at once
-    company: Company = dataclasses.field(default_factory=Alone)
+    joint_training: JointTraining = dataclasses.field(default_factory=JointTraining)
     progress: Report = lambda step, of, loss=None: None
     #: seconds, for budgets only: no verdict depends on it unless the user sets a budget
     clock: Callable[[], float] = lambda: 0.0

@@ -15,12 +15,12 @@ from torch import nn
 from torch.nn import functional
 
 from pytest_overfit import Case, run_probes
-from pytest_overfit.adapters.dispatch import Together, trainer_for
+from pytest_overfit.adapters.dispatch import JointTrainingByFramework, trainer_for
+from pytest_overfit.adapters.torch import ensemble
 from pytest_overfit.adapters.torch.ensemble import eligible as joining
-from pytest_overfit.adapters.torch.ensemble import train as together
 from pytest_overfit.adapters.torch.ensemble.masks import Masks, Sites
 from pytest_overfit.adapters.torch.ensemble.stack import Stack
-from pytest_overfit.adapters.torch.ensemble.trace import NotRecordableError, Program
+from pytest_overfit.adapters.torch.ensemble.trace import Program
 from pytest_overfit.adapters.trainer import Trainer
 from pytest_overfit.data.splits import open_split
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
@@ -102,7 +102,7 @@ def one_by_one(of: Case, plain: bool = False) -> tuple[list[list[float]], list[S
 
 def at_once(of: Case, plain: bool = False) -> tuple[list[list[float]], list[Scores]] | None:
     made, val = trainers(of, plain), open_split(of, "val")
-    losses = Together().train(made, EPOCHS, lambda member: None)
+    losses = JointTrainingByFramework().train(made, EPOCHS, lambda member: None)
     return None if losses is None else (losses, [scores_of(each.read(val), None) for each in made])
 
 
@@ -168,7 +168,7 @@ def frozen(model: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("plain", [False, True], ids=["as it is", "without regularisers"])
 def test_the_numbers_are_those_of_one_after_the_other(name: str, plain: bool) -> None:
     of = SAME[name]
-    assert Together().may_join(trainers(of)[0], len(SEEDS), EPOCHS)
+    assert JointTrainingByFramework().may_join(trainers(of)[0], len(SEEDS), EPOCHS)
     found = at_once(of, plain)
     assert found is not None
     losses, scores = found
@@ -305,7 +305,7 @@ NOT_TRIED = {
 
 @pytest.mark.parametrize("name", NOT_TRIED)
 def test_what_cannot_be_stacked_is_not_tried(name: str) -> None:
-    assert not Together().may_join(trainers(NOT_TRIED[name])[0], len(SEEDS), EPOCHS)
+    assert not JointTrainingByFramework().may_join(trainers(NOT_TRIED[name])[0], len(SEEDS), EPOCHS)
 
 
 GIVEN_UP = {
@@ -342,7 +342,7 @@ def test_different_settings_or_sizes_are_given_up() -> None:
     made = [
         trainer_for(of, open_split(case(mlp(), train=(X[:rows], Y[:rows])), "train"), 0, False) for rows in (83, 82)
     ]
-    assert Together().train(made, 1, lambda member: None) is None
+    assert JointTrainingByFramework().train(made, 1, lambda member: None) is None
 
 
 def test_masks_of_another_seed_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,7 +371,7 @@ def test_an_optimizer_that_does_otherwise_on_a_stack_is_seen(monkeypatch: pytest
     clipped = type("Clipped", (torch.optim.SGD,), {"step": lambda self: _clipped_step(self)})
     monkeypatch.setattr(joining, "_ENTRYWISE", (clipped,))
     of = case(mlp(), optimizer=lambda ps: clipped(ps, lr=0.1))
-    assert Together().may_join(trainers(of)[0], len(SEEDS), EPOCHS)
+    assert JointTrainingByFramework().may_join(trainers(of)[0], len(SEEDS), EPOCHS)
     assert at_once(of) is None
 
 
@@ -383,11 +383,11 @@ def _clipped_step(optimizer: Any) -> None:
 
 def test_programs_refuse_what_they_could_not_repeat() -> None:
     x = torch.ones(3)
-    with pytest.raises(NotRecordableError, match="random"):
+    with pytest.raises(joining.CannotJoinError, match="random"):
         Program(lambda x: [x * torch.rand(3)], [x])
-    with pytest.raises(NotRecordableError, match="goes back to python"):
+    with pytest.raises(joining.CannotJoinError, match="goes back to python"):
         Program(lambda x: [x * float(x.sum())], [x])
-    with pytest.raises(NotRecordableError, match="changes what it was given"):
+    with pytest.raises(joining.CannotJoinError, match="changes what it was given"):
         Program(lambda x: [x.mul_(2)], [x])
     held = torch.full((3,), 5.0)
     program = Program(lambda x: [(x * held).exp_() + 1], [x])
@@ -404,9 +404,9 @@ def test_a_form_of_the_update_that_the_user_chose_stays(chosen: dict[str, Any], 
 def test_small_work_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainers(case(mlp()))[0]
     monkeypatch.setattr(joining, "FEWEST_STEPS", len(SEEDS) * EPOCHS * 3)
-    assert Together().may_join(made, len(SEEDS), EPOCHS)
-    assert not Together().may_join(made, len(SEEDS), EPOCHS - 1)
-    assert not Together().may_join(made, 1, 10_000)
+    assert JointTrainingByFramework().may_join(made, len(SEEDS), EPOCHS)
+    assert not JointTrainingByFramework().may_join(made, len(SEEDS), EPOCHS - 1)
+    assert not JointTrainingByFramework().may_join(made, 1, 10_000)
 
 
 def test_more_arithmetic_than_weights_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,7 +414,7 @@ def test_more_arithmetic_than_weights_is_given_up(monkeypatch: pytest.MonkeyPatc
     assert at_once(of) is not None
     weights = sum(each.numel() for each in Convolutions(0.3).parameters())
     monkeypatch.setattr(joining, "MOST_PRODUCTS", 32 * weights // len(SEEDS) + 1)
-    assert Together().may_join(trainers(of)[0], len(SEEDS), EPOCHS)
+    assert JointTrainingByFramework().may_join(trainers(of)[0], len(SEEDS), EPOCHS)
     assert at_once(of) is None
 
 
@@ -425,7 +425,7 @@ def test_more_arithmetic_than_weights_is_given_up(monkeypatch: pytest.MonkeyPatc
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int | None]]:
     """How many trained at once, each time it was tried; None where it was given up."""
     found: list[int | None] = []
-    train = together.train_together
+    train = ensemble.train
 
     def note(made: Any, epochs: int, after_epoch: Any) -> Any:
         losses = train(made, epochs, after_epoch)
@@ -433,7 +433,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int | None]]:
         return losses
 
     with monkeypatch.context() as patched:
-        patched.setattr(together, "train_together", note)
+        patched.setattr(ensemble, "train", note)
         yield found
 
 
@@ -463,14 +463,14 @@ IN_THE_PROBE: dict[str, tuple[Case, dict[str, Any]]] = {
 def test_the_verdict_is_the_one_of_one_after_the_other(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     of, limits = IN_THE_PROBE[name]
     wanted = alone(monkeypatch, of, **limits)
-    with counted(monkeypatch) as lots:
+    with counted(monkeypatch) as batches:
         found = verdict(of, **limits)
-    assert lots
-    assert None not in lots
-    assert lots[:2] == [10, 10]
+    assert batches
+    assert None not in batches
+    assert batches[:2] == [10, 10]
     assert (found.outcome, found.summary) == (wanted.outcome, wanted.summary)
     for arm in ("regularized", "unregularized"):
-        assert len(found.data[arm]) == len(wanted.data[arm]) == sum(each for each in lots[::2] if each)
+        assert len(found.data[arm]) == len(wanted.data[arm]) == sum(each for each in batches[::2] if each)
         for mine, other in zip(found.data[arm], wanted.data[arm], strict=True):
             assert mine["seed"] == other["seed"]
             np.testing.assert_allclose(mine["losses"], other["losses"], atol=1e-4)
@@ -481,26 +481,26 @@ def test_the_verdict_is_the_one_of_one_after_the_other(name: str, monkeypatch: p
 def test_what_is_given_up_is_trained_one_after_the_other_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     of = case(lambda: nn.Sequential(nn.Linear(16, 8), nn.AlphaDropout(0.3), nn.Linear(8, 4)))
     wanted = alone(monkeypatch, of)
-    with counted(monkeypatch) as lots:
+    with counted(monkeypatch) as batches:
         found = verdict(of)
-    assert lots == [None]
+    assert batches == [None]
     assert found.data == wanted.data
     assert (found.outcome, found.summary) == (wanted.outcome, wanted.summary)
 
 
 def test_a_budget_is_kept_after_each_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    with counted(monkeypatch) as lots:
+    with counted(monkeypatch) as batches:
         found = verdict(case(DROPS), budget=1e-9)
-    assert lots == []
+    assert batches == []
     assert len(found.data["regularized"]) == 1
     assert found.outcome == "inconclusive"
 
 
 def test_it_stops_at_the_first_pair_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     of = case(DROPS, score=lambda model, x, y: math.nan)
-    with counted(monkeypatch) as lots:
+    with counted(monkeypatch) as batches:
         found = verdict(of)
-    assert lots == [10, 10]
+    assert batches == [10, 10]
     assert len(found.data["regularized"]) == 1
 
 

@@ -65,12 +65,12 @@ FACTORIES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "returns None": (lambda: None, ("the model factory returned None", "end it with `return model`")),
     "the same model": (
         shared_model(),
-        ("the same model twice", "a new model is wanted", "build the layers inside the factory"),
+        ("the same model twice", "expected a new model", "build the layers inside the factory"),
     ),
     "the same layer": (shared_layer(), ("the same parameters twice", "build the layers inside the factory")),
     "returns a class": (
         lambda: torch.nn.Flatten,
-        ("returned the class Flatten", "a model is wanted", "write model=lambda: Flatten(...)"),
+        ("returned the class Flatten", "expected a model", "write model=lambda: Flatten(...)"),
     ),
     "returns no model": (
         lambda: [1.0],
@@ -104,11 +104,11 @@ LOSSES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "vector": (
         {"loss": lambda outputs, targets: cross_entropy(outputs, targets, reduction="none")},
-        ("returned Tensor of shape (8,)", "one number is wanted", "end the loss with .mean()"),
+        ("returned Tensor of shape (8,)", "expected one number", "end the loss with .mean()"),
     ),
     "float": (
         {"loss": lambda outputs, targets: cross_entropy(outputs, targets).item()},
-        ("the loss function returned", "a tensor with one number is wanted", "leave out .item()"),
+        ("the loss function returned", "expected a tensor with one number", "leave out .item()"),
     ),
     "None": ({"loss": lambda outputs, targets: None}, ("the loss function returned None", "a tensor with one number")),
     "no gradient": (
@@ -130,11 +130,11 @@ LOSSES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "optimizer class of keras": (
         {"optimizer": lambda parameters: "adam"},
-        ("the optimizer function returned 'adam'", "a torch optimizer is wanted", "write optimizer=lambda"),
+        ("the optimizer function returned 'adam'", "expected a torch optimizer", "write optimizer=lambda"),
     ),
     "scheduler": (
         {"scheduler": lambda optimizer: 3},
-        ("the scheduler function returned 3", "a torch scheduler is wanted", "write scheduler=lambda"),
+        ("the scheduler function returned 3", "expected a torch scheduler", "write scheduler=lambda"),
     ),
 }
 
@@ -220,7 +220,7 @@ LABELS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "float": (
         torch.as_tensor(Y).float(),
         (
-            "cross_entropy wants integer class labels (int64)",
+            "cross_entropy expects integer class labels (int64)",
             "got Tensor of shape (8,) and dtype float32",
             "write y.long()",
         ),
@@ -228,7 +228,7 @@ LABELS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "int32": (
         torch.as_tensor(Y).int(),
         (
-            "cross_entropy wants class labels of dtype int64",
+            "cross_entropy expects class labels of dtype int64",
             "got Tensor of shape (8,) and dtype int32",
             "write y.long()",
         ),
@@ -296,7 +296,7 @@ def test_misuse_is_told_before_anything_is_trained() -> None:
 
 
 def test_a_step_that_returns_nothing() -> None:
-    message = ("step returned None", "the loss of the step is wanted", "end it with `return loss`")
+    message = ("step returned None", "expected the loss of the step", "end it with `return loss`")
     refused(lambda: case(step=lambda model, x, y: None), "Case 'net': ", *message)
     refused(lambda: case(model=list, step=lambda model, x, y: None), "Case 'net': ", *message)
 

@@ -3,9 +3,11 @@
 PYTEST_DONT_REWRITE
 """
 
-from pytest_overfit.adapters.keras.building import shares_parameters, watched_build
+from pytest_overfit.adapters.keras.building import noting_parameters, parameters_of
 from pytest_overfit.adapters.keras.learner import KerasLearner, make_learner
 from pytest_overfit.adapters.keras.state import guard, seed
-from pytest_overfit.adapters.keras.trainer import make_trainer
+from pytest_overfit.adapters.keras.trainer import KerasTrainer
 
-__all__ = ["KerasLearner", "guard", "make_learner", "make_trainer", "seed", "shares_parameters", "watched_build"]
+make_trainer = KerasTrainer
+
+__all__ = ["KerasLearner", "guard", "make_learner", "make_trainer", "noting_parameters", "parameters_of", "seed"]

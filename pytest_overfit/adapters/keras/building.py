@@ -1,4 +1,4 @@
-"""Does a model factory make a new model? Seen while it works, or by what two models share.
+"""Is a model new, by its variables; and what is still unbuilt in it: layers, then the variables of loss and optimizer.
 
 PYTEST_DONT_REWRITE
 """
@@ -11,33 +11,60 @@ from typing import Any
 
 import keras
 
+from pytest_overfit.adapters.keras import stepper as stepping
+from pytest_overfit.adapters.keras.errors import user_call
+from pytest_overfit.adapters.keras.reader import Reader
+from pytest_overfit.adapters.keras.state import held
+
 
 @contextlib.contextmanager
-def watched_build() -> Iterator[Callable[[object], bool]]:
-    """Watch a model factory at work; the answer tells, afterwards, whether it made all of a model's variables.
-
-    Keras has no hook for this, so the constructor of its variables is wrapped for as long as the factory runs. A model
-    that is not built yet has no variables to tell by.
-    """
-    made: dict[int, Any] = {}
+def noting_parameters(note: Callable[[object], None]) -> Iterator[None]:
+    """Inside, `note` gets every variable that is made. Keras has no hook for this: the constructor is wrapped."""
     construct = keras.Variable.__init__
 
     def noted(self: Any, *args: Any, **kwargs: Any) -> None:
         construct(self, *args, **kwargs)
-        made[id(self)] = self
-
-    def is_new(model: object) -> bool:
-        held = model.variables if isinstance(model, keras.Model) else []
-        return bool(held) and all(id(each) in made for each in held)
+        note(self)
 
     keras.Variable.__init__ = noted
     try:
-        yield is_new
+        yield
     finally:
         keras.Variable.__init__ = construct
 
 
-def shares_parameters(first: Any, second: Any) -> bool:
-    """True where two models have a variable in common."""
-    mine = {id(each) for each in first.variables}
-    return any(id(each) in mine for each in second.variables)
+def parameters_of(model: object) -> list[Any]:
+    """The variables by which a model is known to be new; a model that is not built yet has none."""
+    return list(model.variables) if isinstance(model, keras.Model) else []
+
+
+def first_outputs(reader: Reader) -> Any:
+    """Make an eval-mode pass, which builds the layers; None where a custom step uses the parts on its own."""
+    if stepping.own(reader.model, "train_step") and not stepping.own(reader.model, "call"):
+        return None
+    with held(reader.model):
+        return reader.forward(training=False)
+
+
+def build_rest(reader: Reader, outputs: Any) -> None:
+    """Make the variables of loss, metrics and optimizer, which cannot be made inside a compiled loop."""
+    model, feed = reader.model, reader.feed
+    with held(model):
+        if model.loss is not None or stepping.own(model, "compute_loss"):
+            _probe_loss(reader, outputs)
+        with user_call(f"{reader.where}: the metrics"):
+            if not stepping.own(model, "train_step"):
+                model.compute_metrics(feed.x, feed.y, outputs, feed.weights)
+    model.reset_metrics()
+    optimizer = model.optimizer
+    if optimizer is not None and not optimizer.built and model.trainable_variables:
+        optimizer.build(model.trainable_variables)
+
+
+def _probe_loss(reader: Reader, outputs: Any) -> None:
+    try:
+        reader.data_term(outputs, training=False)
+    except Exception:
+        if not stepping.own(reader.model, "train_step"):
+            raise
+        reader.readable = False  # compiled for show: the custom step has a loss of its own

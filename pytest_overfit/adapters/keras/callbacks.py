@@ -67,18 +67,18 @@ def _copied(callback: Any, case: Case) -> Any:
     except Exception as error:
         raise CaseError(
             f"Case {case.name!r}: fit_kwargs: the callback {type(callback).__name__} cannot be copied "
-            f"({type(error).__name__}: {error}), but each training wants callbacks of its own; give a function: "
+            f"({type(error).__name__}: {error}), but each training needs its own callbacks; give a function: "
             f"fit_kwargs={{'callbacks': lambda: [{type(callback).__name__}(...)]}}"
         ) from None
 
 
 def check_monitored(callbacks: Sequence[Any], case: Case) -> None:
     """A callback that looks at the validation loss would do nothing where there is none."""
-    for each in callbacks:
-        monitor = getattr(each, "monitor", None)
+    for callback in callbacks:
+        monitor = getattr(callback, "monitor", None)
         if isinstance(monitor, str) and monitor.startswith("val_"):
             raise CaseError(
-                f"Case {case.name!r}: the callback {type(each).__name__} monitors {monitor!r}, but there are no "
+                f"Case {case.name!r}: the callback {type(callback).__name__} monitors {monitor!r}, but there are no "
                 "validation data; give the case val=(x, y), or fit_kwargs={'validation_data': (x, y)}"
             )
 

@@ -1,4 +1,4 @@
-"""Misuse of a Keras case that can be told before a step is made.
+"""Misuse of a Keras case that shows before a step is made.
 
 PYTEST_DONT_REWRITE
 """
@@ -27,25 +27,25 @@ def check_compiled(model: Any, where: str) -> None:
     """The model has an optimizer, or its own step has."""
     if not getattr(model, "compiled", False):
         raise CaseError(
-            f"{where} the model factory returned a {type(model).__name__} that is not compiled, but a compiled model "
-            "is wanted, because its loss and optimizer are under test too; write model.compile(optimizer=..., "
+            f"{where} the model factory returned a {type(model).__name__} that is not compiled, expected a compiled "
+            "model, because its loss and optimizer are under test too; write model.compile(optimizer=..., "
             "loss=...) in the factory, before return model"
         )
     if getattr(model, "optimizer", None) is None and not own(model, "train_step"):
         raise CaseError(
-            f"{where} the model is compiled without an optimizer, but one is wanted; write "
+            f"{where} the model is compiled without an optimizer, expected one; write "
             "model.compile(optimizer='adam', loss=...)"
         )
 
 
 def check_batched(model: Any, feed: Feed, where: str) -> None:
-    """The inputs are a batch, and not one sample of a dataset that nobody batched."""
-    wanted = [tuple(each.shape) for each in getattr(model, "inputs", None) or ()]
+    """The inputs are a batch, and not one sample of an unbatched dataset."""
+    declared = [tuple(each.shape) for each in getattr(model, "inputs", None) or ()]
     given = [tuple(each.shape) for each in leaves(feed.arrays.x)]
-    if len(given) == 1 == len(wanted) and len(wanted[0]) > 1 and wanted[0][-1] != 1 and given[0] == wanted[0][1:]:
+    if len(given) == 1 == len(declared) and given[0] == declared[0][1:] and given[0] and given[0][-1] != 1:
         raise CaseError(
-            f"{where} the batch's inputs have the shape {given[0]}, which is that of one sample, but a batch of shape "
-            f"{('rows', *given[0])} is wanted; write train=dataset.batch(32)".replace("'rows'", "rows")
+            f"{where} the batch's inputs have the shape {given[0]}, which is that of one sample, expected a batch of "
+            f"shape {('rows', *given[0])}; write train=dataset.batch(32)".replace("'rows'", "rows")
         )
 
 
@@ -54,7 +54,7 @@ def check_loss(model: Any, where: str) -> None:
     if model.loss is not None or own(model, "train_step") or own(model, "compute_loss") or model.losses:
         return
     raise CaseError(
-        f"{where} the model is compiled without a loss, but one is wanted; write model.compile(optimizer=..., "
+        f"{where} the model is compiled without a loss, expected one; write model.compile(optimizer=..., "
         "loss=...), or give the model a train_step or compute_loss of its own"
     )
 
@@ -79,7 +79,7 @@ def check_optimizer(model: Any, where: str) -> None:
     if known and not mine <= known:
         raise CaseError(
             f"{where} the optimizer {type(optimizer).__name__} was already built for other variables than this "
-            "model's, but each model wants an optimizer of its own; make the optimizer inside the factory: "
+            "model's, but each model needs its own optimizer; make the optimizer inside the factory: "
             f"model.compile(optimizer=keras.optimizers.{type(optimizer).__name__}(...), loss=...)"
         )
 
@@ -92,14 +92,14 @@ def check_targets(pairs: Sequence[Pair], outputs: Any, where: str) -> None:
         what = f"{where} the targets{f' of output {pair.name!r}' if pair.name else ''} are"
         if pair.targets.dtype.kind in "USO":
             raise CaseError(
-                f"{what} {foreign.describe(pair.targets)}, text, but numbers are wanted; number the classes, e.g. "
+                f"{what} {foreign.describe(pair.targets)}, text, expected numbers; number the classes, e.g. "
                 "labels = numpy.unique(y, return_inverse=True)[1]"
             )
-        if pair.loss.family == "one_hot":
+        if pair.loss.kind.family == "one_hot":
             _check_one_hot(pair, shape, what)
-        elif pair.loss.family == "sparse":
+        elif pair.loss.kind.family == "sparse":
             _check_sparse(pair, shape, what)
-        elif pair.loss.family == "binary":
+        elif pair.loss.kind.family == "binary":
             _check_binary(pair, what)
 
 
@@ -107,7 +107,7 @@ def _check_one_hot(pair: Pair, shape: tuple[int, ...], what: str) -> None:
     targets = pair.targets
     if targets.shape == shape or shape[-1:] == (1,):
         return
-    said = f"{what} {foreign.describe(targets)}, but {pair.loss.name} wants one-hot targets of shape {shape}"
+    message = f"{what} {foreign.describe(targets)}, but {pair.loss.name} expects one-hot targets of shape {shape}"
     if targets.shape in (shape[:-1], (*shape[:-1], 1)) and bool((targets == targets.round()).all()):
         change = (
             "write loss='sparse_categorical_crossentropy'"
@@ -115,9 +115,10 @@ def _check_one_hot(pair: Pair, shape: tuple[int, ...], what: str) -> None:
             else "take a loss for class labels"
         )
         raise CaseError(
-            f"{said}; they look like class labels: {change} or one-hot the targets: keras.ops.one_hot(y, {shape[-1]})"
+            f"{message}; they look like class labels: {change} or one-hot the targets: "
+            f"keras.ops.one_hot(y, {shape[-1]})"
         )
-    raise CaseError(f"{said}; make the last layer as wide as the targets, or the targets as wide as it is")
+    raise CaseError(f"{message}; make the last layer as wide as the targets, or the targets as wide as it is")
 
 
 def _check_sparse(pair: Pair, shape: tuple[int, ...], what: str) -> None:
@@ -126,25 +127,25 @@ def _check_sparse(pair: Pair, shape: tuple[int, ...], what: str) -> None:
     classes, cells = shape[axis], shape[:axis] + shape[axis + 1 :]
     if targets.shape == shape and classes > 1:
         raise CaseError(
-            f"{what} {foreign.describe(targets)}, as wide as the outputs, but {pair.loss.name} wants one class label "
+            f"{what} {foreign.describe(targets)}, as wide as the outputs, but {pair.loss.name} expects one class label "
             "for each; write loss='categorical_crossentropy' for one-hot targets"
         )
     if targets.dtype.kind == "f" and not bool((targets == np.round(targets)).all()):
         raise CaseError(
-            f"{what} {foreign.describe(targets)} with fractions, but {pair.loss.name} wants whole class labels from 0 "
-            f"to {classes - 1}; write loss='mse' for quantities, or loss='categorical_crossentropy' for probabilities"
+            f"{what} {foreign.describe(targets)} with fractions, but {pair.loss.name} expects whole class labels from "
+            f"0 to {classes - 1}; write loss='mse' for quantities, or loss='categorical_crossentropy' for probabilities"
         )
     counted = targets[targets != ignored] if ignored is not None else targets
     outside = np.unique(counted[(counted < 0) | (counted >= classes)])
     if outside.size:
         raise CaseError(
             f"{what} class labels up to {int(counted.max())} (from {int(counted.min())}), but the outputs of shape "
-            f"{shape} have {classes} class{'es' * (classes > 1)}, so {pair.loss.name} wants labels from 0 to "
+            f"{shape} have {classes} class{'es' * (classes > 1)}, so {pair.loss.name} expects labels from 0 to "
             f"{classes - 1}; {_remedy(counted, classes)}"
         )
     if int(np.prod(targets.shape)) != int(np.prod(cells)):
         raise CaseError(
-            f"{what} {foreign.describe(targets)}, but {pair.loss.name} beside outputs of shape {shape} wants labels of "
+            f"{what} {foreign.describe(targets)}, but {pair.loss.name} with outputs of shape {shape} expects labels of "
             f"shape {cells}; give one label for each place of the outputs"
         )
 
@@ -153,7 +154,7 @@ def _check_binary(pair: Pair, what: str) -> None:
     low, high = float(pair.targets.min()), float(pair.targets.max())
     if low < 0 or high > 1:
         raise CaseError(
-            f"{what} numbers from {low:g} to {high:g}, but {pair.loss.name} wants them between 0 and 1, or its loss "
+            f"{what} numbers from {low:g} to {high:g}, but {pair.loss.name} expects them between 0 and 1, or its loss "
             "falls without limit; write loss='sparse_categorical_crossentropy' and one unit a class, or map them to 0 "
             "and 1"
         )

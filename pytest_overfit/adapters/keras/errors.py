@@ -32,18 +32,18 @@ def user_call(what: str) -> Iterator[None]:
 
 
 def _tidy(error: Exception) -> None:
-    said = str(error)
-    clean = tidied(said)
-    if clean == said:
+    text = str(error)
+    clean = tidied(text)
+    if clean == text:
         return
     error.args = (clean, *error.args[1:])
     if hasattr(error, "_message"):  # TensorFlow's errors do not print their arguments
         error._message = clean
 
 
-def tidied(said: str) -> str:
+def tidied(text: str) -> str:
     """The message without colours and the list of arguments, led by the layer unless it names one itself."""
-    text = _ARGUMENTS.sub("", _COLOURS.sub("", said)).strip()
+    text = _ARGUMENTS.sub("", _COLOURS.sub("", text)).strip()
     header = _HEADER.match(text)
     if header is None:
         return text

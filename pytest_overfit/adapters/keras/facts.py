@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -29,7 +30,15 @@ def parameter_facts(reader: Reader, start: Mapping[int, Array]) -> ParameterFact
         without_gradient=_without_gradient(reader),
         unchanged=tuple(each.path for each in trainable if _is_unchanged(each, start)),
         tensors=len(trainable),
+        moved=_relative_change([(numbers(each), start[id(each)]) for each in trainable if id(each) in start]),
     )
+
+
+def _relative_change(pairs: list[tuple[Array, Array]]) -> float | None:
+    wide = [(now.astype("float64"), then.astype("float64")) for now, then in pairs]
+    size = math.sqrt(sum(float((then**2).sum()) for _, then in wide))
+    change = math.sqrt(sum(float(((now - then) ** 2).sum()) for now, then in wide))
+    return change / size if size > 0 else None
 
 
 def _is_unchanged(variable: Any, start: Mapping[int, Array]) -> bool:
@@ -81,11 +90,13 @@ def has_schedule(model: Any) -> bool:
     optimizer = getattr(model, "optimizer", None)
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     rate = getattr(optimizer, "_learning_rate", None)
-    if getattr(optimizer, "gradient_accumulation_steps", None):
-        return True
-    return isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) or (
-        callable(rate) and not isinstance(rate, keras.Variable)
-    )
+    function = callable(rate) and not isinstance(rate, keras.Variable)
+    return bool(getattr(optimizer, "gradient_accumulation_steps", None)) or function or scheduled(optimizer)
+
+
+def scheduled(optimizer: Any) -> bool:
+    """The rate is a `LearningRateSchedule`."""
+    return isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule)
 
 
 def other_optimizers(model: Any) -> bool:

@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -26,21 +26,25 @@ Reseed = Callable[[int], int]
 Permutation = Callable[[int, int, int], Iterator[list[int]]]
 
 
-class Feeding(Protocol):
+class Feeding:
     """What `fit` trains on."""
 
-    @property
-    def steps(self) -> int | None:
-        """Steps of one epoch; None: the data tell."""
+    #: steps of one epoch; None: the data tell
+    steps: int | None = None
+    _reseed: Reseed
 
     def arguments(self, epochs: range) -> dict[str, Any]:
         """Arguments of one call of `fit` that makes these epochs."""
+        raise NotImplementedError
 
     def begin(self, epoch: int, /) -> Any:
         """`fit` begins an epoch: seed what it draws from."""
+        return self._reseed(epoch)
 
     def again(self, reseed: Reseed) -> bool:
         """Feed another training, from its own seed; False where a new one must be made for it."""
+        del reseed
+        return False
 
     def close(self) -> None:
         """`fit` has returned."""
@@ -53,7 +57,7 @@ def feeding_of(case: Case, train: Split, reseed: Reseed) -> Feeding:
         for name in ("sample_weight", "validation_split"):
             if given.get(name) is not None:
                 raise CaseError(
-                    f"Case {case.name!r}: fit_kwargs has {name}, but train= is no array, and Keras takes {name} beside "
+                    f"Case {case.name!r}: fit_kwargs has {name}, but train= is no array, and Keras takes {name} with "
                     "arrays only; give train=(x, y)" + (", or batches (x, y, weights)" if "weight" in name else "")
                 )
     if isinstance(train, Loader) and _is_keras_own(train.source):
@@ -140,36 +144,27 @@ class _Kept(keras.utils.PyDataset):  # type: ignore[misc]
         return self._batches[index]
 
 
-class _AsItIs:
+class _AsItIs(Feeding):
     """A `tf.data.Dataset` or a `PyDataset`: batches and order are its own."""
-
-    steps: int | None = None
 
     def __init__(self, source: Any, case: Case, reseed: Reseed) -> None:
         names = ("shuffle", "class_weight", "steps_per_epoch")
         given = {name: case.fit_kwargs[name] for name in names if case.fit_kwargs.get(name) is not None}
         if not isinstance(source, keras.utils.PyDataset):
             given["shuffle"] = False  # a tf.data.Dataset shuffles itself, and Keras warns of anything else
-        self._arguments, self.begin = {"x": source, **given}, reseed
+        self._arguments, self._reseed = {"x": source, **given}, reseed
 
     def arguments(self, epochs: range) -> dict[str, Any]:
         self.begin(epochs[0])  # `fit` asks a PyDataset for another order before its first epoch
         return self._arguments
 
-    def again(self, reseed: Reseed) -> bool:
-        del reseed
-        return False
 
-    def close(self) -> None:
-        return None
-
-
-class _Gathered:
+class _Gathered(Feeding):
     """Arrays, gathered batch by batch in TensorFlow, so that Python is asked once an epoch."""
 
     def __init__(self, case: Case, train: Arrays, order: Permutation, reseed: Reseed) -> None:
         self.steps = _fewer(case, -(-train.rows // train.size))
-        self._rows, self._size, self._order, self.begin = train.rows, train.size, order, reseed
+        self._rows, self._size, self._order, self._reseed = train.rows, train.size, order, reseed
         self._data = feed_of(case, train.batch).data
         self._orders: list[int] = []
         self._dataset = self._made()
@@ -198,20 +193,17 @@ class _Gathered:
         return {"x": self._dataset, "steps_per_epoch": self.steps, "shuffle": False}
 
     def again(self, reseed: Reseed) -> bool:
-        self.begin = reseed
+        self._reseed = reseed
         return True
 
-    def close(self) -> None:
-        return None
 
-
-class _ByNumber(keras.utils.PyDataset):  # type: ignore[misc]
+class _ByNumber(Feeding, keras.utils.PyDataset):  # type: ignore[misc]
     """Arrays, cut into batches in Python."""
 
     def __init__(self, case: Case, train: Arrays, order: Permutation, reseed: Reseed) -> None:
         super().__init__()
         self._case, self._train, self._order, self._reseed = case, train, order, reseed
-        self.steps = _fewer(case, -(-train.rows // train.size))
+        self.steps: int = _fewer(case, -(-train.rows // train.size))
         self._batches: list[list[int]] = []
 
     def __len__(self) -> int:
@@ -227,15 +219,8 @@ class _ByNumber(keras.utils.PyDataset):  # type: ignore[misc]
     def begin(self, epoch: int, /) -> None:
         self._batches = list(self._order(self._train.rows, self._train.size, self._reseed(epoch)))
 
-    def again(self, reseed: Reseed) -> bool:
-        del reseed
-        return False
 
-    def close(self) -> None:
-        return None
-
-
-class _Streamed:
+class _Streamed(Feeding):
     """Batches made in Python, epoch after epoch.
 
     Making them may draw from the global generators, and Keras makes them ahead, at times in another thread: so who
@@ -257,11 +242,8 @@ class _Streamed:
                 yield _as_tuple(feed_of(self._case, batch).arrays_as_data)
 
     def begin(self, epoch: int, /) -> None:
+        """Nothing: the batches of this epoch may be made already."""
         del epoch
-
-    def again(self, reseed: Reseed) -> bool:
-        del reseed
-        return False
 
     def close(self) -> None:
         with contextlib.suppress(ValueError):  # a thread of Keras' may still be reading ahead

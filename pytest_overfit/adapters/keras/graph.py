@@ -11,9 +11,9 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import tensorflow as tf
 
+from pytest_overfit.adapters.arrays import by_each_output
 from pytest_overfit.adapters.keras.latent_sampling import scales_noise
 from pytest_overfit.core.arrays import Array
 
@@ -143,8 +143,7 @@ class SubstitutedLoss:
         loss, gradients = self._function(*given)
         if all(each is None for each in gradients):
             return None
-        found = [np.zeros(o.shape) if g is None else g.numpy() for g, o in zip(gradients, outputs, strict=True)]
-        return float(loss), [each.astype(np.float64) for each in found]
+        return float(loss), by_each_output(gradients, outputs)
 
 
 def gradients(loss_of: Callable[[], Any], variables: Sequence[Any]) -> list[Array | None]:

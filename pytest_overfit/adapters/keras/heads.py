@@ -6,35 +6,16 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from pytest_overfit.adapters.base import Head, Plain
+from pytest_overfit.adapters.arrays import counting_only, in_shape_of
+from pytest_overfit.adapters.base import Head
 from pytest_overfit.adapters.keras.losses import LossFacts, Pair
 from pytest_overfit.core.arrays import Array
-
-_PLAIN: dict[str, Plain] = {
-    "sparse_categorical_crossentropy": "cross_entropy",
-    "categorical_crossentropy": "cross_entropy",
-    "binary_crossentropy": "binary_cross_entropy",
-    "mean_squared_error": "squared_error",
-    "mean_absolute_error": "absolute_error",
-}
-
-#: losses whose least value is 0 whatever the targets
-_NEVER_NEGATIVE = (
-    "sparse_categorical_crossentropy",
-    "mean_squared_error",
-    "mean_absolute_error",
-    "mean_absolute_percentage_error",
-    "mean_squared_logarithmic_error",
-    "huber",
-    "log_cosh",
-    "hinge",
-    "squared_hinge",
-)
 
 
 def heads_of(
@@ -54,13 +35,13 @@ def heads_of(
 def _head(pair: Pair, outputs: Array, mask: Any, alone: bool, trusted: bool) -> Head | None:
     maker = {"sparse": _sparse, "one_hot": _one_hot, "binary": _binary, "hinge": _hinge, "values": _values}
     loss = pair.loss
-    if loss.family not in maker:
+    if loss.kind.family not in maker:
         return None
-    head = maker[loss.family](pair, outputs)
+    head = maker[loss.kind.family](pair, outputs)
     head = _masked(head, mask)
     head = _masked(head, _asked_for(pair, _unit_shape(head)))
     exact = alone and mask is None and head.mask is None and not loss.smoothing and _fits(head, loss)
-    form = _PLAIN.get(loss.name, "") if exact and loss.reduction in _SCALED else ""
+    form = loss.kind.plain if exact and loss.reduction in _SCALED else ""
     scale = _summed(head) if form and loss.reduction == "sum" else 1.0
     minimum = 0.0 if trusted and not loss.smoothing and _never_negative(head, loss) else None
     return dataclasses.replace(head, name=pair.name, loss_name=loss.name, plain=form, scale=scale, minimum=minimum)
@@ -69,8 +50,7 @@ def _head(pair: Pair, outputs: Array, mask: Any, alone: bool, trusted: bool) -> 
 def _masked(head: Head, mask: Any) -> Head:
     if mask is None or mask.shape != _unit_shape(head):
         return head
-    both = mask.astype(bool) if head.mask is None else head.mask & mask.astype(bool)
-    return dataclasses.replace(head, mask=both)
+    return counting_only(head, mask.astype(bool))
 
 
 def _asked_for(pair: Pair, shape: tuple[int, ...]) -> Array | None:
@@ -99,9 +79,9 @@ def _unit_shape(head: Head) -> tuple[int, ...]:
 def _fits(head: Head, loss: LossFacts) -> bool:
     """Shapes and values are those the closed forms are for."""
     targets = head.targets
-    if head.kind == "values" and loss.family != "binary":
+    if head.kind == "values" and loss.kind.family != "binary":
         return targets.shape == head.outputs.shape
-    if loss.family == "binary":
+    if loss.kind.family == "binary":
         return targets.shape == head.outputs.shape and bool(((targets >= 0) & (targets <= 1)).all())
     if head.class_axis not in (-1, head.outputs.ndim - 1):
         return False
@@ -112,18 +92,12 @@ def _fits(head: Head, loss: LossFacts) -> bool:
 
 def _summed(head: Head) -> float:
     """How many averages a sum adds up: one a label, or one a vector of the last axis."""
-    shape = head.outputs.shape[:-1] if head.outputs.ndim > 1 else (1,)
-    size = 1
-    for each in shape:
-        size *= each
-    return float(size)
+    return float(math.prod(head.outputs.shape[:-1]))
 
 
 def _never_negative(head: Head, loss: LossFacts) -> bool:
-    if loss.name in _NEVER_NEGATIVE:
-        return True
     # with soft targets the least value is their own entropy
-    return loss.name in _PLAIN and bool(np.isin(head.targets, (0, 1)).all())
+    return loss.kind.never_negative or (bool(loss.kind.plain) and bool(np.isin(head.targets, (0, 1)).all()))
 
 
 def _domain(loss: LossFacts) -> Literal["unbounded", "probabilities"]:
@@ -154,7 +128,7 @@ def _one_hot(pair: Pair, outputs: Array) -> Head:
 
 def _binary(pair: Pair, outputs: Array) -> Head:
     """Targets between 0 and 1, such as grey pixels, are quantities: the side of 0.5 they lie on says little."""
-    targets = _as_outputs(pair.targets, outputs).astype(np.float64)
+    targets = in_shape_of(outputs, pair.targets).astype(np.float64)
     if not np.isin(targets, (0, 1)).all():
         shown = 1.0 / (1.0 + np.exp(-outputs.astype(np.float64))) if pair.loss.from_logits else outputs
         return Head(kind="values", outputs=shown, targets=targets, domain=_domain(pair.loss))
@@ -163,17 +137,12 @@ def _binary(pair: Pair, outputs: Array) -> Head:
 
 def _hinge(pair: Pair, outputs: Array) -> Head:
     """Keras takes labels of 0 and 1 for -1 and 1; here it is the other way round."""
-    targets = (_as_outputs(pair.targets, outputs) > 0).astype(np.float64)
+    targets = (in_shape_of(outputs, pair.targets) > 0).astype(np.float64)
     return Head(kind="binary", outputs=outputs, targets=targets)
 
 
 def _values(pair: Pair, outputs: Array) -> Head:
-    return Head(kind="values", outputs=outputs, targets=_as_outputs(pair.targets, outputs))
-
-
-def _as_outputs(targets: Array, outputs: Array) -> Array:
-    """Targets in the outputs' shape where they differ by axes of length one, which Keras adds or takes away."""
-    return targets.reshape(outputs.shape) if targets.size == outputs.size else targets
+    return Head(kind="values", outputs=outputs, targets=in_shape_of(outputs, pair.targets))
 
 
 def head_of_array(outputs: Array, targets: Array) -> Head | None:
@@ -182,10 +151,7 @@ def head_of_array(outputs: Array, targets: Array) -> Head | None:
         return Head(kind="classes", outputs=outputs, targets=targets.astype(np.int64))
     if outputs.size != targets.size:
         return None
-    inside: Literal["probabilities", "unbounded"] = "probabilities" if _inside(outputs) else "unbounded"
+    shares = bool(((outputs >= 0) & (outputs <= 1)).all())
+    inside: Literal["probabilities", "unbounded"] = "probabilities" if shares else "unbounded"
     kind: Literal["binary", "values"] = "binary" if np.isin(targets, (0, 1)).all() else "values"
-    return Head(kind=kind, outputs=outputs, targets=_as_outputs(targets, outputs).astype(np.float64), domain=inside)
-
-
-def _inside(outputs: Array) -> bool:
-    return bool(((outputs >= 0) & (outputs <= 1)).all())
+    return Head(kind=kind, outputs=outputs, targets=in_shape_of(outputs, targets).astype(np.float64), domain=inside)

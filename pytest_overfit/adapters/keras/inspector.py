@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from pytest_overfit.adapters import arrays
 from pytest_overfit.adapters.base import GradientsInParts
 from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras.errors import user_call
@@ -35,12 +36,11 @@ if TYPE_CHECKING:
 
 def gradient_norms(learner: KerasLearner) -> dict[str, float] | None:
     """See `pytest_overfit.adapters.inspector.Inspector`. None: another backend than tensorflow, or no compiled loss."""
-    learner._verify()
-    found = _gradients(learner._reader)
+    found = _gradients(learner.verified_reader())
     if not found:
         return None
     squares: dict[str, float] = {}
-    for variable, gradient in zip(learner._reader.model.trainable_variables, found, strict=True):
+    for variable, gradient in zip(learner.reader.model.trainable_variables, found, strict=True):
         layer = variable.path.rpartition("/")[0] or variable.path
         squares[layer] = squares.get(layer, 0.0) + float((gradient.astype("float64") ** 2).sum())
     return {layer: math.sqrt(square) for layer, square in squares.items()}
@@ -61,15 +61,14 @@ def _gradients(reader: Reader) -> list[Array]:
 
 def gradients_in_parts(learner: KerasLearner, parts: int) -> GradientsInParts | None:
     """See `pytest_overfit.adapters.inspector.Inspector`. None: as for `gradient_norms`."""
-    learner._verify()
-    reader, batch = learner._reader, learner._batch
+    reader, batch = learner.verified_reader(), learner.batch
     whole = reader.feed
     if not _gradients(reader):
         return None
     try:
         found = [(whole.rows, _gradient(reader)), (whole.rows, _gradient(reader))]
         for rows in in_parts(whole.rows, parts):
-            reader.look_at(feed_of(learner._case, rows_of(batch, rows)))
+            reader.look_at(feed_of(learner.case, rows_of(batch, rows)))
             found.append((len(rows), _gradient(reader)))
     finally:
         reader.look_at(whole)
@@ -88,75 +87,52 @@ def reference_kernel(learner: KerasLearner, size: int) -> Callable[[], object]:
     return lambda: keras.ops.convert_to_numpy(keras.ops.matmul(matrix, matrix)[0, 0])
 
 
-#: a unit nearer to its end than this share of its range lets next to nothing through
-_NEAR_END = 0.01
-
-
 def idle_units(learner: KerasLearner) -> dict[str, tuple[int, int]] | None:
     """See `pytest_overfit.adapters.inspector.Inspector`. Of layers with `activation=`, and of activation layers."""
-    learner._verify()
-    reader = learner._reader
+    reader = learner.verified_reader()
     if reader.structure is None:
         return None
-    watched = {id(each): _kind(each) for each in layers.layers_of(reader.model) if _kind(each)}
-    seen: list[tuple[Any, Any, Any]] = []
+    functions = [(each, _activation(each)) for each in layers.layers_of(reader.model)]
+    watched = {id(layer): function for layer, function in functions if function}
+    seen: list[tuple[Any, Array]] = []
 
     def note(layer: Any, own: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = own(*args, **kwargs)
         if hasattr(result, "shape") and len(result.shape) >= 2:
-            seen.append((layer, result, numbers(result)))
+            seen.append((layer, numbers(result)))
         return result
 
     normalising = reader.normalising()
-    chosen = [each for each in layers.layers_of(reader.model) if id(each) in watched]
+    chosen = [layer for layer, function in functions if function]
     with held(reader.model), layers.on_batch_statistics(normalising), layers.called_through(chosen, note):
         outputs = [numbers(each) for each in keras.tree.flatten(reader.forward(training=False))]
-    found = {"dead": (0, 0), "saturated": (0, 0)}
-    for layer, _, values in seen:
-        kind = watched[id(layer)]
-        if kind != "relu" and any(each.shape == values.shape and (each == values).all() for each in outputs):
+    counts = []
+    for layer, values in seen:
+        function = watched[id(layer)]
+        if function != "relu" and any(each.shape == values.shape and (each == values).all() for each in outputs):
             continue  # the model's own outputs are meant to be certain
-        name = "dead" if kind == "relu" else "saturated"
-        idle = _idle(values, kind, getattr(layer, "data_format", "") == "channels_first")
-        found[name] = (found[name][0] + int(idle.sum()), found[name][1] + idle.size)
-    return found
+        axis = 1 if getattr(layer, "data_format", "") == "channels_first" else -1
+        counts.append((function, arrays.idle_units(values, function, axis)))
+    return arrays.dead_and_saturated(counts)
 
 
-def _kind(layer: Any) -> str:
-    """Which of the activations that can be idle a layer ends with; "" for all others."""
+def _activation(layer: Any) -> arrays.Activation | None:
+    """Which of the activations that can be idle a layer ends with; None for all others."""
     if isinstance(layer, keras.layers.ReLU):
-        return "" if layer.negative_slope else "relu"
+        return None if layer.negative_slope else "relu"
     activation = getattr(layer, "activation", None)
-    known = {keras.activations.relu: "relu", keras.activations.sigmoid: "sigmoid", keras.activations.tanh: "tanh"}
+    known: dict[Any, arrays.Activation] = {
+        keras.activations.relu: "relu",
+        keras.activations.sigmoid: "sigmoid",
+        keras.activations.tanh: "tanh",
+    }
     recurrent = isinstance(layer, keras.layers.RNN) or hasattr(layer, "recurrent_activation")
-    return "" if recurrent or isinstance(layer, keras.Model) else known.get(activation, "")
-
-
-def _idle(values: Array, kind: str, channels_first: bool) -> Array:
-    low = -1.0 if kind == "tanh" else 0.0
-    near = _NEAR_END * (1.0 - low)
-    idle = values == 0 if kind == "relu" else (values < low + near) | (values > 1.0 - near)
-    units = np.moveaxis(idle, 1 if channels_first else -1, 0)
-    answer: Array = np.asarray(units.reshape(len(units), -1).all(axis=1))
-    return answer
-
-
-def moved(learner: KerasLearner) -> float | None:
-    """|change since the start| / |start|, over all trainable variables together."""
-    pairs = [
-        (numbers(each).astype("float64"), learner._start[id(each)].astype("float64"))
-        for each in learner._model.trainable_variables
-        if id(each) in learner._start
-    ]
-    size = math.sqrt(sum(float((then**2).sum()) for _, then in pairs))
-    change = math.sqrt(sum(float(((now - then) ** 2).sum()) for now, then in pairs))
-    return change / size if size > 0 else None
+    return None if recurrent or isinstance(layer, keras.Model) else known.get(activation)
 
 
 def saved_and_loaded(learner: KerasLearner) -> tuple[Sequence[Array], Sequence[Array]] | None:
     """See `pytest_overfit.adapters.inspector.Inspector`."""
-    learner._verify()
-    reader = learner._reader
+    reader = learner.verified_reader()
     if reader.structure is None:
         return None
     with held(reader.model), tempfile.TemporaryDirectory() as folder:
@@ -164,7 +140,7 @@ def saved_and_loaded(learner: KerasLearner) -> tuple[Sequence[Array], Sequence[A
         path = Path(folder) / "model.weights.h5"
         reader.model.save_weights(path)
         seed(1)  # whatever is not saved differs then
-        other = Reader(learner._case.model(), reader.feed, reader.where)
+        other = Reader(learner.case.model(), reader.feed, reader.where)
         _evaluated(other)  # some models make their variables in the first call
         try:
             with warnings.catch_warnings():  # the new optimizer has no state yet, which is no matter here
@@ -187,8 +163,7 @@ def in_both_precisions(learner: KerasLearner) -> tuple[Sequence[Array], Sequence
 
     The layers of a model keep the dtype they were made with, so the factory makes another one under float64.
     """
-    learner._verify()
-    reader = learner._reader
+    reader = learner.verified_reader()
     if reader.structure is None or _dtypes(reader.model) != {_SINGLE}:
         return None
     with held(reader.model), guard():
@@ -198,7 +173,7 @@ def in_both_precisions(learner: KerasLearner) -> tuple[Sequence[Array], Sequence
         x = map_leaves(reader.feed.arrays.x, lambda leaf: leaf.astype(_DOUBLE) if leaf.dtype.kind == "f" else leaf)
         try:
             with user_call(reader.where):
-                other = Reader(learner._case.model(), dataclasses.replace(reader.feed, x=tensors(x)), reader.where)
+                other = Reader(learner.case.model(), dataclasses.replace(reader.feed, x=tensors(x)), reader.where)
             _evaluated(other)  # some models make their variables in the first call
             if _dtypes(other.model) != {_DOUBLE} or not _took_over(other.model, reader.model):
                 return None

@@ -30,15 +30,15 @@ def scales_noise(graph: Any, variables: Iterable[Any]) -> bool:
         return False
     trained = _depending(graph, operations, {id(each.value.handle) for each in variables})
     noise: set[str] = set()
-    for each in operations:
-        others = [one for one in each.inputs if one.name not in noise]
-        if each.type in _SOURCES:
-            noise.update(one.name for one in each.outputs)
-        elif len(others) < len(each.inputs):
-            if each.type in _SCALINGS and any(one.op.name in trained for one in others):
+    for operation in operations:
+        others = [one for one in operation.inputs if one.name not in noise]
+        if operation.type in _SOURCES:
+            noise.update(one.name for one in operation.outputs)
+        elif len(others) < len(operation.inputs):
+            if operation.type in _SCALINGS and any(one.op.name in trained for one in others):
                 return True
-            if each.type in _SCALINGS or each.type in _MOVES or _adds_nothing(each, others):
-                noise.update(one.name for one in each.outputs)
+            if operation.type in _SCALINGS or operation.type in _MOVES or _adds_nothing(operation, others):
+                noise.update(one.name for one in operation.outputs)
     return False
 
 
@@ -53,10 +53,10 @@ def _depending(graph: Any, operations: Iterable[Any], handles: set[int]) -> set[
     """Names of the operations that depend on a variable with one of these handles."""
     inner = {id(inside): outside for outside, inside in graph.captures}
     found: set[str] = set()
-    for each in operations:  # in the order in which they were made: what an operation needs comes before it
-        reads = each.type == "ReadVariableOp" and id(_origin(each.inputs[0], inner)) in handles
-        if reads or any(one.op.name in found for one in each.inputs):
-            found.add(each.name)
+    for operation in operations:  # in the order in which they were made: what an operation needs comes before it
+        reads = operation.type == "ReadVariableOp" and id(_origin(operation.inputs[0], inner)) in handles
+        if reads or any(one.op.name in found for one in operation.inputs):
+            found.add(operation.name)
     return found
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
-import numpy as np
+
+from pytest_overfit.adapters.arrays import alike
 
 #: gets the layer's own `call` and the arguments of one call, returns the outputs
 Wrapper = Callable[[Any, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
@@ -127,7 +128,7 @@ def first_differing(first: list[Call], second: list[Call]) -> str | None:
     for (layer, inputs, outputs), (other, other_inputs, other_outputs) in zip(first, second, strict=False):
         if layer is not other:
             return None  # another path was taken, which no layer can be blamed for
-        if _agree(inputs, other_inputs) and not _agree(outputs, other_outputs):
+        if alike(inputs, other_inputs) and not alike(outputs, other_outputs):
             return str(layer.name)
     return None
 
@@ -149,17 +150,3 @@ def recorded(model: Any, forward: Callable[[], Any]) -> list[Call]:
 
 def _numbers(structure: Any) -> list[Any]:
     return [keras.ops.convert_to_numpy(each) for each in keras.tree.flatten(structure) if keras.ops.is_tensor(each)]
-
-
-def _agree(first: list[Any], second: list[Any]) -> bool:
-    if len(first) != len(second):
-        return False
-    for one, other in zip(first, second, strict=True):
-        if one.shape != other.shape:
-            return False
-        if one.dtype.kind in "fc":
-            if not np.allclose(one, other, rtol=1e-4, atol=1e-6, equal_nan=True):
-                return False
-        elif not np.array_equal(one, other):
-            return False
-    return True

@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,14 @@ import keras
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.adapters.keras import checks, facts, layers
 from pytest_overfit.adapters.keras import stepper as stepping
+from pytest_overfit.adapters.keras.building import build_rest, first_outputs
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import feed_of
-from pytest_overfit.adapters.keras.first_pass import build_rest, first_outputs
 from pytest_overfit.adapters.keras.heads import head_of_array, heads_of
 from pytest_overfit.adapters.keras.losses import Pair, pairs_of
 from pytest_overfit.adapters.keras.reader import Reader, numbers
 from pytest_overfit.adapters.keras.state import held
+from pytest_overfit.adapters.trainer import SplitLearner
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import NotApplicable
 from pytest_overfit.data.batch import leaves
@@ -59,19 +61,19 @@ def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any
     return KerasLearner(case, batch, rebuild, reader, pairs)
 
 
-class KerasLearner:
-    """Steps and reads one Keras model. Implements `pytest_overfit.adapters.base.Learner`."""
+class KerasLearner(SplitLearner):
+    """Steps and reads one Keras model."""
 
     framework = "keras"
 
     def __init__(self, case: Case, batch: Batch, rebuild: Callable[[], Any], reader: Reader, pairs: list[Pair]) -> None:
-        self._case, self._batch, self._rebuild = case, batch, rebuild
-        self._reader, self._pairs = reader, pairs
-        self._model, self._feed = reader.model, reader.feed
+        self.case, self.batch, self._rebuild = case, batch, rebuild
+        self.reader, self._pairs = reader, pairs
+        self.model, self.feed = reader.model, reader.feed
         self._where = f"Case {case.name!r}"
-        self.inputs: tuple[Array, ...] = tuple(leaves(self._feed.arrays.x))
-        self.targets: tuple[Array, ...] = tuple(leaves(self._feed.arrays.y))
-        self.has_schedule = facts.has_schedule(self._model) or bool(case.fit_kwargs.get("callbacks"))
+        self.inputs: tuple[Array, ...] = tuple(leaves(self.feed.arrays.x))
+        self.targets: tuple[Array, ...] = tuple(leaves(self.feed.arrays.y))
+        self.has_schedule = facts.has_schedule(self.model) or bool(case.fit_kwargs.get("callbacks"))
         self.remarks: tuple[str, ...] = ()
         #: what the loss compares each output with, where there are no targets but the inputs
         self._compared: list[Array | None] = []
@@ -81,13 +83,13 @@ class KerasLearner:
         self._verified = False
         #: the loss is read from inside a step
         self._apart = False
-        self._start = {id(each): numbers(each) for each in self._model.trainable_variables}
-        self._moving = {id(each): facts.moving(each) for each in layers.batch_normalisations(self._model) if each.built}
+        self._start = {id(each): numbers(each) for each in self.model.trainable_variables}
+        self._moving = {id(each): facts.moving(each) for each in layers.batch_normalisations(self.model) if each.built}
 
     # stepping
 
     def train(self, steps: int) -> list[float]:
-        self._verify()
+        self.verified_reader()
         with user_call(f"{self._where}: the training step"):
             losses = self._steps().train(steps)
         self._last = losses[-1] if losses else self._last
@@ -95,9 +97,9 @@ class KerasLearner:
 
     def _steps(self) -> stepping.Stepper:
         if self._stepper is None:
-            self._stepper, remark = stepping.make_stepper(self._case, self._model, self._feed, self._loss_of)
+            self._stepper, remark = stepping.make_stepper(self.case, self.model, self.feed, self._loss_of)
             self._say(remark)
-            if len(self._loss_of.values) > 1 and facts.other_optimizers(self._model):
+            if len(self._loss_of.values) > 1 and facts.other_optimizers(self.model):
                 raise NotApplicable(
                     f"the custom train_step has several optimizers and no one loss (it returns "
                     f"{', '.join(self._loss_of.values)}): models that train against each other memorise no batch"
@@ -111,91 +113,79 @@ class KerasLearner:
             self.remarks = (*self.remarks, remark)
 
     @property
-    def samples(self) -> bool:
+    def samples(self) -> bool:  # type: ignore[override]
         """Known once the step is compiled, which is done here if it was not yet."""
-        self._verify()
+        self.verified_reader()
         with user_call(f"{self._where}: the training step"):
             return self._steps().samples
 
     # reading
 
-    def last_pass(self) -> Reading | None:
-        return None
-
     def read(self, mode: Mode) -> Reading:
-        self._verify()
-        if self._reader.structure is None and self._reader.objective is None:
+        if not self.verified_reader().has_outputs:
             return Reading(loss=self._last)
         with user_call(f"{self._where}: the training step"):
-            loss, outputs = self._reader.read(mode)
+            loss, outputs = self.reader.read(mode)
         return Reading(loss=self._last if loss is None else loss, outputs=outputs, heads=self._heads(outputs))
 
     def _heads(self, outputs: tuple[Array, ...]) -> tuple[Head, ...]:
-        if self._reader.objective is not None:
+        if self.reader.objective is not None:
             found = [head_of_array(o, y) for o, y in zip(outputs, self._compared, strict=False) if y is not None]
             return tuple(each for each in found if each is not None)
-        plain = self._reader.readable and not stepping.own(self._model, "compute_loss")
-        weighted = self._feed.weights is not None
-        return heads_of(self._pairs, outputs, self._reader.masks, plain=plain, weighted=weighted)
+        plain = self.reader.readable and not stepping.own(self.model, "compute_loss")
+        weighted = self.feed.weights is not None
+        return heads_of(self._pairs, outputs, self.reader.masks, plain=plain, weighted=weighted)
 
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
-        self._verify()
-        unknown = self._reader.structure is None and self._reader.objective is None
-        return None if unknown else self._reader.outputs_for(rows)
+        reader = self.verified_reader()
+        return reader.outputs_for(rows) if reader.has_outputs else None
 
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
-        self._verify()
-        if not self._reader.readable and self._reader.objective is None:
+        reader = self.verified_reader()
+        if reader.objective is None and not reader.readable:
             return None
-        if (
-            not self._reader.masks and self._reader.objective is None
-        ):  # a mask belongs to the inputs: one reading finds it
-            self._reader.read("eval")
-        return self._reader.substituted(outputs)
+        if reader.objective is None and not reader.masks:  # a mask belongs to the inputs: one reading finds it
+            reader.read("eval")
+        return reader.substituted(outputs)
 
     def score(self) -> float | None:
-        if self._case.score is None:
+        if self.case.score is None:
             return None
-        with held(self._model), user_call(f"{self._where}: the score function"):
-            return float(self._case.score(self._model, self._batch.x, self._batch.y))
-
-    def heads_for(self, outputs: Sequence[Array]) -> tuple[Head, ...]:
-        del outputs
-        return ()
-
-    def shared_outputs(self) -> Sequence[int]:
-        return range(len(self.read("fit").outputs))
+        with held(self.model), user_call(f"{self._where}: the score function"):
+            return float(self.case.score(self.model, self.batch.x, self.batch.y))
 
     def loss_needs_targets(self) -> bool:
         return bool(self.targets)
 
     def blinded(self) -> KerasLearner:
-        return make_learner(self._case, self._rebuild(), self._feed.blinded(), self._rebuild)
+        return make_learner(self.case, self._rebuild(), self.feed.blinded(), self._rebuild)
 
     def look_at(self, batch: Batch) -> None:
         """Read another batch from now on; steps stay on the one before."""
-        self._verify()
-        self._batch, self._feed = batch, feed_of(self._case, batch)
-        self._reader.look_at(self._feed)
-        self.inputs, self.targets = (tuple(leaves(each)) for each in (self._feed.arrays.x, self._feed.arrays.y))
-        if self._reader.structure is not None:
-            weights = self._feed.row_weights
-            self._pairs = pairs_of(self._model, self._reader.structure, self._feed.arrays.y, weights)
+        self.verified_reader()
+        self.batch, self.feed = batch, feed_of(self.case, batch)
+        self.reader.look_at(self.feed)
+        self.inputs, self.targets = (tuple(leaves(each)) for each in (self.feed.arrays.x, self.feed.arrays.y))
+        if self.reader.structure is not None:
+            weights = self.feed.row_weights
+            self._pairs = pairs_of(self.model, self.reader.structure, self.feed.arrays.y, weights)
         if self._apart:
             self._take_apart()
             self._compare()
 
     # is the loss that is read the one that is trained?
 
-    def _verify(self) -> None:
-        """Find out once, before the first step, whether the loss can be read apart from a step."""
-        if self._verified:
-            return
-        self._verified = True
-        reader = self._reader
+    def verified_reader(self) -> Reader:
+        """The reader, after it was found out, once and before the first step, if the loss can be read apart from it."""
+        if not self._verified:
+            self._verified = True
+            self._verify(self.reader)
+        return self.reader
+
+    def _verify(self, reader: Reader) -> None:
         if reader.structure is None or not self._has_data_term():
             reader.readable = False
-        own_step = stepping.own(self._model, "train_step")
+        own_step = stepping.own(self.model, "train_step")
         if own_step and reader.readable and not self._step_reports_it():
             reader.readable = False
         if not reader.readable and not self._taken_apart(own_step):
@@ -207,8 +197,8 @@ class KerasLearner:
 
     def _taken_apart(self, own_step: bool) -> bool:
         """Read the loss from inside the step, where it is the one that the step reports."""
-        reader = self._reader
-        if stepping.why_fit(self._case, self._model):
+        reader = self.reader
+        if stepping.why_fit(self.case, self.model):
             return False
         self._take_apart()
         found = reader.objective
@@ -216,7 +206,7 @@ class KerasLearner:
             reader.objective = None
             return False
         compared = self._compare()
-        with held(self._model):
+        with held(self.model):
             found.count_from(compared)
         self._apart = True
         what = "the loss that custom train_step differentiates" if own_step else "the loss of add_loss"
@@ -227,32 +217,29 @@ class KerasLearner:
     def _take_apart(self) -> None:
         from pytest_overfit.adapters.keras import objective
 
-        self._reader.objective = objective.found_in(self._model, self._feed)
+        self.reader.objective = objective.found_in(self.model, self.feed)
 
     def _compare(self) -> list[Array | None]:
         """What the loss inside the step compares each output with."""
-        from pytest_overfit.adapters.keras import objective
-
-        found = self._reader.objective
-        if found is None:
+        if self.reader.objective is None:
             return []
-        with held(self._model):
-            compared = objective.compared(found, self._feed)
+        with held(self.model):
+            compared = self.reader.objective.compared(self.feed)
         if not self.targets:
             self._compared = compared
             self.targets = tuple(each for each in compared if each is not None)
         return compared
 
     def _has_data_term(self) -> bool:
-        return self._model.loss is not None or stepping.own(self._model, "compute_loss")
+        return self.model.loss is not None or stepping.own(self.model, "compute_loss")
 
     def _step_reports_it(self) -> bool:
         """Make one step, compare its loss with the one read in training mode, and undo the step."""
-        if facts.other_optimizers(self._model) or self._case.fit_kwargs.get("callbacks"):
+        if facts.other_optimizers(self.model) or self.case.fit_kwargs.get("callbacks"):
             return False  # what these remember could not be undone
-        with held(self._model, weights=True):
+        with held(self.model, weights=True):
             try:
-                data, _ = self._reader.read("train")
+                data, _ = self.reader.read("train")
                 with_penalties = (data or 0.0) + self._penalties()
             except Exception:
                 return False
@@ -266,34 +253,32 @@ class KerasLearner:
         return any(_close(reported, each, near) for each in (data or 0.0, with_penalties))
 
     def _penalties(self) -> float:
-        with held(self._model):
-            if self._reader.objective is not None:
-                return self._reader.objective.left_out()
-            self._reader.forward(training=True)
-            return sum(float(keras.ops.sum(each)) for each in self._model.losses)
+        with held(self.model):
+            if self.reader.objective is not None:
+                return self.reader.objective.left_out()
+            self.reader.forward(training=True)
+            return sum(float(keras.ops.sum(each)) for each in self.model.losses)
 
     # facts
 
     def parameters(self) -> ParameterFacts:
-        return facts.parameter_facts(self._reader, self._start)
+        return facts.parameter_facts(self.reader, self._start)
 
     def statistics(self) -> list[RunningStatistics]:
-        return facts.running_statistics(self._reader, self._moving)
+        return facts.running_statistics(self.reader, self._moving)
 
     def restless_layer(self) -> str | None:
         """Name of a layer that answers the same input differently in two training passes; None: there is none."""
-        self._verify()
+        self.verified_reader()
         return self.differing_module("train", "train")
 
     def differing_module(self, first: Mode, second: Mode) -> str | None:
-        if self._reader.structure is None and self._reader.objective is None:
+        if not self.reader.has_outputs:
             return None
-        return layers.first_differing(self._reader.calls(first), self._reader.calls(second))
+        return layers.first_differing(self.reader.calls(first), self.reader.calls(second))
 
 
 def _close(one: float, other: float, near: float = _SAME) -> bool:
-    import math
-
     if not (math.isfinite(one) and math.isfinite(other)):
         return math.isfinite(one) == math.isfinite(other)
     return abs(one - other) <= near * max(abs(one), abs(other), 1e-6)

@@ -6,34 +6,46 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
 
+from pytest_overfit.adapters.base import Plain
 from pytest_overfit.core.arrays import Array
 
 Family = Literal["sparse", "one_hot", "binary", "values", "hinge", ""]
 
-#: Keras' loss functions by what they compare; all others are not scored
-_FAMILIES: dict[Any, Family] = {
-    keras.losses.sparse_categorical_crossentropy: "sparse",
-    keras.losses.categorical_crossentropy: "one_hot",
-    keras.losses.categorical_focal_crossentropy: "one_hot",
-    keras.losses.categorical_hinge: "one_hot",
-    keras.losses.kl_divergence: "one_hot",
-    keras.losses.binary_crossentropy: "binary",
-    keras.losses.binary_focal_crossentropy: "binary",
-    keras.losses.hinge: "hinge",
-    keras.losses.squared_hinge: "hinge",
-    keras.losses.mean_squared_error: "values",
-    keras.losses.mean_absolute_error: "values",
-    keras.losses.mean_absolute_percentage_error: "values",
-    keras.losses.mean_squared_logarithmic_error: "values",
-    keras.losses.huber: "values",
-    keras.losses.log_cosh: "values",
-    keras.losses.poisson: "values",
+
+class LossKind(NamedTuple):
+    """What a loss function of Keras compares."""
+
+    family: Family
+    plain: Plain = ""
+    #: its least value is 0 whatever the targets
+    never_negative: bool = False
+
+
+#: all others are not scored
+_KINDS = {
+    keras.losses.sparse_categorical_crossentropy: LossKind("sparse", "cross_entropy", True),
+    keras.losses.categorical_crossentropy: LossKind("one_hot", "cross_entropy"),
+    keras.losses.categorical_focal_crossentropy: LossKind("one_hot"),
+    keras.losses.categorical_hinge: LossKind("one_hot"),
+    keras.losses.kl_divergence: LossKind("one_hot"),
+    keras.losses.binary_crossentropy: LossKind("binary", "binary_cross_entropy"),
+    keras.losses.binary_focal_crossentropy: LossKind("binary"),
+    keras.losses.hinge: LossKind("hinge", never_negative=True),
+    keras.losses.squared_hinge: LossKind("hinge", never_negative=True),
+    keras.losses.mean_squared_error: LossKind("values", "squared_error", True),
+    keras.losses.mean_absolute_error: LossKind("values", "absolute_error", True),
+    keras.losses.mean_absolute_percentage_error: LossKind("values", never_negative=True),
+    keras.losses.mean_squared_logarithmic_error: LossKind("values", never_negative=True),
+    keras.losses.huber: LossKind("values", never_negative=True),
+    keras.losses.log_cosh: LossKind("values", never_negative=True),
+    keras.losses.poisson: LossKind("values"),
 }
+_UNKNOWN = LossKind("")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +53,7 @@ class LossFacts:
     """What is known of one compiled loss."""
 
     name: str
-    family: Family
+    kind: LossKind = _UNKNOWN
     from_logits: bool = False
     smoothing: float = 0.0
     ignore_class: int | None = None
@@ -51,7 +63,7 @@ class LossFacts:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """One output beside its target and the loss between them."""
+    """One output with its target and the loss between them."""
 
     name: str
     #: position among the flattened outputs
@@ -70,16 +82,16 @@ def facts_of(identifier: Any) -> LossFacts:
         try:
             loss = keras.losses.get(identifier)
         except ValueError:  # e.g. "crossentropy", which Keras resolves by shapes
-            return LossFacts(name=str(identifier), family="")
+            return LossFacts(name=str(identifier))
     function = loss
     if isinstance(loss, keras.losses.Loss):
         calls_function = type(loss).call is keras.losses.MeanSquaredError.call
         function = getattr(loss, "fn", None) if calls_function else None
-    family = _FAMILIES.get(function, "") if callable(function) else ""
+    kind = _KINDS.get(function, _UNKNOWN) if callable(function) else _UNKNOWN
     name = getattr(function, "__name__", None) or getattr(loss, "name", None) or type(loss).__name__
     return LossFacts(
         name=str(name),
-        family=family,
+        kind=kind,
         from_logits=bool(getattr(loss, "from_logits", False)),
         smoothing=float(getattr(loss, "label_smoothing", 0.0) or 0.0),
         ignore_class=getattr(loss, "ignore_class", None),
@@ -142,7 +154,7 @@ def _by_output(value: Any, names: list[str], outputs: Any) -> list[Any] | None:
     if isinstance(value, (list, tuple)):
         if len(value) != len(names):
             return None
-        # positions of a list beside outputs in a dict are a matter of Keras' flattening: not guessed
+        # positions of a list where outputs are a dict are a matter of Keras' flattening: not guessed
         return None if isinstance(outputs, dict) else list(value)
     plain = value is None or isinstance(value, (str, float, int)) or hasattr(value, "shape")
     if plain or callable(value) or len(names) == 1 or _is_config(value):

@@ -91,7 +91,17 @@ class Objective:
         least = float(self.substituted(perfect))
         self._floor = least if least < float(self._offset) else 0.0
 
-    def compares(self, output: int, leaf: int) -> bool:
+    def compared(self, feed: Feed) -> list[Array | None]:
+        """For each output the array of the batch that the loss compares it with: the input of an autoencoder, say."""
+        arrays = list(enumerate(leaves(feed.arrays_as_data)))
+        found: list[Array | None] = []
+        for output, base in enumerate(self.base):
+            shapes = (tuple(base.shape), tuple(base.shape)[:-1])
+            match = [array for leaf, array in arrays if array.shape in shapes and self._compares(output, leaf)]
+            found.append(match[0] if match else None)
+        return found
+
+    def _compares(self, output: int, leaf: int) -> bool:
         """The loss compares this output with that array of the batch: its slope changes when the rows move."""
         count = -1
 
@@ -196,10 +206,13 @@ def _without_update(model: Any, everything: list[Any], taken: list[Any]) -> Iter
         taken.append(target)
         return tf.nest.map_structure(lambda each: tf.zeros(each.shape, each.dtype), sources)
 
+    def nothing(*_: Any, **__: Any) -> None:
+        return None
+
     optimizers = [each for each in vars(model).values() if isinstance(each, keras.optimizers.Optimizer)]
     with contextlib.ExitStack() as stack:
         for each in optimizers:
-            for name, change in (("apply", _nothing), ("apply_gradients", _nothing), ("scale_loss", _as_it_is)):
+            for name, change in (("apply", nothing), ("apply_gradients", nothing), ("scale_loss", lambda loss: loss)):
                 stack.callback(layers.substitute(each, name, change))
         for each in everything:
             if hasattr(each, "_get_regularization_losses"):
@@ -209,14 +222,6 @@ def _without_update(model: Any, everything: list[Any], taken: list[Any]) -> Iter
         yield
 
 
-def _nothing(*_: Any, **__: Any) -> None:
-    return None
-
-
-def _as_it_is(loss: Any) -> Any:
-    return loss
-
-
 def found_in(model: Any, feed: Feed) -> Objective | None:
     """The objective of this model's step; None where it cannot be had, whatever the reason."""
     try:
@@ -224,22 +229,3 @@ def found_in(model: Any, feed: Feed) -> Objective | None:
             return Objective(model, feed)
     except Exception:  # a step that cannot be taken apart is judged by the loss it reports
         return None
-
-
-def compared(objective: Objective, feed: Feed) -> list[Array | None]:
-    """For each output the array of the batch that the loss compares it with: the input of an autoencoder, say."""
-    arrays = list(leaves(feed.arrays_as_data))
-    found: list[Array | None] = []
-    for output in range(len(objective.free)):
-        match = [
-            each
-            for leaf, each in enumerate(arrays)
-            if _may_be_target(objective.base[output].shape, each) and objective.compares(output, leaf)
-        ]
-        found.append(match[0] if match else None)
-    return found
-
-
-def _may_be_target(outputs: Any, array: Array) -> bool:
-    shape = tuple(outputs)
-    return array.shape in (shape, shape[:-1])

@@ -57,9 +57,14 @@ class Reader:
         #: seconds of readings of other batches, and the pass compiled for all of them once these were many
         self._looked = 0.0
         self._answers: Callable[[Any], Any] | None = None
-        compiles = keras.backend.backend() == "tensorflow" and not model.run_eagerly
+        self._compiles = keras.backend.backend() == "tensorflow" and not model.run_eagerly
         #: the eval-mode pass for chosen rows
-        self._asked = Answering(lambda x: self.forward(training=False, x=x), compiles=compiles)
+        self._asked = Answering(lambda x: self.forward(training=False, x=x), compiles=self._compiles)
+
+    @property
+    def has_outputs(self) -> bool:
+        """There are outputs to read: the model's own, or those of the layers inside a step."""
+        return self.structure is not None or self.objective is not None
 
     def look_at(self, feed: Feed) -> None:
         """Read another batch from now on. What was compiled for the batch before is bound to it."""
@@ -77,7 +82,7 @@ class Reader:
             return self.forward(training=False, x=x)
 
         masked = any(each is not None for each in self.masks)
-        if keras.backend.backend() != "tensorflow" or self.model.run_eagerly or masked:
+        if masked or not self._compiles:
             return forward
         from pytest_overfit.adapters.keras import graph
 
@@ -104,7 +109,7 @@ class Reader:
             noted: set[int] = set()
             if candidates:
                 with held(self.model), layers.noting_training(candidates) as noted:
-                    self._whole_pass(training=True)
+                    self._whole_pass("train")
             self._normalising = [each for each in candidates if id(each) in noted]
         return self._normalising
 
@@ -112,7 +117,7 @@ class Reader:
         """Loss (None where it is not readable) and outputs."""
         self._readings += 1
         normalising = self.normalising() if mode in ("fit", "reestimated") else []
-        # a training reading draws what the next step will; the others draw anew, so that noise shows
+        # a training reading draws what the next step will; the others draw other numbers, so that noise shows
         with held(self.model, other_noise=None if mode == "train" else self._readings):
             if mode == "reestimated":
                 self._reestimate(normalising)
@@ -132,7 +137,7 @@ class Reader:
         return found
 
     def _compile(self, once: Callable[[], Pass]) -> Callable[[], Pass] | None:
-        if keras.backend.backend() != "tensorflow" or self.model.run_eagerly:
+        if not self._compiles:
             return None
         from pytest_overfit.adapters.keras import graph
 
@@ -141,11 +146,11 @@ class Reader:
         except Exception:  # not every forward pass can be traced; it was read without before
             return None
 
-    def _whole_pass(self, training: bool) -> None:
+    def _whole_pass(self, mode: Mode, normalising: Sequence[Any] = ()) -> Any:
         if self.objective is not None:
-            self.objective.read("train" if training else "eval", ())
-        else:
-            self.forward(training=training)
+            return self.objective.read(mode, normalising)[1]
+        with layers.on_batch_statistics(normalising):
+            return self.forward(training=mode == "train")
 
     def _pass(self, mode: Mode, normalising: list[Any]) -> Pass:
         if self.objective is not None:
@@ -162,18 +167,10 @@ class Reader:
         """What every layer got and gave in one forward pass."""
         self._readings += 1
         normalising = self.normalising() if mode in ("fit", "reestimated") else []
-
-        def forward() -> None:
-            if self.objective is not None:
-                self.objective.read(mode, normalising if mode == "fit" else ())
-                return
-            with layers.on_batch_statistics(normalising if mode == "fit" else ()):
-                self.forward(training=mode == "train")
-
         with held(self.model, other_noise=self._readings):
             if mode == "reestimated":
                 self._reestimate(normalising)
-            return layers.recorded(self.model, forward)
+            return layers.recorded(self.model, lambda: self._whole_pass(mode, normalising if mode == "fit" else ()))
 
     def moments(self) -> dict[int, tuple[Array, Array]]:
         """Mean and variance of each normalisation's input on this batch, by the layer's id."""
@@ -181,7 +178,7 @@ class Reader:
         if not normalising:
             return {}
         with held(self.model), layers.taking_statistics(normalising) as taken:
-            self._whole_pass(training=False)
+            self._whole_pass("eval")
             return {name: _averaged(pairs) for name, pairs in taken.items() if pairs}
 
     def _reestimate(self, normalising: list[Any]) -> None:
@@ -189,7 +186,7 @@ class Reader:
         if not normalising:
             return
         with layers.taking_statistics(normalising) as taken:
-            self._whole_pass(training=False)
+            self._whole_pass("eval")
         for layer in normalising:
             if taken[id(layer)]:
                 mean, variance = _averaged(taken[id(layer)])
@@ -250,7 +247,7 @@ def total_loss(model: Any, feed: Feed, outputs: Any, training: bool) -> Any:
 def _without_penalties(model: Any) -> Iterator[Callable[[], Any]]:
     """Empty `model.losses` for a moment; yields what is still to be taken off.
 
-    Keras' private override keeps small data terms exact beside large penalties. Without it they are subtracted.
+    Keras' private override keeps small data terms exact next to large penalties. Without it they are subtracted.
     """
     override = getattr(model, "_losses_override", None)
     if not isinstance(override, list):

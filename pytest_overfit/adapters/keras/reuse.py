@@ -1,7 +1,7 @@
 """Train a Keras model that is traced already from the weights of a new one, where both are known to be the same.
 
 Tracing the step and the pass of a small model takes several times as long as its training. A probe that trains from
-ten seeds would pay it for each; here only the first model of an arm is traced.
+ten seeds would pay it for each; here only the first model with regularisers is traced, and the first without.
 
 PYTEST_DONT_REWRITE
 """
@@ -35,7 +35,7 @@ _LINK = "__keras_tensor__"
 
 @dataclasses.dataclass(kw_only=True)
 class Traced:
-    """What the first trainer of an arm has built and traced."""
+    """What the first trainer has built and traced, of those with regularisers or of those without."""
 
     model: Any
     #: of the model, as they were listed before anything was built for the training
@@ -60,18 +60,18 @@ class Traced:
 
 
 class _Kept:
-    """One for each arm of a split, as long as the split lives; none of them may hold the split itself."""
+    """One with regularisers and one without for each split, as long as it lives; none may hold the split itself."""
 
     def __init__(self) -> None:
-        self._arms: WeakKeyDictionary[Any, dict[bool, Traced]] = WeakKeyDictionary()
+        self._traced: WeakKeyDictionary[Any, dict[bool, Traced]] = WeakKeyDictionary()
 
     def find(self, train: Any, plain: bool, signature: str | None) -> Traced | None:
-        """One that may be trained again: the same model, and nobody trains it."""
-        found = self._arms.get(train, {}).get(plain)
+        """One that may be trained again: the same model, and no trainer uses it."""
+        found = self._traced.get(train, {}).get(plain)
         return found if found is not None and found.signature == signature and found.user() is None else None
 
     def keep(self, train: Any, plain: bool, traced: Traced) -> None:
-        self._arms.setdefault(train, {})[plain] = traced
+        self._traced.setdefault(train, {})[plain] = traced
 
 
 kept = _Kept()
@@ -97,7 +97,7 @@ def signature(model: Any) -> str | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a lambda is warned of, as one that could not be saved
             config = {"model": model.get_config(), "compile": _nameless(model.get_compile_config())}
-    except Exception:  # not everything can be configured anew
+    except Exception:  # not everything has a configuration
         return None
     if not _only_of_keras(config):
         return None

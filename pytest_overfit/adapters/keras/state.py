@@ -49,7 +49,7 @@ def seed(seed: int) -> None:
         restore()
         return
     state.set_global_attribute(_SEED, seed & _MASK)
-    state.set_global_attribute(_GENERATOR, None)  # made anew from Python's generator when it is needed
+    state.set_global_attribute(_GENERATOR, None)  # made again from Python's generator when it is needed
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and not (_running and _seed_context(seed & _MASK)):
         tensorflow.random.set_seed(seed & _MASK)
@@ -73,10 +73,15 @@ def running() -> Iterator[None]:
         _running.pop()
 
 
+def _eager_context() -> Any:
+    """TensorFlow's, whose seeds have no public reader; None where TensorFlow is not loaded."""
+    module = sys.modules.get("tensorflow.python.eager.context")
+    return None if module is None else module.context()
+
+
 def _seed_context(seed: int) -> bool:
     """What `tf.random.set_seed` does, without the kernels; False where a future TensorFlow keeps seeds elsewhere."""
-    module = sys.modules.get("tensorflow.python.eager.context")
-    context = None if module is None else module.context()
+    context = _eager_context()
     if context is None or not hasattr(context, "_rng") or not hasattr(context, "_seed"):
         return False
     context._seed = seed
@@ -92,19 +97,25 @@ def guard() -> Iterator[None]:
     because `tf.random.set_seed` clears the cache of kernels that remember where it was.
     """
     with contextlib.ExitStack() as stack:
-        for restore in (_keras_settings(), _keras_attributes(), *_tensorflow_settings(), _tensorflow_generators()):
+        for restore in (_settings(), _keras_attributes(), _tensorflow_generators()):
             stack.callback(restore)
         yield
 
 
-def _keras_settings() -> Restore:
-    floatx, epsilon = keras.config.floatx(), keras.config.epsilon()
-    image_data_format = keras.config.image_data_format()
+def _settings() -> Restore:
+    config = keras.config
+    values = [
+        (config.set_floatx, config.floatx()),
+        (config.set_epsilon, config.epsilon()),
+        (config.set_image_data_format, config.image_data_format()),
+    ]
+    tensorflow: Any = sys.modules.get("tensorflow")
+    if hasattr(tensorflow, "config"):
+        values.append((tensorflow.config.run_functions_eagerly, tensorflow.config.functions_run_eagerly()))
 
     def restore() -> None:
-        keras.config.set_floatx(floatx)
-        keras.config.set_epsilon(epsilon)
-        keras.config.set_image_data_format(image_data_format)
+        for put_back, value in values:
+            put_back(value)
 
     return restore
 
@@ -130,23 +141,11 @@ def _keras_attributes() -> Restore:
     return restore
 
 
-def _tensorflow_settings() -> list[Restore]:
-    tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is None or not hasattr(tensorflow, "config"):
-        return []
-    eagerly = tensorflow.config.functions_run_eagerly()
-    return [lambda: tensorflow.config.run_functions_eagerly(eagerly)]
-
-
 def _tensorflow_generators() -> Restore:
-    """The global seed, the generator of eager operations' seeds, and the global `tf.random.Generator`.
-
-    The first two are attributes of TensorFlow's eager context, which has no public reader for them.
-    """
-    module = sys.modules.get("tensorflow.python.eager.context")
-    if module is None:
+    """The global seed, the generator of eager operations' seeds, and the global `tf.random.Generator`."""
+    context = _eager_context()
+    if context is None:
         return lambda: None
-    context = module.context()
     first = getattr(context, "_seed", None)
     draws = context._rng.getstate() if hasattr(context, "_rng") else None
     ops: Any = sys.modules.get("tensorflow.python.ops.stateful_random_ops")
@@ -208,7 +207,8 @@ def held(model: Any, *, weights: bool = False, other_noise: int | None = None) -
 
 def restorer(variables: Iterable[Any]) -> Restore:
     """Keep the values of these variables; calling it puts them back."""
-    saved = [(each, keras.ops.copy(each.value)) for each in _distinct(variables) if _is_numeric(each)]
+    distinct = {id(each): each for each in variables if str(each.dtype) != "string"}
+    saved = [(each, keras.ops.copy(each.value)) for each in distinct.values()]
 
     def restore() -> None:
         for variable, value in saved:
@@ -246,14 +246,6 @@ def _states(layer: Any) -> list[Any]:
     return [each for each in keras.tree.flatten(layer.states) if isinstance(each, keras.Variable)]
 
 
-def _distinct(variables: Iterable[Any]) -> list[Any]:
-    return list({id(each): each for each in variables}.values())
-
-
-def _is_numeric(variable: Any) -> bool:
-    return str(variable.dtype) != "string"
-
-
 def _global_generator() -> list[Any]:
     state = _global_state()
     generator = None if state is None else state.get_global_attribute(_GENERATOR)
@@ -277,6 +269,6 @@ def _draw_others(variables: Iterable[Any], noise: int) -> None:
     np.random.seed(noise & _MASK)
     if keras.backend.backend() == "torch":
         sys.modules["torch"].manual_seed(noise)
-    module = sys.modules.get("tensorflow.python.eager.context")
-    if module is not None and hasattr(module.context(), "_rng"):
-        module.context()._rng.seed(noise)
+    context = _eager_context()
+    if hasattr(context, "_rng"):
+        context._rng.seed(noise)

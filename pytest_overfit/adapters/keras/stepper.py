@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 
-from pytest_overfit.adapters.keras.callbacks import as_list
+from pytest_overfit.adapters.keras.callbacks import StepLosses, as_list
 from pytest_overfit.adapters.keras.layers import layers_of
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
@@ -53,8 +53,8 @@ class StepLoss:
         elif logs is not None and _is_number(logs):
             return logs
         raise CaseError(
-            f"Case {self._case.name!r}: the custom train_step returned {_shown(logs)}, but a dict with the loss is "
-            "wanted; end it with return {'loss': loss}"
+            f"Case {self._case.name!r}: the custom train_step returned {_shown(logs)}, expected a dict with the "
+            "loss; end it with return {'loss': loss}"
         )
 
 
@@ -93,11 +93,8 @@ class FitStepper:
         return losses
 
     def _fit(self, until: int) -> list[float]:
-        losses: list[float] = []
-        # what the step returned; the log of an epoch shows 0.0 where a custom step leaves the model's metrics alone
-        recorder = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda _, logs: losses.append(float(keras.ops.mean(self._loss_of(logs))))
-        )
+        # the log of an epoch shows 0.0 where a custom step leaves the model's metrics alone
+        recorder = StepLosses(self._loss_of)
         arrays, weights = self._feed.arrays, self._feed.row_weights
         extra = {} if weights is None else {"sample_weight": weights}
         self._model.fit(
@@ -111,7 +108,7 @@ class FitStepper:
             callbacks=[*self._callbacks, recorder],
             **extra,
         )
-        return losses
+        return recorder.taken()
 
 
 def make_stepper(case: Case, model: Any, feed: Feed, loss_of: StepLoss) -> tuple[Stepper, str]:

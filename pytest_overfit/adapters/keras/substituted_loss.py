@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
+from pytest_overfit.adapters.arrays import by_each_output
 from pytest_overfit.core.arrays import Array
 
 LossOf = Callable[[Sequence[Any]], Any]
@@ -35,7 +35,7 @@ def _torch(loss_of: LossOf, dtypes: Sequence[str]) -> Callable[[Sequence[Array]]
         if not loss.requires_grad:
             return None
         loss.backward()
-        return float(loss), [_array(each.grad, o) for each, o in zip(given, outputs, strict=True)]
+        return float(loss), by_each_output((each.grad for each in given), outputs)
 
     return evaluate
 
@@ -52,12 +52,6 @@ def _jax(loss_of: LossOf, dtypes: Sequence[str]) -> Callable[[Sequence[Array]], 
     def evaluate(outputs: Sequence[Array]) -> Answer | None:
         given = [keras.ops.convert_to_tensor(each, dtype) for each, dtype in zip(outputs, dtypes, strict=True)]
         value, slopes = compiled(given)
-        return float(value), [_array(each, o) for each, o in zip(slopes, outputs, strict=True)]
+        return float(value), by_each_output(slopes, outputs)
 
     return evaluate
-
-
-def _array(slope: Any, output: Array) -> Array:
-    if slope is None:
-        return np.zeros(output.shape)
-    return np.asarray(keras.ops.convert_to_numpy(slope), np.float64)

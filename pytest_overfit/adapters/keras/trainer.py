@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import keras
 
-from pytest_overfit.adapters.keras import callbacks, reuse
+from pytest_overfit.adapters.keras import callbacks, facts, reuse
 from pytest_overfit.adapters.keras import fit_data as feeding
 from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.errors import user_call
@@ -21,7 +21,7 @@ from pytest_overfit.adapters.keras.learner import make_learner
 from pytest_overfit.adapters.keras.reader import numbers
 from pytest_overfit.adapters.keras.regularizers import twin
 from pytest_overfit.adapters.keras.state import running
-from pytest_overfit.adapters.trainer import ChunkReading
+from pytest_overfit.adapters.trainer import ChunkReading, readings
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.splits import Split, open_split, rows_of
 
@@ -34,22 +34,17 @@ if TYPE_CHECKING:
 #: arguments of `fit` that are handed on as they are
 _HANDED_ON = ("validation_steps", "validation_batch_size", "validation_freq")
 
-#: validation data of callbacks, opened once for all trainers of one arm
+#: validation data of callbacks, opened once for all trainers on one split
 _opened: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
-def make_trainer(case: Case, model: Any, train: Split, reseed: Callable[[int], int], plain: bool) -> KerasTrainer:
-    """Make the trainer of a freshly built model; `plain` takes its regularisers out.
-
-    Costs two uncompiled forward passes on the first batch; nothing where an earlier model of this arm can be trained
-    again (see `reuse`). Raises `CaseError` for a case that cannot be trained so, and
-    `ProgramError` where the model refuses the batch.
-    """
-    return KerasTrainer(case, model, train, reseed, plain)
-
-
 class KerasTrainer:
-    """Implements `pytest_overfit.adapters.trainer.Trainer`."""
+    """Trains a freshly built model; `plain`: without its regularisers.
+
+    Making one costs two uncompiled forward passes on the first batch; nothing where an earlier model of the same kind
+    can be trained again (see `reuse`). It raises `CaseError` for a case that cannot be trained so, and `ProgramError`
+    where the model refuses the batch.
+    """
 
     framework = "keras"
 
@@ -152,7 +147,7 @@ class KerasTrainer:
             self.model.jit_compile = False  # it changes no result, and compiling takes a minute
 
     def _whole_epochs(self) -> None:
-        """Let one call of the compiled function make a whole epoch where nobody looks in between: the same steps."""
+        """Let one call of the compiled function make a whole epoch where nothing looks in between: the same steps."""
         model, steps = self.model, self._feeding.steps
         eager = model.run_eagerly or stepping.own(model, "train_step") or stepping.own(model, "test_step")
         if steps is None or eager or stepping.why_fit(dataclasses.replace(self.case, fit_kwargs={}), model):
@@ -164,10 +159,8 @@ class KerasTrainer:
 
     def scale_rate(self, factor: float) -> bool:
         optimizer = self.model.optimizer
-        scheduled = isinstance(
-            getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
-        )
-        if scheduled or any(isinstance(each, keras.callbacks.LearningRateScheduler) for each in self._callbacks):
+        by_epoch = any(isinstance(each, keras.callbacks.LearningRateScheduler) for each in self._callbacks)
+        if by_epoch or facts.scheduled(optimizer):
             return False
         try:
             optimizer.learning_rate = float(numbers(optimizer.learning_rate)) * factor
@@ -203,10 +196,7 @@ class KerasTrainer:
 
     def read(self, split: Split, mode: Mode = "eval") -> Iterator[ChunkReading]:
         """Chunks of a split; the loss is without penalties, and rows count by their weights, where they have some."""
-        for batch in self._pieces(split):
-            self.learner.look_at(batch)
-            reading, score = self.learner.read(mode), self.learner.score()
-            yield ChunkReading(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
+        return readings(self.learner, self._pieces(split), mode)
 
     def _pieces(self, split: Split) -> Iterator[Batch]:
         """The chunks, or parts of them where the model takes so many rows and no others."""

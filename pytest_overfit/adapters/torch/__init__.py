@@ -3,8 +3,10 @@
 PYTEST_DONT_REWRITE
 """
 
-from pytest_overfit.adapters.torch.learner import make_learner
-from pytest_overfit.adapters.torch.state import guard, seed, shares_parameters, watched_build
-from pytest_overfit.adapters.torch.trainer import make_trainer
+from pytest_overfit.adapters.torch.learner import TorchLearner
+from pytest_overfit.adapters.torch.state import guard, noting_parameters, parameters_of, seed
+from pytest_overfit.adapters.torch.trainer import TorchTrainer
 
-__all__ = ["guard", "make_learner", "make_trainer", "seed", "shares_parameters", "watched_build"]
+make_learner, make_trainer = TorchLearner, TorchTrainer
+
+__all__ = ["guard", "make_learner", "make_trainer", "noting_parameters", "parameters_of", "seed"]

@@ -46,7 +46,7 @@ def make_optimizer(case: Case, model: nn.Module) -> Any:
     where = f"Case {case.name!r}: the optimizer function returned {describe(optimizer)}"
     if not hasattr(optimizer, "step") or not hasattr(optimizer, "param_groups"):
         raise CaseError(
-            f"{where}, but a torch optimizer is wanted; write optimizer=lambda parameters: torch.optim.Adam(parameters)"
+            f"{where}, expected a torch optimizer; write optimizer=lambda parameters: torch.optim.Adam(parameters)"
         )
     known = {id(each) for each in model.parameters()}
     if isinstance(case.loss, nn.Module):  # losses with weights of their own (ArcFace, learnt temperatures)
@@ -58,7 +58,7 @@ def make_optimizer(case: Case, model: nn.Module) -> Any:
             f"{where} that holds {foreign} parameter{'s' * (foreign > 1)} of another model ({len(held)} in all), so "
             "this model would not be trained by it; write optimizer=lambda parameters: torch.optim.Adam(parameters)"
         )
-    if case.step is None:  # a step of the user's may do more with it, as scaling gradients
+    if case.step is None:  # a step of the user's may do more with it, such as scaling gradients
         fuse(optimizer)
     return optimizer
 
@@ -78,8 +78,8 @@ def make_scheduler(case: Case, optimizer: Any) -> Any:
         scheduler = case.scheduler(optimizer)
     if not hasattr(scheduler, "step"):
         raise CaseError(
-            f"Case {case.name!r}: the scheduler function returned {describe(scheduler)}, but a torch scheduler is "
-            "wanted; write scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 100)"
+            f"Case {case.name!r}: the scheduler function returned {describe(scheduler)}, expected a torch "
+            "scheduler; write scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 100)"
         )
     return scheduler
 
@@ -116,9 +116,9 @@ def is_scalar_loss(loss: Any, case: Case) -> None:
             f"{where}: a loss object instead of a loss; write loss={type(loss).__name__}(), with parentheses"
         )
     if not isinstance(loss, torch.Tensor):
-        raise CaseError(f"{where}, but a tensor with one number is wanted; leave out .item(), float() and numpy()")
+        raise CaseError(f"{where}, expected a tensor with one number; leave out .item(), float() and numpy()")
     if loss.numel() != 1:
-        raise CaseError(f"{where}, but one number is wanted; end the loss with .mean(), or use reduction='mean'")
+        raise CaseError(f"{where}, expected one number; end the loss with .mean(), or use reduction='mean'")
 
 
 def can_be_trained(loss: torch.Tensor, model: nn.Module, case: Case) -> None:
@@ -138,19 +138,8 @@ def can_be_trained(loss: torch.Tensor, model: nn.Module, case: Case) -> None:
     )
 
 
-def step_loss(value: Any, case: Case) -> float:
-    """The number that a user's step returned."""
-    try:
-        return float(value.detach().mean() if isinstance(value, torch.Tensor) else value)
-    except (TypeError, ValueError):
-        raise CaseError(
-            f"Case {case.name!r}: step returned {describe(value)}, but the loss of the step is wanted, a number or a "
-            "tensor with one; end it with `return loss`"
-        ) from None
-
-
 def labels_fit_the_loss(case: Case, call: LossCall) -> None:
-    """Class indices must be integers inside the classes; said here, because a device would only abort."""
+    """Class indices must be integers inside the classes; checked here, because a device would only abort."""
     if call.name.startswith("binary_cross_entropy"):
         _check_binary(case, call)
     if call.name in ("cross_entropy", "nll_loss", "multi_margin_loss"):
@@ -160,11 +149,11 @@ def labels_fit_the_loss(case: Case, call: LossCall) -> None:
 def _check_binary(case: Case, call: LossCall) -> None:
     where, target = f"Case {case.name!r}: {call.name}", call.target
     if not target.is_floating_point():
-        raise CaseError(f"{where} wants floating-point targets, got {describe(target)}; write y.float()")
+        raise CaseError(f"{where} expects floating-point targets, got {describe(target)}; write y.float()")
     low, high = float(target.min()), float(target.max())
     if low < 0 or high > 1:
         raise CaseError(
-            f"{where} wants targets between 0 and 1, got numbers from {low:g} to {high:g}, with which its loss falls "
+            f"{where} expects targets between 0 and 1, got numbers from {low:g} to {high:g}, with which its loss falls "
             "without limit; write cross_entropy and one output a class, or map them to 0 and 1"
         )
 
@@ -177,12 +166,12 @@ def _check_labels(case: Case, name: str, input_: torch.Tensor, target: torch.Ten
     if target.is_floating_point():
         if target.shape != input_.shape or name != "cross_entropy":
             raise CaseError(
-                f"{where} wants integer class labels (int64), got {describe(target)} beside {describe(input_)}; write "
+                f"{where} expects integer class labels (int64), got {describe(target)} with {describe(input_)}; write "
                 "y.long(), or give probabilities of the outputs' shape"
             )
         return
     if target.dtype in (torch.bool, torch.int32, torch.int16, torch.int8):
-        raise CaseError(f"{where} wants class labels of dtype int64, got {describe(target)}; write y.long()")
+        raise CaseError(f"{where} expects class labels of dtype int64, got {describe(target)}; write y.long()")
     counted = target[target != ignored]
     if counted.numel() and (int(counted.max()) >= classes or int(counted.min()) < 0):
         raise CaseError(

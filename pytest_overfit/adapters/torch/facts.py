@@ -10,14 +10,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from pytest_overfit.adapters.arrays import alike
 from pytest_overfit.adapters.base import ParameterFacts, RunningStatistics
 from pytest_overfit.adapters.torch.modes import Modes
-from pytest_overfit.data.tree import to_numpy
 
 Tensor = torch.Tensor
 Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
@@ -96,31 +95,21 @@ def recorded(model: nn.Module) -> Iterator[list[Call]]:
     def note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         calls.append((module, _tensors((args, kwargs)), _tensors(output)))
 
-    handles = [module.register_forward_hook(note, with_kwargs=True) for module in model.modules()]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for module in model.modules():
+            hooks.enter_context(module.register_forward_hook(note, with_kwargs=True))
         yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _tensors(tree: Any) -> list[Tensor]:
     return [each.detach().clone() for each in pytree.tree_leaves(tree) if isinstance(each, Tensor)]
 
 
-def alike(first: list[Tensor], second: list[Tensor]) -> bool:
-    """Equal but for rounding, in whatever layout and precision."""
-    return len(first) == len(second) and all(
-        a.shape == b.shape and np.allclose(to_numpy(a), to_numpy(b), rtol=1e-4, atol=1e-6, equal_nan=True)
-        for a, b in zip(first, second, strict=True)
-    )
-
-
 def explain_crash(model: nn.Module, forward: Callable[[], Any]) -> list[str]:
-    """Run a forward pass that raised once more, watched, and say which layer got what and what it wanted.
+    """Repeat a forward pass that raised, watched: which layer got what, and what it takes.
 
     Where the module that raised is a container (the failing line is a `view` or a `cat` in its own `forward`), the
-    last layer that finished and the next one that was never reached are told.
+    last layer that finished is named, and the next one that was never reached.
     """
     names = {module: name for name, module in model.named_modules()}
     open_: list[tuple[nn.Module, Any]] = []
@@ -133,15 +122,14 @@ def explain_crash(model: nn.Module, forward: Callable[[], Any]) -> list[str]:
         open_.pop()
         done.append((module, output))
 
-    handles = [m.register_forward_pre_hook(enter, with_kwargs=True) for m in model.modules()]
-    handles += [m.register_forward_hook(leave, with_kwargs=True) for m in model.modules()]
-    try:
-        forward()
-    except Exception:
-        return _notes(names, open_, done)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with contextlib.ExitStack() as hooks:
+        for module in model.modules():
+            hooks.enter_context(module.register_forward_pre_hook(enter, with_kwargs=True))
+            hooks.enter_context(module.register_forward_hook(leave, with_kwargs=True))
+        try:
+            forward()
+        except Exception:
+            return _notes(names, open_, done)
     return []
 
 
@@ -152,16 +140,18 @@ def _notes(
         return []
     module, given = open_[-1]
     if not list(module.children()):
-        return [f"layer {_called(module, names)} got {_shapes(given)}, {_wants(module)}"]
+        return [f"layer {_called(module, names)} got {_shapes(given)}, {_expects(module)}"]
     notes = []
     if done:
         last, output = done[-1]
         notes.append(f"layer {_called(last, names)} gave {_shapes(output)}{_per_row(output)}")
     finished = {each for each, _ in done}
-    waiting = (each for each in module.modules() if each not in finished and not list(each.children()) and _wants(each))
+    waiting = (
+        each for each in module.modules() if each not in finished and not list(each.children()) and _expects(each)
+    )
     following = next(waiting, None)
     if following is not None:
-        notes.append(f"layer {_called(following, names)}, not reached yet, {_wants(following)}")
+        notes.append(f"layer {_called(following, names)}, not reached yet, {_expects(following)}")
     return notes
 
 
@@ -182,21 +172,21 @@ def _per_row(output: Any) -> str:
     return ""
 
 
-_WANTED = {
-    "in_features": "wants {} features in the last axis",
-    "in_channels": "wants {} channels in axis 1",
-    "num_features": "wants {} channels in axis 1",
-    "input_size": "wants {} features in the last axis",
-    "normalized_shape": "wants the last axes to be {}",
-    "embed_dim": "wants {} features in the last axis",
-    "num_embeddings": "wants integers from 0 to below {}",
+_EXPECTED = {
+    "in_features": "expects {} features in the last axis",
+    "in_channels": "expects {} channels in axis 1",
+    "num_features": "expects {} channels in axis 1",
+    "input_size": "expects {} features in the last axis",
+    "normalized_shape": "expects the last axes to be {}",
+    "embed_dim": "expects {} features in the last axis",
+    "num_embeddings": "expects integers from 0 to below {}",
 }
 
 
-def _wants(module: nn.Module) -> str:
+def _expects(module: nn.Module) -> str:
     weight = getattr(module, "weight", None)
     dtype = f" of dtype {str(weight.dtype).removeprefix('torch.')}" if isinstance(weight, Tensor) else ""
-    for attribute, text in _WANTED.items():
+    for attribute, text in _EXPECTED.items():
         value = getattr(module, attribute, None)
         if value is not None:
             return text.format(value) + ("" if attribute == "num_embeddings" else dtype)

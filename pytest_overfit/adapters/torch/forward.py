@@ -36,14 +36,9 @@ class Forward:
         self.case, self.model, self.batch = case, model, batch
         self.device = next((each.device for each in model.parameters()), torch.device("cpu"))
         self._unpacked = self._unpacking(batch.x)
-        self.is_compiled = (
-            any(
-                isinstance(each, torch._dynamo.OptimizedModule)
-                or getattr(each, "_compiled_call_impl", None) is not None
-                for each in model.modules()
-            )
-            if "torch._dynamo" in sys.modules
-            else False
+        self.is_compiled = "torch._dynamo" in sys.modules and any(
+            isinstance(each, torch._dynamo.OptimizedModule) or getattr(each, "_compiled_call_impl", None) is not None
+            for each in model.modules()
         )
         #: the loss inside the user's own step, once it has been seen
         self.captured: LossCall | None = None
@@ -60,6 +55,11 @@ class Forward:
         """The loss can be computed apart from a step."""
         return self.case.step is None or self.case.loss is not None or self.captured is not None
 
+    @property
+    def runs_as_written(self) -> bool:
+        """No compiler changes how the model's code is computed, and it can be called apart from a step."""
+        return not self.is_compiled and self.can_be_called
+
     def call(self, x: Any) -> Any:
         """The model's answer."""
         if not self.can_be_called:
@@ -72,7 +72,7 @@ class Forward:
             return self.model(x)
 
     def loss_with(self, weights: dict[str, torch.Tensor], x: Any, y: Any) -> torch.Tensor:
-        """The loss with these weights in place of the model's."""
+        """The loss with these weights in place of the model's; works under `torch.func`."""
         args, kwargs = ((), x) if self._unpacked is dict else (x, {}) if self._unpacked is tuple else ((x,), {})
         return self.loss(torch.func.functional_call(self.model, weights, tuple(args), kwargs), y)
 
@@ -126,9 +126,9 @@ class Forward:
         """A compiled model runs uncompiled inside: its compiler would trace into whatever watches the pass."""
         return torch.compiler.set_stance("force_eager") if self.is_compiled else contextlib.nullcontext()
 
-    def watched(self, quiet: bool, refuse: Any = None) -> tuple[Any, torch.Tensor | None, list[LossCall]]:
+    def watched(self, quiet: bool) -> tuple[Any, torch.Tensor | None, list[LossCall]]:
         """Outputs, loss (None: only the user's step knows it) and the loss functions it was made of."""
-        inside = LossCalls(before=refuse)
+        inside = LossCalls()
         with contextlib.ExitStack() as stack:
             if self.loss_is_inside:
                 stack.enter_context(self.as_written())
@@ -136,6 +136,6 @@ class Forward:
             outputs = self.quiet() if quiet else self.call(self.batch.x)
         if not self.has_loss:
             return outputs, None, []
-        with LossCalls(before=refuse) as seen, torch.set_grad_enabled(not quiet):
+        with LossCalls() as seen, torch.set_grad_enabled(not quiet):
             loss = self.loss(outputs, self.batch.y)
         return outputs, loss, inside.calls if self.loss_is_inside else seen.calls

@@ -18,6 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from pytest_overfit.adapters import arrays
 from pytest_overfit.adapters.base import GradientsInParts
 from pytest_overfit.adapters.torch.forward import Forward, tensors
 from pytest_overfit.adapters.torch.memory import memory_peak
@@ -48,8 +49,8 @@ __all__ = [
 def gradient_norms(learner: TorchLearner) -> dict[str, float] | None:
     """See `pytest_overfit.adapters.inspector.Inspector`."""
     named = [(name, each) for name, each in learner.model.named_parameters() if each.requires_grad]
-    with learner._modes.reading("fit"):
-        _, loss, _ = learner._forward.watched(quiet=False)
+    with learner.modes.reading("fit"):
+        _, loss, _ = learner.forward.watched(quiet=False)
         if loss is None or not loss.requires_grad or not named:
             return None
         found = torch.autograd.grad(loss, [each for _, each in named], allow_unused=True)
@@ -62,8 +63,8 @@ def gradient_norms(learner: TorchLearner) -> dict[str, float] | None:
 
 def gradients_in_parts(learner: TorchLearner, parts: int) -> GradientsInParts | None:
     """See `pytest_overfit.adapters.inspector.Inspector`. None: rows or loss cannot be taken apart."""
-    forward, batch = learner._forward, learner._given
-    divides = learner._by_row.inputs_of([0]) is not None
+    forward, batch = learner.forward, learner.given
+    divides = learner.by_row.inputs_of([0]) is not None
     if not divides or not forward.has_loss or forward.captured is not None:  # a captured loss has its targets inside
         return None
     try:
@@ -80,8 +81,8 @@ def gradients_in_parts(learner: TorchLearner, parts: int) -> GradientsInParts | 
 def _gradient(learner: TorchLearner) -> Array:
     """The loss's gradient on the batch that is looked at, dropout off, as one vector."""
     trainable = [each for each in learner.model.parameters() if each.requires_grad]
-    with learner._modes.reading("fit"), learner._explained("the model on a part of the batch"):
-        _, loss, _ = learner._forward.watched(quiet=False)
+    with learner.modes.reading("fit"), learner.explained("the model on a part of the batch"):
+        _, loss, _ = learner.forward.watched(quiet=False)
         assert loss is not None  # noqa: S101 - whoever calls has made sure of it
         found = torch.autograd.grad(loss, trainable, allow_unused=True, materialize_grads=True)
     return to_numpy(torch.cat([(each.to_dense() if each.is_sparse else each).reshape(-1) for each in found]).float())
@@ -94,14 +95,16 @@ def _is_coarse(learner: TorchLearner) -> bool:
 
 def reference_kernel(learner: TorchLearner, size: int) -> Callable[[], object]:
     """See `pytest_overfit.adapters.inspector.Inspector`."""
-    matrix = torch.linspace(-1, 1, size * size, dtype=torch.float32, device=learner._forward.device).reshape(size, size)
+    matrix = torch.linspace(-1, 1, size * size, dtype=torch.float32, device=learner.forward.device).reshape(size, size)
     return lambda: (matrix @ matrix)[0, 0].item()
 
 
-#: activations whose zero has a zero gradient
-_RELU: set[Any] = {F.relu, F.relu_, F.relu6, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_}
-_SIGMOID: set[Any] = {F.sigmoid, torch.sigmoid, torch.sigmoid_, torch.Tensor.sigmoid, torch.Tensor.sigmoid_}
-_TANH: set[Any] = {F.tanh, torch.tanh, torch.tanh_, torch.Tensor.tanh, torch.Tensor.tanh_}
+#: activations that can be idle: ReLUs have a zero gradient at zero
+_ACTIVATIONS: dict[arrays.Activation, set[Any]] = {
+    "relu": {F.relu, F.relu_, F.relu6, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_},
+    "sigmoid": {F.sigmoid, torch.sigmoid, torch.sigmoid_, torch.Tensor.sigmoid, torch.Tensor.sigmoid_},
+    "tanh": {F.tanh, torch.tanh, torch.tanh_, torch.Tensor.tanh, torch.Tensor.tanh_},
+}
 _CONVOLUTIONS: set[Any] = {
     F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d
 }  # fmt: skip
@@ -115,9 +118,6 @@ _LINEAR: set[Any] = {
     torch.addmm,
 }
 
-#: a unit nearer to its end than this share of its range lets next to nothing through
-_NEAR_END = 0.01
-
 
 class _Units(TorchFunctionMode):
     """Sees every activation, of modules and of plain functions, and counts the units that do nothing."""
@@ -126,7 +126,8 @@ class _Units(TorchFunctionMode):
         super().__init__()
         #: the axis of the units: of the last convolution, or linear map, before the activation
         self._axis = -1
-        self.seen: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+        #: function, result, and the counts of its units: later operations may write into the result
+        self.seen: list[tuple[str, torch.Tensor, tuple[int, int]]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -135,49 +136,43 @@ class _Units(TorchFunctionMode):
         elif func in _LINEAR:
             self._axis = -1
         elif isinstance(result, torch.Tensor) and result.ndim >= 2:
-            if func in _RELU:
-                self.seen.append(("dead", result, self._of_units(result == 0)))
-            elif func in _SIGMOID or func in _TANH:
-                low = 0.0 if func in _SIGMOID else -1.0
-                near = _NEAR_END * (1.0 - low)
-                self.seen.append(("saturated", result, self._of_units((result < low + near) | (result > 1.0 - near))))
+            axis = self._axis % result.ndim or result.ndim - 1
+            for function, calls in _ACTIVATIONS.items():
+                if func in calls:
+                    self.seen.append((function, result, arrays.idle_units(to_numpy(result), function, axis)))
         return result
-
-    def _of_units(self, idle: torch.Tensor) -> torch.Tensor:
-        axis = self._axis % idle.ndim or idle.ndim - 1
-        return idle.movedim(axis, 0).flatten(1).all(dim=1)
 
 
 def idle_units(learner: TorchLearner) -> dict[str, tuple[int, int]] | None:
     """See `pytest_overfit.adapters.inspector.Inspector`."""
-    with learner._modes.reading("fit"), learner._forward.as_written():
+    with learner.modes.reading("fit"), learner.forward.as_written():
         watch = _Units()
         with watch:
-            outputs = tensors(learner._forward.quiet())
+            outputs = tensors(learner.forward.quiet())
     # a sigmoid at the end is meant to be certain; it may have been sliced since
     own = {each.untyped_storage().data_ptr() for each in outputs}
-    found = {"dead": (0, 0), "saturated": (0, 0)}
-    for kind, result, idle in watch.seen:
-        if kind == "dead" or result.untyped_storage().data_ptr() not in own:
-            found[kind] = (found[kind][0] + int(idle.sum()), found[kind][1] + idle.numel())
-    return found
+    return arrays.dead_and_saturated(
+        (function, counts)
+        for function, result, counts in watch.seen
+        if function == "relu" or result.untyped_storage().data_ptr() not in own
+    )
 
 
 def saved_and_loaded(learner: TorchLearner) -> Pair | None:
     """See `pytest_overfit.adapters.inspector.Inspector`."""
-    with learner._modes.reading("eval"):
-        saved = [to_numpy(each) for each in tensors(learner._forward.quiet())]
+    with learner.modes.reading("eval"):
+        saved = [to_numpy(each) for each in tensors(learner.forward.quiet())]
     image = io.BytesIO()
     torch.save(learner.model.state_dict(), image)
     image.seek(0)
     with state.preserved_generators(), preserved_generators():
         state.seed_standard_library(1)  # whatever is not in the state differs then
         reseed(1)
-        model = learner.case.model().to(learner._forward.device)
+        model = learner.case.model().to(learner.forward.device)
         forward = Forward(learner.case, model, learner.batch)
         materialise(model, forward.quiet)
         try:
-            model.load_state_dict(torch.load(image, weights_only=True, map_location=learner._forward.device))
+            model.load_state_dict(torch.load(image, weights_only=True, map_location=learner.forward.device))
         except (RuntimeError, pickle.UnpicklingError):  # keys or shapes of another model, or more than weights
             return saved, []
         return saved, _evaluated(model, forward)
@@ -202,8 +197,8 @@ def in_both_precisions(learner: TorchLearner) -> Pair | None:
             return None
         finally:
             torch.set_default_dtype(default)
-    with learner._modes.reading("eval"):
-        return [to_numpy(each) for each in tensors(learner._forward.quiet())], wide
+    with learner.modes.reading("eval"):
+        return [to_numpy(each) for each in tensors(learner.forward.quiet())], wide
 
 
 def _evaluated(model: nn.Module, forward: Forward) -> list[Array]:

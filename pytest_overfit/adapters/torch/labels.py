@@ -18,7 +18,7 @@ _Answer = tuple[torch.Tensor, list[torch.Tensor]]
 
 
 def labels_among_inputs(forward: Forward, modes: Modes) -> frozenset[str | int]:
-    """Keys or places of the inputs that are targets, where there is no target beside them.
+    """Keys or places of the inputs that are targets, where there is no target besides them.
 
     Those whose name says so; and those that, with row 0 in every row, change the loss and nothing else (moved to other
     rows they would not change the mean loss of a model that ignores its input). Costs a forward pass for each part.

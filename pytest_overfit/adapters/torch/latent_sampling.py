@@ -1,4 +1,4 @@
-"""Does a model sample by design? Noise that it scales itself, as a variational autoencoder does, tells.
+"""Does a model sample by design? It does where it scales noise itself, as a variational autoencoder does.
 
 PYTEST_DONT_REWRITE
 """

@@ -13,20 +13,23 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from pytest_overfit.adapters.arrays import alike
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
-from pytest_overfit.adapters.step_targets import step_needs_targets
 from pytest_overfit.adapters.torch import checks, feed
 from pytest_overfit.adapters.torch import facts as forensics
 from pytest_overfit.adapters.torch.forward import Forward, tensors
 from pytest_overfit.adapters.torch.heads import heads_of
 from pytest_overfit.adapters.torch.labels import labels_among_inputs
 from pytest_overfit.adapters.torch.latent_sampling import LatentNoise
-from pytest_overfit.adapters.torch.losses import LossCall, LossCalls, Scrutiny
+from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
 from pytest_overfit.adapters.torch.modes import Modes, materialise
 from pytest_overfit.adapters.torch.own_step import watched_step
+from pytest_overfit.adapters.torch.scrutiny import Scrutiny
 from pytest_overfit.adapters.torch.siamese import shared_outputs
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
 from pytest_overfit.adapters.torch.substituted_loss import FreeOutputs
+from pytest_overfit.adapters.trainer import SplitLearner
+from pytest_overfit.adapters.user_step import step_loss, step_needs_targets
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import ProgramError
 from pytest_overfit.core.usercode import user_code
@@ -37,48 +40,45 @@ if TYPE_CHECKING:
     from pytest_overfit.data.batch import Batch
 
 
-Rebuild = Callable[[], Any]
-
-
-def make_learner(case: Case, model: nn.Module, batch: Batch, rebuild: Rebuild) -> TorchLearner:
-    """Make the learner of a freshly built module."""
-    return TorchLearner(case, model, batch, rebuild)
-
-
-class TorchLearner:
-    """Steps an `nn.Module` as a hand-written loop would."""
+class TorchLearner(SplitLearner):
+    """Steps a freshly built `nn.Module` as a hand-written loop would."""
 
     framework = "torch"
 
     def __init__(
-        self, case: Case, model: nn.Module, batch: Batch, rebuild: Rebuild, labels: frozenset[str | int] | None = None
+        self,
+        case: Case,
+        model: nn.Module,
+        batch: Batch,
+        rebuild: Callable[[], Any],
+        labels: frozenset[str | int] | None = None,
     ) -> None:
-        self.case, self.model, self._rebuild, self._given = case, model, rebuild, batch
+        self.case, self.model, self.rebuild, self.given = case, model, rebuild, batch
         checks.needs_loss_and_optimizer(case)
         #: the batch with its lists of rows marked; `self.batch` is the same as the user's code gets it
-        self._by_row = feed.on_device(case, model, batch)
-        self.batch = self._by_row.plain()
+        self.by_row = feed.on_device(case, model, batch)
+        self.batch = self.by_row.plain()
         self.remarks: tuple[str, ...] = ()
         self.samples = False
         #: the last training pass as a reading of the fit; None: training draws random numbers, or answers otherwise
         self._last_pass: Reading | None = None
         self._scrutiny = Scrutiny()
         self._where = f"Case {case.name!r}:"
-        self._forward = Forward(case, model, self.batch)
-        with self._steps_may_call_it_otherwise(), self._explained("the model"):
-            materialise(model, self._forward.quiet)
-        self._modes = Modes(model)
-        self._free = FreeOutputs(self._forward, self._modes)
+        self.forward = Forward(case, model, self.batch)
+        with self._steps_may_call_it_otherwise(), self.explained("the model"):
+            materialise(model, self.forward.quiet)
+        self.modes = Modes(model)
+        self._free = FreeOutputs(self.forward, self.modes)
         self._first_forward()
-        self._labels = labels_among_inputs(self._forward, self._modes) if labels is None else labels
-        self.inputs, self.targets = self._by_row.sides(self._labels)
-        self._modes.find_updating_modules(self._forward.quiet)
+        self._labels = labels_among_inputs(self.forward, self.modes) if labels is None else labels
+        self.inputs, self.targets = self.by_row.sides(self._labels)
+        self.modes.find_updating_modules(self.forward.quiet)
         self.optimizer = checks.make_optimizer(case, model)
         self.scheduler = checks.make_scheduler(case, self.optimizer)
         # a step of the user's may update every so many calls only
         self.has_schedule = self.scheduler is not None or case.step is not None
         self._start = {name: each.detach().clone() for name, each in model.named_parameters()}
-        self._start_statistics = forensics.running_statistics(self._modes)
+        self._start_statistics = forensics.running_statistics(self.modes)
 
     # --------------------------------------------------------------- beginning
 
@@ -87,9 +87,9 @@ class TorchLearner:
 
         It is one where training and "fit" give the same answer and nothing random was drawn.
         """
-        forward, noise = self._forward, LatentNoise()
+        forward, noise = self.forward, LatentNoise()
         refuse = lambda call: checks.labels_fit_the_loss(self.case, call)  # noqa: E731
-        with self._modes.reading("train"), self._steps_may_call_it_otherwise(), self._explained("the model"):
+        with self.modes.reading("train"), self._steps_may_call_it_otherwise(), self.explained("the model"):
             before = generators()
             with forward.as_written(), noise, LossCalls(before=refuse) as inside:
                 outputs = forward.call(self.batch.x)
@@ -98,23 +98,23 @@ class TorchLearner:
             return
         self.samples = noise.found
         self._free.carries = [each.requires_grad for each in tensors(outputs)]
-        with self._modes.reading("fit"), self._explained("the model in evaluation"):
+        with self.modes.reading("fit"), self.explained("the model in evaluation"):
             evaluated = forward.quiet()
-        self._modes.evaluates_differently = pytree.tree_structure(outputs) != pytree.tree_structure(evaluated)
+        self.modes.evaluates_differently = pytree.tree_structure(outputs) != pytree.tree_structure(evaluated)
         loss, calls = self._look_at_the_loss(outputs, inside.calls, refuse) if forward.has_loss else (None, [])
         may_be_watched = self.case.step is None and forward.watching_is_free
-        if may_be_watched and not drawn and forensics.alike(tensors(outputs), tensors(evaluated)):
-            with self._explained("the model"):
+        if may_be_watched and not drawn and alike(tensors(outputs), tensors(evaluated)):
+            with self.explained("the model"):
                 self._last_pass = self._as_reading(outputs, loss, calls)
 
     def _look_at_the_loss(
         self, outputs: Any, inside: list[LossCall], refuse: Any
     ) -> tuple[torch.Tensor, list[LossCall]]:
         with LossCalls(before=refuse) as seen, user_code(f"{self._where} the loss"):
-            loss = self._forward.loss(outputs, self.batch.y)
+            loss = self.forward.loss(outputs, self.batch.y)
         checks.is_scalar_loss(loss, self.case)
         checks.can_be_trained(loss, self.model, self.case)
-        own = self._forward.loss_is_inside
+        own = self.forward.loss_is_inside
         calls = inside if own else seen.calls
         self._scrutiny = Scrutiny.of(calls, loss, tensors(outputs), inside=own)
         return loss, calls
@@ -125,20 +125,20 @@ class TorchLearner:
         try:
             yield
         except ProgramError:
-            if self._forward.has_loss:
+            if self.forward.has_loss:
                 raise
-            self._forward.can_be_called = False
+            self.forward.can_be_called = False
             self.remarks = ("step: the model cannot be called with the batch's inputs alone, so only the losses count",)
 
     @contextlib.contextmanager
-    def _explained(self, what: str) -> Iterator[None]:
+    def explained(self, what: str) -> Iterator[None]:
         """User code whose exception gets a note on the layer that raised."""
         with user_code(f"{self._where} {what}"):
             try:
                 yield
             except Exception as error:
                 with contextlib.suppress(Exception):
-                    for note in forensics.explain_crash(self.model, self._forward.quiet):
+                    for note in forensics.explain_crash(self.model, self.forward.quiet):
                         error.add_note(note)
                 raise
 
@@ -147,65 +147,57 @@ class TorchLearner:
     def train(self, steps: int) -> list[float]:
         if self.case.step is not None:
             return self._own_steps(steps)
-        with self._explained("a training step"):
-            losses = [self._step(self._backward) for _ in range(steps - 1)]
-            losses.append(self._step(self._backward if self._last_pass is None else self._watched_backward))
+        with self.explained("a training step"):
+            losses = [self._step(self.backward) for _ in range(steps - 1)]
+            losses.append(self._step(self.backward if self._last_pass is None else self._watched_backward))
         return [float(each) for each in torch.stack(losses).tolist()]
 
     def step_on(self, batch: Batch) -> torch.Tensor:
         """One update on another batch, which is on the model's device already; its loss stays there."""
-        self.batch = self._forward.batch = batch.plain()
-        with self._explained("a training step"):
-            return torch.tensor(self._own_step()) if self.case.step else self._step(self._backward)
+        self.batch = self.forward.batch = batch.plain()
+        with self.explained("a training step"):
+            return torch.tensor(self._own_step()) if self.case.step else self._step(self.backward)
 
     def backward_on(self, batch: Batch) -> torch.Tensor:
         """Loss and gradients of a step on such a batch, without the update."""
-        self.batch = self._forward.batch = batch.plain()
-        with self._explained("a training step"):
-            return self._backward().detach()
+        self.batch = self.forward.batch = batch.plain()
+        with self.explained("a training step"):
+            return self.backward().detach()
 
     def pass_on(self, batch: Batch) -> None:
         """The forward pass of a step on such a batch, its loss included."""
-        self.batch = self._forward.batch = batch.plain()
+        self.batch = self.forward.batch = batch.plain()
         with torch.no_grad():
-            self._forward.loss(self._forward.call(self.batch.x), self.batch.y)
-
-    def loss_with(self, weights: dict[str, torch.Tensor], x: Any, y: Any) -> torch.Tensor:
-        """The loss of a step with other weights than the model's; works under `torch.func`."""
-        return self._forward.loss_with(weights, x, y)
-
-    @property
-    def runs_as_written(self) -> bool:
-        """No compiler stands between the model's code and what it computes, and it can be called apart from a step."""
-        return not self._forward.is_compiled and self._forward.can_be_called
+            self.forward.loss(self.forward.call(self.batch.x), self.batch.y)
 
     def training_pass(self) -> None:
         """A forward pass as in training that leaves no trace."""
-        with self._modes.reading("train"):
-            self._forward.quiet()
+        with self.modes.reading("train"):
+            self.forward.quiet()
 
     def look_at(self, batch: Batch) -> None:
         """Read another batch from now on."""
-        self._given, self._by_row = batch, feed.on_device(self.case, self.model, batch)
-        self.batch = self._forward.batch = self._by_row.plain()
-        self.inputs, self.targets = self._by_row.sides(self._labels)
+        self.given, self.by_row = batch, feed.on_device(self.case, self.model, batch)
+        self.batch = self.forward.batch = self.by_row.plain()
+        self.inputs, self.targets = self.by_row.sides(self._labels)
 
     def _own_steps(self, steps: int) -> list[float]:
         """Steps of the user's loop; the first is watched for its loss, which can then be read apart."""
         losses: list[float] = []
         with user_code(f"{self._where} step"):
-            if steps and not self._forward.has_loss:
-                value, call = watched_step(self._forward, self._modes, self.targets)
+            if steps and not self.forward.has_loss:
+                value, call = watched_step(self.forward, self.modes, self.targets)
                 losses.append(value)
                 if call is not None:
-                    self._forward.captured, self._scrutiny = call, Scrutiny(count=1, weights={0: 1.0})
+                    self.forward.captured, self._scrutiny = call, Scrutiny(count=1, weights={0: 1.0})
                     self.remarks = (f"step: its loss is {call.name}, read apart from the steps",)
             losses += [self._own_step() for _ in range(steps - len(losses))]
         return losses
 
     def _own_step(self) -> float:
         step = self.case.step
-        return checks.step_loss(step(self.model, self.batch.x, self.batch.y) if step else None, self.case)
+        loss = step(self.model, self.batch.x, self.batch.y) if step else None
+        return step_loss(loss.detach().mean() if isinstance(loss, torch.Tensor) else loss, self.case)
 
     def _step(self, backward: Callable[[], torch.Tensor]) -> torch.Tensor:
         if isinstance(self.optimizer, torch.optim.LBFGS):
@@ -217,16 +209,16 @@ class TorchLearner:
             checks.step_scheduler(self.scheduler, loss)
         return loss.detach()  # type: ignore[no-any-return]
 
-    def _backward(self) -> torch.Tensor:
+    def backward(self) -> torch.Tensor:
         self.optimizer.zero_grad()
-        loss = self._forward.loss(self._forward.call(self.batch.x), self.batch.y)
+        loss = self.forward.loss(self.forward.call(self.batch.x), self.batch.y)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     def _watched_backward(self) -> torch.Tensor:
         """The same, kept as a reading: it costs no further pass."""
         self.optimizer.zero_grad()
-        outputs, loss, calls = self._forward.watched(quiet=False)
+        outputs, loss, calls = self.forward.watched(quiet=False)
         assert loss is not None  # noqa: S101 - only a step of the user's can hide it, and none is watched
         loss.backward()  # type: ignore[no-untyped-call]
         self._last_pass = self._as_reading(outputs, loss, calls)
@@ -238,10 +230,10 @@ class TorchLearner:
     # --------------------------------------------------------------- readings
 
     def read(self, mode: Mode) -> Reading:
-        with self._modes.reading(mode, self._forward.quiet), self._explained(f"the model in mode {mode!r}"):
-            if self._modes.evaluates_differently and mode in ("eval", "reestimated"):
-                return self._as_reading(self._forward.quiet(), None, [])
-            return self._as_reading(*self._forward.watched(quiet=True))
+        with self.modes.reading(mode, self.forward.quiet), self.explained(f"the model in mode {mode!r}"):
+            if self.modes.evaluates_differently and mode in ("eval", "reestimated"):
+                return self._as_reading(self.forward.quiet(), None, [])
+            return self._as_reading(*self.forward.watched(quiet=True))
 
     def _as_reading(self, outputs: Any, loss: torch.Tensor | None, calls: list[LossCall]) -> Reading:
         shown = tuple(to_numpy(each) for each in tensors(outputs))
@@ -252,17 +244,17 @@ class TorchLearner:
         return Reading(loss=float(loss.detach()) if data_term is None else data_term, outputs=shown, heads=heads)
 
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
-        x = self._by_row.inputs_of(rows)
+        x = self.by_row.inputs_of(rows)
         if x is None:
             return None
-        with self._modes.reading("eval"), torch.no_grad():
+        with self.modes.reading("eval"), torch.no_grad():
             try:
-                return tuple(to_numpy(each) for each in tensors(self._forward.call(x)))
+                return tuple(to_numpy(each) for each in tensors(self.forward.call(x)))
             except Exception:  # a model that takes one batch size only cannot be asked; that is no fault
                 return None
 
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
-        if self.case.loss is None and self._forward.captured is None:
+        if self.case.loss is None and self.forward.captured is None:
             return None
         return self._free.loss_and_gradient(outputs)
 
@@ -273,36 +265,36 @@ class TorchLearner:
     # ------------------------------------------------------------------ facts
 
     def shared_outputs(self) -> Sequence[int]:
-        return shared_outputs(self._forward, self._modes)
+        return shared_outputs(self.forward, self.modes)
 
     def loss_needs_targets(self) -> bool:
         if self.case.step is None:
             return bool(self.targets)
         with preserved_generators():
-            return step_needs_targets(self.case, self._by_row, self._rebuild)
+            return step_needs_targets(self.case, self.by_row, self.rebuild)
 
     def blinded(self) -> TorchLearner:
-        batch = self._given.blinded(self._labels)
-        return TorchLearner(self.case, self._rebuild(), batch, self._rebuild, self._labels)
+        batch = self.given.blinded(self._labels)
+        return TorchLearner(self.case, self.rebuild(), batch, self.rebuild, self._labels)
 
     def score(self) -> float | None:
         if self.case.score is None:
             return None
-        with self._modes.reading("eval"), torch.no_grad(), user_code(f"{self._where} score"):
+        with self.modes.reading("eval"), torch.no_grad(), user_code(f"{self._where} score"):
             return float(self.case.score(self.model, self.batch.x, self.batch.y))
 
     def parameters(self) -> ParameterFacts:
         return forensics.parameter_facts(self.model, self._start)
 
     def statistics(self) -> list[RunningStatistics]:
-        with self._modes.reading("fit"), self._modes.observed_statistics() as seen:
-            self._forward.quiet()
+        with self.modes.reading("fit"), self.modes.observed_statistics() as seen:
+            self.forward.quiet()
         return forensics.movement(self.model, self._start_statistics, seen)
 
     def differing_module(self, first: Mode, second: Mode) -> str | None:
         calls = []
         for mode in (first, second):
-            with self._modes.reading(mode, self._forward.quiet), forensics.recorded(self.model) as seen:
-                self._forward.quiet()
+            with self.modes.reading(mode, self.forward.quiet), forensics.recorded(self.model) as seen:
+                self.forward.quiet()
             calls.append(seen)
         return forensics.first_difference(self.model, *calls)

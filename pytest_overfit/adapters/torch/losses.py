@@ -11,35 +11,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-Tensor = torch.Tensor
+from pytest_overfit.adapters.arrays import in_shape_of
+from pytest_overfit.adapters.base import Head, Plain
+from pytest_overfit.data.batch import to_numpy
 
-#: the losses that heads can be read off; `heads` says how
-KNOWN = frozenset(
-    {
-        F.cross_entropy,
-        F.nll_loss,
-        F.kl_div,
-        F.multi_margin_loss,
-        F.binary_cross_entropy,
-        F.binary_cross_entropy_with_logits,
-        F.multilabel_soft_margin_loss,
-        F.soft_margin_loss,
-        F.mse_loss,
-        F.l1_loss,
-        F.smooth_l1_loss,
-        F.huber_loss,
-        F.gaussian_nll_loss,
-        F.poisson_nll_loss,
-    }
-)
+Tensor = torch.Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,15 +47,98 @@ class LossCall:
         found: Tensor = self.arguments["target"]
         return found
 
+    def head(
+        self, kind: Literal["classes", "binary", "values"], outputs: Any = None, targets: Any = None, **more: Any
+    ) -> Head:
+        """The pair that it compares, as it is or changed, to be scored as `kind`."""
+        outputs, targets = self.input if outputs is None else outputs, self.target if targets is None else targets
+        return Head(kind=kind, outputs=to_numpy(outputs), targets=to_numpy(targets), loss_name=self.name, **more)
+
     def again(self, outputs: Tensor, target: Tensor) -> Any:
         """The same loss with the same settings on other tensors, flattened as they were."""
         outputs, target = outputs.reshape(self.input.shape), target.reshape(self.target.shape)
         return self.function(**{**self.arguments, "input": outputs, "target": target})
 
 
+def _scale(call: LossCall, count: int) -> float | None:
+    """Factor between the mean over counted targets and the loss; None for a reduction with no single number."""
+    reduction = call.arguments.get("reduction")
+    if call.arguments.get("size_average") is not None or call.arguments.get("reduce") is not None:
+        return None
+    return {"mean": 1.0, "sum": float(count)}.get(str(reduction))
+
+
+def _classes(call: LossCall, domain: Any) -> Head | None:
+    if call.input.ndim < 2:
+        return None
+    targets = to_numpy(call.target)
+    soft = call.target.is_floating_point()
+    ignored = call.arguments.get("ignore_index", -100)
+    mask = None if soft else targets != ignored
+    if mask is not None and targets.ndim == 1 and 0 <= int(ignored or 0) < call.input.shape[1] and not mask.all():
+        # one label a row, and a real class among the ignored: its rows are to be predicted like all others
+        return call.head("classes", class_axis=1, domain=domain)
+    counted = int(mask.sum()) if mask is not None else call.input.numel() // call.input.shape[1]
+    scale = _scale(call, counted)
+    weighted = call.arguments.get("weight") is not None or bool(call.arguments.get("label_smoothing"))
+    distributions = not soft or bool(abs(targets.sum(axis=1) - 1).max() < 1e-3)
+    plain: Plain = "" if scale is None or weighted or not counted or not distributions else "cross_entropy"
+    more = {"mask": mask, "plain": plain, "scale": scale or 1.0, "minimum": 0.0}
+    return call.head("classes", class_axis=1, domain=domain, **more)
+
+
+def _divergence(call: LossCall) -> Head | None:
+    targets = call.target.exp() if call.arguments.get("log_target") else call.target
+    return call.head("classes", targets=targets, domain="log_probabilities")
+
+
+def _margin(call: LossCall) -> Head | None:
+    return call.head("classes", class_axis=1)
+
+
+def _elementwise(kind: Any, plain: Plain, domain: Any = "unbounded", minimum: float | None = 0.0) -> Any:
+    def head(call: LossCall) -> Head | None:
+        outputs, targets = to_numpy(call.input), to_numpy(call.target)
+        scale = _scale(call, targets.size)
+        same_shape = call.input.shape == call.target.shape
+        weighted = any(call.arguments.get(name) is not None for name in ("weight", "pos_weight"))
+        more = {"plain": "" if scale is None or weighted or not same_shape else plain, "scale": scale or 1.0}
+        return call.head(kind, targets=in_shape_of(outputs, targets), domain=domain, minimum=minimum, **more)
+
+    return head
+
+
+def _poisson(call: LossCall) -> Head | None:
+    return call.head("values", outputs=call.input.exp() if call.arguments.get("log_input", True) else call.input)
+
+
+def _signs(call: LossCall) -> Head | None:
+    """Losses whose labels are -1 and +1."""
+    return call.head("binary", targets=(to_numpy(call.target) > 0).astype(float))
+
+
+#: the known losses, and how the head of a call is made
+HEAD_OF: dict[Callable[..., Any], Callable[[LossCall], Head | None]] = {
+    F.cross_entropy: functools.partial(_classes, domain="unbounded"),
+    F.nll_loss: functools.partial(_classes, domain="log_probabilities"),
+    F.kl_div: _divergence,
+    F.multi_margin_loss: _margin,
+    F.binary_cross_entropy: _elementwise("binary", "binary_cross_entropy", "probabilities"),
+    F.binary_cross_entropy_with_logits: _elementwise("binary", "binary_cross_entropy"),
+    F.multilabel_soft_margin_loss: _elementwise("binary", ""),
+    F.soft_margin_loss: _signs,
+    F.mse_loss: _elementwise("values", "squared_error"),
+    F.l1_loss: _elementwise("values", "absolute_error"),
+    F.smooth_l1_loss: _elementwise("values", ""),
+    F.huber_loss: _elementwise("values", ""),
+    F.gaussian_nll_loss: _elementwise("values", "", minimum=None),
+    F.poisson_nll_loss: _poisson,
+}
+
+
 @functools.cache
 def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Names in order, and defaults. Binding the signature anew would cost as much as a small loss."""
+    """Names in order, and defaults. Binding the signature each time would cost as much as a small loss."""
     given = inspect.signature(function).parameters.values()
     return tuple(each.name for each in given), {
         each.name: each.default for each in given if each.default is not each.empty
@@ -96,7 +162,7 @@ class LossCalls(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if function not in KNOWN:
+        if function not in HEAD_OF:
             return function(*args, **(kwargs or {}))
         arguments = _arguments(function, args, kwargs or {})
         # one that lacks its input or its target is refused by the function itself
@@ -106,91 +172,3 @@ class LossCalls(TorchFunctionMode):
         if isinstance(result, Tensor):
             self.calls.append(LossCall(function, arguments, result))
         return result
-
-
-@dataclasses.dataclass
-class Scrutiny:
-    """What was learnt once about the calls of a loss, from its graph; calls are known by their order."""
-
-    #: how many calls there were
-    count: int = 0
-    #: calls whose target the model made itself: they predict nothing
-    own_targets: set[int] = dataclasses.field(default_factory=set)
-    #: factors of the calls whose weighted sum is the data term; empty: it is no such sum
-    weights: dict[int, float] = dataclasses.field(default_factory=dict)
-    #: for a call inside a larger loss: True where the loss looks at that output at all
-    asked: dict[int, Tensor] = dataclasses.field(default_factory=dict)
-
-    #: the calls were given outputs as they are, so that any value can reach them; logits made of a cosine cannot
-    direct: bool = True
-
-    @classmethod
-    def of(cls, calls: Sequence[LossCall], loss: Tensor, outputs: Sequence[Tensor], inside: bool = False) -> Scrutiny:
-        """Look through the graph of a loss. `inside`: the model made it, with terms of its own beside these calls."""
-        own = {number for number, call in enumerate(calls) if call.target.requires_grad}
-        weights = _weights(calls, loss, own, inside)
-        direct = all(_selects(calls[number].input, outputs) for number in weights)
-        return cls(len(calls), own, weights, {} if weights else _asked(calls, loss, own), direct)
-
-    def data_term(self, calls: Sequence[LossCall]) -> float | None:
-        """The weighted sum of the calls; None where the loss is no such sum."""
-        if not self.weights or len(calls) != self.count:
-            return None
-        return sum(weight * float(calls[number].result.detach()) for number, weight in self.weights.items())
-
-
-def _weights(calls: Sequence[LossCall], loss: Tensor, own: set[int], inside: bool) -> dict[int, float]:
-    """The factor of each call in a loss that is linear in them; {} for any other loss."""
-    if len(calls) == 1 and not own and _is_the_whole_loss(calls[0], loss):
-        return {0: 1.0}
-    results = {n: call.result for n, call in enumerate(calls) if n not in own and call.result.requires_grad}
-    if not results or not loss.requires_grad or any(each.numel() != 1 for each in results.values()):
-        return {}
-    gradients = torch.autograd.grad(loss, list(results.values()), create_graph=True, allow_unused=True)
-    if any(each is not None and each.requires_grad for each in gradients):
-        return {}  # not linear: the factors change with the outputs
-    factors = {n: float(each.detach()) for n, each in zip(results, gradients, strict=True) if each is not None}
-    if not factors or min(factors.values()) < 0:
-        return {}
-    total = sum(factor * float(results[number].detach()) for number, factor in factors.items())
-    whole = math.isclose(total, float(loss.detach()), rel_tol=1e-5, abs_tol=1e-7)
-    return {number: factor for number, factor in factors.items() if factor > 0} if whole or inside else {}
-
-
-def _selects(given: Tensor, outputs: Sequence[Tensor]) -> bool:
-    """True if `given` holds numbers of the outputs unchanged, in whatever order and shape: sliced, flattened, turned.
-
-    Each number's gradient by the outputs is then 1 at one place; seen for all at once with a different weight each.
-    """
-    if any(given is each for each in outputs):
-        return True
-    leaves = [each for each in outputs if each.requires_grad]
-    if not given.requires_grad or not leaves:
-        return False
-    counting = torch.arange(1, given.numel() + 1, device=given.device, dtype=torch.float32) / given.numel()
-    weights = counting.to(leaves[0].dtype).to(given.dtype)  # rounded as the gradients will be
-    found = torch.autograd.grad(given, leaves, weights.reshape(given.shape), retain_graph=True, allow_unused=True)
-    # each output alone: others may lie before it on the way to the loss (an encoder's states beside the logits)
-    wanted = _moments(weights)
-    return any(each is not None and torch.allclose(_moments(each), wanted, rtol=1e-9) for each in found)
-
-
-def _moments(numbers: Tensor) -> Tensor:
-    """How many are not zero, their sum and the sum of their squares: the same for numbers in another order."""
-    numbers = numbers.double()
-    return torch.stack([(numbers != 0).sum(), numbers.sum(), (numbers * numbers).sum()])
-
-
-def _asked(calls: Sequence[LossCall], loss: Tensor, own: set[int]) -> dict[int, Tensor]:
-    """A gradient of exactly zero means hand-masked (padding, weights of 0)."""
-    open_ = {number: call.input for number, call in enumerate(calls) if call.input.requires_grad and number not in own}
-    if not open_ or not loss.requires_grad:
-        return {}
-    gradients = torch.autograd.grad(loss, list(open_.values()), retain_graph=True, allow_unused=True)
-    return {number: each != 0 for number, each in zip(open_, gradients, strict=True) if each is not None}
-
-
-def _is_the_whole_loss(call: LossCall, loss: Tensor) -> bool:
-    if call.result.shape != loss.shape:
-        return False
-    return call.result is loss or bool(torch.equal(call.result, loss))

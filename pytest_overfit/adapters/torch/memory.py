@@ -43,8 +43,8 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _see(self, tensor: torch.Tensor) -> None:
-        for each in _strided(tensor):
-            storage = each.untyped_storage()
+        for held in _strided(tensor):
+            storage = held.untyped_storage()
             key, size = id(storage), storage.nbytes()
             if key not in self._sizes:
                 weakref.finalize(storage, self._forget, key).atexit = False
@@ -70,7 +70,7 @@ def memory_peak(learner: TorchLearner) -> int:
     state = pytree.tree_leaves(dict(learner.optimizer.state)) if learner.optimizer is not None else []
     batch = tensors((learner.batch.x, learner.batch.y))
     memory = _Memory([*model.parameters(), *model.buffers(), *tensors(state), *batch])
-    with learner._forward.as_written(), fusing.as_written(learner.optimizer), memory:
+    with learner.forward.as_written(), fusing.as_written(learner.optimizer), memory:
         for _ in range(_STEPS):
-            learner.step_on(learner._by_row)
+            learner.step_on(learner.by_row)
     return memory.peak

@@ -43,26 +43,19 @@ class Modes:
 
     def find_updating_modules(self, forward: Callable[[], Any]) -> None:
         """Run one training-mode forward and note which modules changed their own float buffers."""
-        before = {
-            module: {
-                name: value.clone() for name, value in module.named_buffers(recurse=False) if value.is_floating_point()
-            }
+        before = [
+            (module, name, buffer.clone())
             for module in self.model.modules()
             if self.flags.get(module) and module not in self.norms
-        }
-        before = {module: buffers for module, buffers in before.items() if buffers}
+            for name, buffer in module.named_buffers(recurse=False)
+            if buffer.is_floating_point()
+        ]
         if not before:
             return
         with self.reading("train"):
             forward()
-            self.others = [
-                module
-                for module, buffers in before.items()
-                if any(
-                    not torch.equal(dict(module.named_buffers(recurse=False))[name], old)
-                    for name, old in buffers.items()
-                )
-            ]
+            changed = [module for module, name, old in before if not torch.equal(getattr(module, name), old)]
+        self.others = list(dict.fromkeys(changed))
 
     @contextlib.contextmanager
     def reading(self, mode: Mode, forward: Callable[[], Any] | None = None) -> Iterator[None]:
@@ -154,12 +147,10 @@ class Modes:
             axes = [axis for axis in range(value.ndim) if axis != 1]
             seen[module] = (value.mean(dim=axes), value.var(dim=axes, unbiased=False))
 
-        handles = [module.register_forward_pre_hook(note) for module in self.norms]
-        try:
+        with contextlib.ExitStack() as hooks:
+            for module in self.norms:
+                hooks.enter_context(module.register_forward_pre_hook(note))
             yield seen
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def materialise(model: nn.Module, forward: Callable[[], Any]) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_overfit.adapters.torch import checks
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
+from pytest_overfit.adapters.user_step import step_loss
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import to_numpy
 
@@ -27,7 +27,7 @@ def watched_step(forward: Forward, modes: Modes, targets: Sequence[Array]) -> tu
         loss = case.step(forward.model, batch.x, batch.y) if case.step is not None else None
     with modes.reading("eval"):
         outputs = forward.quiet()
-    value = checks.step_loss(loss, case)
+    value = step_loss(loss.detach().mean() if isinstance(loss, torch.Tensor) else loss, case)
     call = next((each for each in seen.calls if _is_loss(each, value, targets)), None)
     if call is not None and isinstance(outputs, torch.Tensor) and outputs.numel() == call.input.numel():
         return value, call

@@ -27,7 +27,7 @@ def shared_outputs(forward: Forward, modes: Modes) -> list[int]:
         return alone
     try:
         tied = _answer(forward, modes, alike)
-    except Exception:  # inputs that must differ: nothing can be told
+    except Exception:  # inputs that must differ cannot be asked so
         return alone
     return [next(n for n in alone if n == own or (_equal(tied, n, own) and not _equal(plain, n, own))) for own in alone]
 

@@ -104,27 +104,12 @@ def preserved_generators() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def watched_build() -> Iterator[Callable[[object], bool]]:
-    """Watch a model factory at work; the answer tells, afterwards, whether it made all of a module's parameters.
-
-    False also where that cannot be seen: copies and scripted modules never register theirs.
-    """
-    made: dict[int, nn.Parameter] = {}
-
-    def note(_module: nn.Module, _name: str, parameter: nn.Parameter) -> None:
-        made[id(parameter)] = parameter
-
-    def is_new(model: object) -> bool:
-        held = list(model.parameters()) if isinstance(model, nn.Module) else []
-        return bool(held) and all(id(each) in made for each in held)
-
-    handle = register_module_parameter_registration_hook(note)
-    try:
-        yield is_new
-    finally:
-        handle.remove()
+def noting_parameters(note: Callable[[object], None]) -> Iterator[None]:
+    """Inside, `note` gets every parameter that a module registers; copies and scripted modules register none."""
+    with register_module_parameter_registration_hook(lambda module, name, parameter: note(parameter)):
+        yield
 
 
-def shares_parameters(first: nn.Module, second: nn.Module) -> bool:
-    """True if two modules hold a common parameter."""
-    return bool({id(each) for each in first.parameters()} & {id(each) for each in second.parameters()})
+def parameters_of(model: object) -> list[nn.Parameter]:
+    """The parameters by which a module is known to be new; other objects have none."""
+    return list(model.parameters()) if isinstance(model, nn.Module) else []

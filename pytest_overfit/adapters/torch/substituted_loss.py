@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from pytest_overfit.adapters.arrays import by_each_output
 from pytest_overfit.adapters.torch.forward import Forward
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
 from pytest_overfit.adapters.torch.modes import Modes
 from pytest_overfit.adapters.torch.state import preserved_generators
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.data.batch import to_numpy
 
 
 class FreeOutputs:
@@ -34,16 +34,13 @@ class FreeOutputs:
             try:
                 free, whole = self._substituted(outputs)
                 loss = self._forward.loss(whole, self._forward.batch.y)
-                wanted = [each for each in free if each.requires_grad]
-                gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+                by = [each for each in free if each.requires_grad]
+                gradients = torch.autograd.grad(loss, by, allow_unused=True)
             except Exception:  # outputs that the loss refuses: the caller takes another way
                 return None
         found = iter(gradients)
         filled = [next(found) if each.requires_grad else None for each in free]
-        return float(loss.detach()), [
-            to_numpy(torch.zeros_like(each) if grad is None else grad).astype("float64")
-            for each, grad in zip(free, filled, strict=True)
-        ]
+        return float(loss.detach()), by_each_output(filled, outputs)
 
     def loss_calls(self, outputs: Sequence[Array]) -> list[LossCall]:
         """The loss functions that the loss calls on these outputs; empty where it refuses them."""
@@ -64,10 +61,10 @@ class FreeOutputs:
         flat, spec = pytree.tree_flatten(self._example)
         given = iter(outputs)
         free: list[torch.Tensor] = []
-        for number, each in enumerate(flat):
-            if isinstance(each, torch.Tensor):
-                new = torch.as_tensor(next(given)).to(each.device, each.dtype)
+        for number, output in enumerate(flat):
+            if isinstance(output, torch.Tensor):
+                new = torch.as_tensor(next(given)).to(output.device, output.dtype)
                 held = not self.carries[len(free)] or not new.is_floating_point()
-                flat[number] = each if held else new.requires_grad_()
+                flat[number] = output if held else new.requires_grad_()
                 free.append(flat[number])
         return free, pytree.tree_unflatten(flat, spec)

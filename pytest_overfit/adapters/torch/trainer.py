@@ -5,7 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,34 +14,28 @@ from torch import nn
 from pytest_overfit.adapters.torch import feed
 from pytest_overfit.adapters.torch.learner import TorchLearner
 from pytest_overfit.adapters.torch.regularizers import twin
-from pytest_overfit.adapters.trainer import ChunkReading
+from pytest_overfit.adapters.trainer import EpochTrainer
 
 if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Mode
     from pytest_overfit.core.case import Case
     from pytest_overfit.data.batch import Batch
     from pytest_overfit.data.splits import Split
 
 
-def make_trainer(case: Case, model: nn.Module, train: Split, reseed: Callable[[int], int], plain: bool) -> TorchTrainer:
-    """Make the trainer of a freshly built module; `plain` takes its regularisers out."""
-    return TorchTrainer(case, model, train, reseed, plain)
-
-
-class TorchTrainer:
-    """Implements `pytest_overfit.adapters.trainer.Trainer`."""
+class TorchTrainer(EpochTrainer):
+    """Trains a freshly built module as a hand-written loop over the split would; `plain`: without its regularisers."""
 
     framework = "torch"
 
     def __init__(self, case: Case, model: nn.Module, train: Split, reseed: Callable[[int], int], plain: bool) -> None:
-        self.case, self.model, self._reseed = case, model, reseed
+        super().__init__(reseed)
+        self.case, self.model = case, model
         #: the data as the model takes them
         self.split = train.prepared(self._on_device)
-        self.learner = TorchLearner(case, model, next(self.split.epoch(reseed(0))), rebuild=lambda: model)
-        self.twin = self._without_regularizers() if plain else twin.Twin()
+        self.learner: TorchLearner = TorchLearner(case, model, next(self.split.epoch(reseed(0))), rebuild=lambda: model)
+        self.twin: twin.Twin = self._without_regularizers() if plain else twin.Twin()
         self.removed = self.twin.removed
         self.remarks = self.learner.remarks
-        self._epochs = 0
 
     def _on_device(self, batch: Batch) -> Batch:
         return feed.on_device(self.case, self.model, batch)
@@ -50,15 +44,10 @@ class TorchTrainer:
         return twin.WithoutRegularizers(self.model, self.learner.optimizer, self.learner.training_pass)
 
     def train(self, epochs: int, after_epoch: Callable[[], None] = lambda: None) -> list[float]:
-        losses: list[float] = []
         self.model.train()
-        for _ in range(epochs):
-            losses.append(self._epoch())
-            after_epoch()
-        return losses
+        return super().train(epochs, after_epoch)
 
-    def _epoch(self) -> float:
-        order = self.next_order()
+    def epoch(self, order: int) -> float:
         losses, rows = [], []
         with self.twin.active():
             for batch in self.split.epoch(order):
@@ -66,18 +55,6 @@ class TorchTrainer:
                 rows.append(batch.rows)
         weights = torch.as_tensor(rows, dtype=torch.float64)
         return float((torch.stack(losses).double().cpu() * weights).sum() / weights.sum())
-
-    def next_order(self) -> int:
-        """Seed everything for the next epoch; the seed of its order."""
-        order = self._reseed(self._epochs)
-        self._epochs += 1
-        return order
-
-    def read(self, split: Split, mode: Mode = "eval") -> Iterator[ChunkReading]:
-        for batch in split.chunks():
-            self.learner.look_at(batch)
-            reading, score = self.learner.read(mode), self.learner.score()
-            yield ChunkReading(rows=batch.rows, reading=reading, targets=self.learner.targets, score=score)
 
     def scale_rate(self, factor: float) -> bool:
         if self.case.step is not None:  # a step of the user's may hold an optimizer of its own

@@ -27,7 +27,7 @@ from pytest_overfit.measures.training_runs import (
 from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.regularization.judgement import judge_arms
 from pytest_overfit.probes.regularization.new_split import resplit
-from pytest_overfit.probes.regularization.paired import FIRST_LOOK, MOST, compare, lot
+from pytest_overfit.probes.regularization.paired import FIRST_LOOK, MOST, batch_of_pairs, compare
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,12 +157,12 @@ class _Pairs:
         """The next pair, or all pairs up to the next look, where they can train at once."""
         number = len(self.own)
         first = self._made(number)
-        count = 1 if self.limits.budget is not None else lot(number, self.limits.seeds)
-        company, task = self.bench.company, self.bench.case.task
-        if self.at_once and all(company.may_join(each.trainer, count, self.epochs) for each in first):
+        count = 1 if self.limits.budget is not None else batch_of_pairs(number, self.limits.seeds)
+        joint, task = self.bench.joint_training, self.bench.case.task
+        if self.at_once and all(joint.may_join(each.trainer, count, self.epochs) for each in first):
             pairs = [first, *(self._made(each) for each in range(number + 1, number + count))]
-            own = run_arms(company, [each for each, _ in pairs], self.epochs, task)
-            plain = None if own is None else run_arms(company, [each for _, each in pairs], self.epochs, task)
+            own = run_arms(joint, [each for each, _ in pairs], self.epochs, task)
+            plain = None if own is None else run_arms(joint, [each for _, each in pairs], self.epochs, task)
             if own is not None and plain is not None:
                 return list(zip(own, plain, strict=True))
             self.at_once, first = False, self._made(number)

@@ -129,7 +129,7 @@ def looks(most: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys([*range(FIRST_LOOK, most - LOOK_EVERY + 2, LOOK_EVERY), most]))
 
 
-def lot(done: int, most: int) -> int:
+def batch_of_pairs(done: int, most: int) -> int:
     """How many further differences there are up to the next look: nothing can end a comparison before it."""
     return next(each for each in looks(most) if each > done) - done
 

@@ -477,4 +477,4 @@ def test_a_crash_names_the_layer_its_shape_and_what_it_wanted() -> None:
 
     with pytest.raises(ProgramError) as caught:
         verdict(lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(32, 10)), F.cross_entropy, digits())
-    assert "layer 2 (Linear) got (24, 64) float32, wants 32 features in the last axis" in str(caught.value)
+    assert "layer 2 (Linear) got (24, 64) float32, expects 32 features in the last axis" in str(caught.value)

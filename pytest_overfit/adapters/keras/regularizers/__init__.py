@@ -31,15 +31,15 @@ def found_in(learner: Learner) -> Regularizers:
     """Everything that regularises this learner. The model is put back as it was."""
     if not isinstance(learner, KerasLearner):
         return Regularizers(remarks=("only built-in learners are inspected",))
-    model = learner._model
+    model = learner.model
     off: list[str] = []
     places = places_of(model, off)
     watch = LayerWatch(model, places)
     with held(model, weights=True):
         remarks, gradients = _train(learner, watch)
-    if learner._reader.structure is not None:
+    if learner.reader.structure is not None:
         with held(model, other_noise=1), watch.watching(EVALUATION):
-            learner._reader.forward(training=False)
+            learner.reader.forward(training=False)
     noises = tuple(effects.noises(places, watch.called, lambda working: _unused(learner, working), _OFF))
     shrinkages = tuple(decay.found(learner, gradients))
     return Regularizers(noises=noises, shrinkages=shrinkages, off=tuple(off), remarks=remarks)
@@ -59,15 +59,15 @@ def _train(learner: KerasLearner, watch: LayerWatch) -> tuple[tuple[str, ...], d
         why = f"the training step does not run uncompiled ({type(error).__name__})"
     for place in watch.places.values():
         place.passes.clear()
-    for number in range(PASSES if learner._reader.structure is not None else 0):
+    for number in range(PASSES if learner.reader.structure is not None else 0):
         with watch.watching(number):
-            learner._reader.forward(training=True)
+            learner.reader.forward(training=True)
     return (f"{why}: layers were checked in a forward pass in training mode",), gradients
 
 
 def _unused(learner: KerasLearner, working: list[DropoutPlace]) -> set[DropoutPlace]:
     """The places whose results no output of the model depends on."""
-    reader, model = learner._reader, learner._model
+    reader, model = learner.reader, learner.model
     own = [place for place in working if not place.of_library]  # Keras' own models throw nothing away
     if reader.structure is None or not own or stepping.own(model, "fit"):
         return set()

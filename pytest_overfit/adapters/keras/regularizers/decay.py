@@ -50,7 +50,7 @@ class NoStepError(Exception):
 
 def gradients(learner: KerasLearner, *, penalties: bool = True) -> Gradients:
     """Run the model's own training step up to its updates, which are left out. Raises `NoStepError`."""
-    model, feed = learner._model, learner._feed
+    model, feed = learner.model, learner.feed
     if keras.backend.backend() not in ("tensorflow", "torch"):
         raise NoStepError(f"Keras runs on {keras.backend.backend()}")
     for method in ("fit", "make_train_function"):
@@ -101,8 +101,8 @@ def found(learner: KerasLearner, taken: Gradients) -> Iterator[Shrinkage]:
 
 def _zeros(learner: KerasLearner) -> Gradients:
     """Where no step can be run: decay of Keras' optimizers does not depend on gradients."""
-    variables = list(learner._model.trainable_variables)
-    return [(learner._model.optimizer, variables, [np.zeros(each.shape, "float32") for each in variables])]
+    variables = list(learner.model.trainable_variables)
+    return [(learner.model.optimizer, variables, [np.zeros(each.shape, "float32") for each in variables])]
 
 
 # ------------------------------------------------------------------ weight decay
@@ -122,7 +122,7 @@ def _weight_decay(
     yield Shrinkage(
         kind="weight decay",
         name=f"weight_decay {float(declared):g} of {type(optimizer).__name__}",
-        rate=_rate(learner._model, optimizer, reached, noisy, decay=True),
+        rate=_rate(learner.model, optimizer, reached, noisy, decay=True),
         tensors=len(variables),
         reached=len(reached),
         nominal=top * float(declared),
@@ -189,7 +189,7 @@ def _from_here(model: Any, optimizer: Any, moment: int) -> Iterator[contextlib.E
 
 def _penalty(learner: KerasLearner, taken: Gradients) -> Iterator[Shrinkage]:
     """Penalties that layers declare on their weights, by what the training step's gradient loses without them."""
-    model = learner._model
+    model = learner.model
     declared = [each for each in model.trainable_variables if getattr(each, "regularizer", None) is not None]
     if not declared:
         return
@@ -227,8 +227,8 @@ def _by_variable(taken: Gradients) -> Slopes:
 def _share(learner: KerasLearner) -> float | None:
     """The penalties beside the whole loss, read in training mode."""
     try:
-        data, _ = learner._reader.read("train")
-        penalties = sum(float(keras.ops.sum(each)) for each in learner._model._get_regularization_losses())
+        data, _ = learner.reader.read("train")
+        penalties = sum(float(keras.ops.sum(each)) for each in learner.model._get_regularization_losses())
     except Exception:  # a loss that only the step knows
         return None
     return penalties / (data + penalties) if data is not None and data + penalties > 0 else None

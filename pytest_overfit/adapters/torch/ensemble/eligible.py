@@ -16,7 +16,6 @@ from torch.utils import _pytree as pytree
 from pytest_overfit.data.splits import Arrays
 
 if TYPE_CHECKING:
-    from pytest_overfit.adapters.torch.ensemble.trace import Program
     from pytest_overfit.adapters.torch.trainer import TorchTrainer
 
 #: each entry of a parameter is updated by its own gradient and history alone
@@ -46,6 +45,10 @@ _HOOKS = (
 )
 
 
+class CannotJoinError(Exception):
+    """Why these models cannot train at once, or gain nothing by it; found out after `may_join`."""
+
+
 def may_join(trainer: TorchTrainer, members: int, epochs: int) -> bool:
     """True if so many trainers like this one may be tried at once. A rule on counts: a busy machine changes nothing."""
     split = trainer.split
@@ -63,7 +66,7 @@ def may_join(trainer: TorchTrainer, members: int, epochs: int) -> bool:
 def _is_plain_case(trainer: TorchTrainer) -> bool:
     case = trainer.case
     learns = isinstance(case.loss, nn.Module) and next(case.loss.parameters(), None) is not None
-    return case.step is None and case.autocast is None and not learns and trainer.learner.runs_as_written
+    return case.step is None and case.autocast is None and not learns and trainer.learner.forward.runs_as_written
 
 
 def _pays(trainer: TorchTrainer, split: Arrays, members: int, epochs: int) -> bool:
@@ -76,12 +79,12 @@ def _pays(trainer: TorchTrainer, split: Arrays, members: int, epochs: int) -> bo
     )
 
 
-def pays(program: Program, members: int) -> bool:
+def pays(products: int, members: int) -> bool:
     """True if what a step was seen to do gains by it: also for weights that are used more than once a row.
 
     Gradients are two products more of the same size.
     """
-    return program.products <= 3 * members * members * MOST_PRODUCTS
+    return products <= 3 * members * members * MOST_PRODUCTS
 
 
 def _is_plain_model(model: nn.Module) -> bool:

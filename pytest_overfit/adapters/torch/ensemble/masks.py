@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from pytest_overfit.adapters.torch.ensemble.eligible import CannotJoinError
 from pytest_overfit.adapters.torch.regularizers.twin import DROPPING
 
 Tensor = torch.Tensor
@@ -21,10 +22,6 @@ Tensor = torch.Tensor
 _CHANNELS = {functional.dropout1d: 3, functional.dropout2d: 4, functional.dropout3d: 5}
 
 _ENTRIES = (functional.dropout, torch.dropout)
-
-
-class NotMaskableError(Exception):
-    """A dropout whose masks cannot be drawn apart from it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +75,7 @@ def _mask_shape(func: Any, x: Tensor) -> tuple[int, ...]:
         return tuple(x.shape)
     if _CHANNELS.get(func) == x.ndim:
         return (*x.shape[:2], *[1] * (x.ndim - 2))
-    raise NotMaskableError(f"{func.__name__} of an input of {x.ndim} axes")
+    raise CannotJoinError(f"the masks of {func.__name__} of an input of {x.ndim} axes cannot be drawn apart from it")
 
 
 class Masks:
@@ -88,7 +85,7 @@ class Masks:
         self._sites = sites
         for site in sites:
             if site.rate >= 1 or site.dtype not in (torch.float32, torch.float64):
-                raise NotMaskableError(f"a dropout of {site.rate:g} in {site.dtype}")
+                raise CannotJoinError(f"a dropout of {site.rate:g} in {site.dtype}")
         self._masks = [torch.empty((members, *site.shape), dtype=site.dtype) for site in sites]
         fast = all(map(_uniform_is_enough, sites))
         self._drawn = [torch.empty(each.shape, dtype=torch.float64) for each in self._masks] if fast else self._masks

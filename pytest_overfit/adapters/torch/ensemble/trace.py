@@ -13,6 +13,8 @@ from torch import fx
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pytest_overfit.adapters.torch.ensemble.eligible import CannotJoinError
+
 Tensor = torch.Tensor
 
 _ATEN = torch.ops.aten
@@ -24,15 +26,11 @@ _SHAPES = (_ATEN.expand.default, _ATEN.view.default, _ATEN._unsafe_view.default)
 _PRODUCTS = {_ATEN.mm: (0, 1), _ATEN.bmm: (0, 1), _ATEN.addmm: (1, 2), _ATEN.baddbmm: (1, 2)}
 
 
-class NotRecordableError(Exception):
-    """What was done cannot be made again from a list of operations."""
-
-
 class Program:
     """Makes again what `function(*inputs)` did, on other tensors of the same shapes.
 
     It holds what reaches torch below everything that python, `torch.func` and the gradients do. So a step costs its
-    operations alone. Raises `NotRecordableError` for random numbers, for values that go back to python, and for changes
+    operations alone. Raises `CannotJoinError` for random numbers, for values that go back to python, and for changes
     of an input.
     """
 
@@ -69,7 +67,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return node
 
     def node_of(self, tensor: Tensor) -> fx.Node:
-        """The node of a tensor; one that nobody made inside is held as it is."""
+        """The node of a tensor; one that was not made inside is held as it is."""
         if id(tensor) not in self._nodes:
             name = f"held_{len(self._alive)}"
             self.held.register_buffer(name, tensor.detach())
@@ -82,7 +80,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         del types
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded in func.tags:
-            raise NotRecordableError(f"{func} draws random numbers")
+            raise CannotJoinError(f"{func} draws random numbers")
         self._see_writing(func, args)
         output = func(*args, **kwargs)
         if func is _ATEN.detach.default:
@@ -104,7 +102,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for argument, value in zip(func._schema.arguments, args, strict=False):
             written = argument.alias_info is not None and argument.alias_info.is_write
             if written and isinstance(value, Tensor) and (id(value) in self._inputs or id(value) not in self._nodes):
-                raise NotRecordableError(f"{func} changes what it was given")
+                raise CannotJoinError(f"{func} changes what it was given")
 
     def _note(self, output: Any, node: fx.Node) -> None:
         if isinstance(output, Tensor):
@@ -116,7 +114,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if isinstance(each, Tensor):
                     self._note(each, self.graph.call_function(_item, (node, number)))
         elif output is not None:
-            raise NotRecordableError(f"a value of {node.target} goes back to python")
+            raise CannotJoinError(f"a value of {node.target} goes back to python")
 
     def _count(self, func: Any, args: Any, output: Any) -> None:
         if func.overloadpacket in _PRODUCTS:

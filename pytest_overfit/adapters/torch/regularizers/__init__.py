@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from pytest_overfit.adapters.arrays import alike
 from pytest_overfit.adapters.base import Learner, Regularizers
 from pytest_overfit.adapters.regularizer_effects import places as effects
 from pytest_overfit.adapters.regularizer_effects.places import EVALUATION, PASSES, DropoutPlace, Visit
-from pytest_overfit.adapters.torch import facts as forensics
 from pytest_overfit.adapters.torch.forward import tensors
 from pytest_overfit.adapters.torch.learner import TorchLearner
 from pytest_overfit.adapters.torch.regularizers import decay
@@ -73,13 +73,13 @@ def _train(learner: TorchLearner, places: Places) -> tuple[set[str], decay.Optim
 
     Returns the names of the modules that were called, and the optimizers that a step used.
     """
-    forward, step, batch = learner._forward, learner.case.step, learner.batch
+    forward, step, batch = learner.forward, learner.case.step, learner.batch
     called: set[str] = set()
     make_pass: Callable[[], Any] = forward.quiet
     when: Callable[[], bool] | None = None
     with contextlib.ExitStack() as stack:
         if step is None:
-            stack.enter_context(learner._modes.reading("train"))
+            stack.enter_context(learner.modes.reading("train"))
         else:
             make_pass, when = functools.partial(step, learner.model, batch.x, batch.y), torch.is_grad_enabled
             _as_the_factory_left_it(learner)
@@ -95,17 +95,17 @@ def _train(learner: TorchLearner, places: Places) -> tuple[set[str], decay.Optim
 
 def _as_the_factory_left_it(learner: TorchLearner) -> None:
     """Modules in the modes in which the factory returns them; a learner has put its own into training."""
-    flags = {name: module.training for name, module in learner._rebuild().named_modules()}
+    flags = {name: module.training for name, module in learner.rebuild().named_modules()}
     for name, module in learner.model.named_modules():
         module.training = flags.get(name, module.training)
 
 
 def _evaluate(learner: TorchLearner, places: Places) -> None:
-    if not learner._forward.can_be_called:
+    if not learner.forward.can_be_called:
         return
     watch = PlaceWatch(learner.model, places, _measuring(EVALUATION))
-    with learner._modes.reading("eval"), learner._forward.as_written(), watch:
-        learner._forward.quiet()
+    with learner.modes.reading("eval"), learner.forward.as_written(), watch:
+        learner.forward.quiet()
 
 
 def _measuring(number: int) -> Callable[[Seen], None]:
@@ -154,7 +154,7 @@ def _floats(output: Any) -> list[torch.Tensor]:
 
 def _unused(learner: TorchLearner, places: Places, working: list[DropoutPlace]) -> set[DropoutPlace]:
     """The places whose results no output of the model depends on."""
-    if not working or not learner._forward.can_be_called:
+    if not working or not learner.forward.can_be_called:
         return set()
     try:
         linked = _linked(learner, places)
@@ -164,7 +164,7 @@ def _unused(learner: TorchLearner, places: Places, working: list[DropoutPlace]) 
     doubtful = [place for place in working if place not in linked]
     if not doubtful or len(doubtful) > _MOVED:
         return set()
-    return effects.unused(doubtful, lambda place: _outputs_with(learner, places, place), forensics.alike)
+    return effects.unused(doubtful, lambda place: _outputs_with(learner, places, place), alike)
 
 
 def _linked(learner: TorchLearner, places: Places) -> set[DropoutPlace]:
@@ -172,13 +172,13 @@ def _linked(learner: TorchLearner, places: Places) -> set[DropoutPlace]:
     zeros: list[tuple[DropoutPlace, torch.Tensor]] = []
 
     def add_zero(seen: Seen) -> Any:
-        zero = torch.zeros((), device=learner._forward.device, requires_grad=True)
+        zero = torch.zeros((), device=learner.forward.device, requires_grad=True)
         zeros.append((seen.place, zero))
         return _changed(seen.output, lambda each: each + zero.to(each.dtype))
 
-    with learner._modes.reading("train"), learner._forward.as_written(), torch.enable_grad():
+    with learner.modes.reading("train"), learner.forward.as_written(), torch.enable_grad():
         with PlaceWatch(learner.model, places, add_zero):
-            outputs = learner._forward.call(learner.batch.x)
+            outputs = learner.forward.call(learner.batch.x)
         ends = [each.float().sum() for each in tensors(outputs) if each.requires_grad]
         if not ends or not zeros:
             return set()
@@ -193,9 +193,9 @@ def _outputs_with(learner: TorchLearner, places: Places, moved: DropoutPlace | N
         return _changed(seen.output, lambda each: each + 1) if seen.place is moved else None
 
     watch = PlaceWatch(learner.model, places, move)
-    with learner._modes.reading("train"), learner._forward.as_written(), watch:
+    with learner.modes.reading("train"), learner.forward.as_written(), watch:
         reseed(0)
-        return tensors(learner._forward.quiet())
+        return tensors(learner.forward.quiet())
 
 
 def _changed(output: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:

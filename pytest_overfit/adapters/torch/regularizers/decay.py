@@ -61,8 +61,8 @@ def gradients_of(optimizer: Any) -> dict[int, Tensor]:
 def found(learner: TorchLearner, optimizers: Optimizers) -> Iterator[Shrinkage]:
     """Weight decay of every optimizer, and a penalty in the loss. Gradients of the learner are overwritten."""
     if learner.case.step is None:
-        with learner._modes.reading("train"), learner._explained("a training step"):
-            learner._backward()
+        with learner.modes.reading("train"), learner.explained("a training step"):
+            learner.backward()
         optimizers = {0: (learner.optimizer, gradients_of(learner.optimizer))}
         yield from _penalty(learner)
     for optimizer, gradients in optimizers.values():
@@ -160,8 +160,8 @@ def _penalty(learner: TorchLearner) -> Iterator[Shrinkage]:
     if learner.case.loss is None:
         return
     weights = [each for each in learner.model.parameters() if each.is_floating_point()]
-    with learner._modes.reading("fit"):
-        outputs = pytree.tree_map(_detached, learner._forward.quiet())
+    with learner.modes.reading("fit"):
+        outputs = pytree.tree_map(_detached, learner.forward.quiet())
     try:
         once, twice, four_times = (_loss_at(learner, outputs, weights, factor) for factor in (1.0, 2.0, 4.0))
         slopes = _slopes(learner, outputs, weights)
@@ -199,7 +199,7 @@ def _loss_at(learner: TorchLearner, outputs: Any, weights: list[nn.Parameter], f
         try:
             for each in weights:
                 each.mul_(factor)
-            return float(learner._forward.loss(outputs, learner.batch.y))
+            return float(learner.forward.loss(outputs, learner.batch.y))
         finally:
             for each, old in zip(weights, before, strict=True):
                 each.copy_(old)
@@ -209,7 +209,7 @@ def _slopes(learner: TorchLearner, outputs: Any, weights: list[nn.Parameter]) ->
     """The gradient of the loss by the weights at held outputs: the penalty's alone."""
     wanted = [each for each in weights if each.requires_grad]
     with torch.enable_grad():
-        loss = learner._forward.loss(outputs, learner.batch.y)
+        loss = learner.forward.loss(outputs, learner.batch.y)
     if not loss.requires_grad or not wanted:
         return {}
     found = torch.autograd.grad(loss, wanted, allow_unused=True)

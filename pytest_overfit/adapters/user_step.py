@@ -1,4 +1,4 @@
-"""Does a user's own step look at its targets?
+"""A user's own step: the loss that it returns, and whether it looks at its targets.
 
 PYTEST_DONT_REWRITE
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.state import preserved
 from pytest_overfit.core.usercode import user_code
 
@@ -18,6 +20,17 @@ if TYPE_CHECKING:
 
 #: at its very start a model that answers nothing yet may have the same loss for any targets
 _STEPS = 3
+
+
+def step_loss(value: Any, case: Case) -> float:
+    """The number that a user's step returned."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise CaseError(
+            f"Case {case.name!r}: step returned {describe(value)}, expected the loss of the step, a number or a tensor "
+            "with one; end it with `return loss`"
+        ) from None
 
 
 def step_needs_targets(case: Case, batch: Batch, rebuild: Callable[[], Any]) -> bool:

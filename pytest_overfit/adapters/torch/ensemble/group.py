@@ -1,8 +1,8 @@
 """Trains several models of one case at once: one operation on stacked tensors for all of them.
 
 Each has its own weights, order of the data and dropout masks, drawn from its own seed as if it trained alone. What it
-comes to differs from that by rounding. A model alone is asked beside it, on the first steps and once an epoch: where
-losses, gradients, updates or random numbers differ by more, nothing of it counts and they train one after the other.
+comes to differs from that by rounding. It is compared with a model trained alone, on the first steps and once an epoch:
+where losses, gradients, updates or random numbers differ by more, nothing of it counts and they train one by one.
 
 PYTEST_DONT_REWRITE
 """
@@ -17,7 +17,7 @@ import torch
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from pytest_overfit.adapters.torch.ensemble.eligible import are_alike, pays, whole
+from pytest_overfit.adapters.torch.ensemble.eligible import CannotJoinError, are_alike, pays, whole
 from pytest_overfit.adapters.torch.ensemble.masks import Masks, Sites
 from pytest_overfit.adapters.torch.ensemble.stack import Stack
 from pytest_overfit.adapters.torch.ensemble.trace import Program
@@ -36,26 +36,18 @@ _CHECKED = 2
 _OF_ITS_OWN, _OF_ALL = 1e-4, 1e-6
 
 
-class DoesNotPayError(Exception):
-    """The arithmetic takes most of the time."""
-
-
-class DiffersError(Exception):
-    """Models at once did not do what one alone does."""
-
-
-def train_together(
+def train(
     trainers: Sequence[TorchTrainer], epochs: int, after_epoch: Callable[[int], None]
 ) -> list[list[float]] | None:
     """Train for so many epochs; the mean losses of each trainer. `after_epoch` gets the number of a trainer.
 
-    None: they cannot train at once, and are worn out.
+    None: they cannot train at once, and must not be used afterwards.
     """
     group = None
     try:
         if are_alike(trainers):
             group = _Group(trainers)
-    except Exception:  # whatever it is: one after the other it will not happen, or will be said properly
+    except Exception:  # whatever it is: one after the other it will not happen, or be reported properly
         return None
     losses: list[list[float]] = []
     for _ in range(epochs):
@@ -142,11 +134,11 @@ class _Group:
                 alone = learner.backward_on(rows_of(self._batches[-1], rows.numpy()))
             drawn = torch.equal(torch.default_generator.get_state(), self._generators[-1].get_state())
         if not drawn or generators()[:3] != others or _held_by(learner.model) != state:
-            raise DiffersError("a pass draws other random numbers, or leaves something in the model")
+            raise CannotJoinError("a pass draws other random numbers, or leaves something in the model")
         named = dict(learner.model.named_parameters())
         own = [named[name].grad for name in self._stack.trained]
         if any(each is None for each in own):
-            raise DiffersError("a parameter has no gradient")
+            raise CannotJoinError("a parameter has no gradient")
         _same([loss.reshape(1)], [alone.reshape(1)], "losses")
         _same(gradients, own, "gradients")  # type: ignore[arg-type]
         for each in named.values():
@@ -182,7 +174,7 @@ class _Step:
         def one(weights: list[Tensor], given: list[Tensor], masks: list[Tensor]) -> Tensor:
             x, y = pytree.tree_unflatten(given, spec)
             with Sites(masks), trainer.twin.active():
-                return learner.loss_with(dict(zip(names, weights, strict=True)), x, y)
+                return learner.forward.loss_with(dict(zip(names, weights, strict=True)), x, y)
 
         def step(*inputs: Tensor) -> list[Tensor]:
             weights, rest = list(inputs[: len(names)]), inputs[len(names) :]
@@ -195,8 +187,8 @@ class _Step:
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("error")  # an operation that torch can only repeat for each model
             self._program = Program(step, [*weights, *(each[chosen + first] for each in data), *shapes])
-        if not pays(self._program, stack.members):
-            raise DoesNotPayError
+        if not pays(self._program.products, stack.members):
+            raise CannotJoinError("the arithmetic takes most of the time")
 
     def run(
         self, stack: Stack, given: list[Tensor], generators: Sequence[torch.Generator]
@@ -216,13 +208,13 @@ def _stacked_data(given: list[Any], rows: int) -> tuple[list[Tensor], Tensor]:
     return [torch.cat(each) for each in columns], torch.arange(len(given))[:, None] * rows
 
 
-def _same(found: Sequence[Tensor], wanted: Sequence[Tensor], what: str) -> None:
-    most = max(float(each.detach().abs().max()) for each in wanted)
-    for mine, alone in zip(found, wanted, strict=True):
+def _same(found: Sequence[Tensor], expected: Sequence[Tensor], what: str) -> None:
+    most = max(float(each.detach().abs().max()) for each in expected)
+    for mine, alone in zip(found, expected, strict=True):
         alone = alone.detach()
         slack = _OF_ITS_OWN * float(alone.abs().max()) + _OF_ALL * most
         if not torch.allclose(mine, alone, rtol=0, atol=slack, equal_nan=True):
-            raise DiffersError(f"{what} differ by {float((mine - alone).abs().max()):.3g}")
+            raise CannotJoinError(f"{what} differ by {float((mine - alone).abs().max()):.3g}")
 
 
 def _held_by(model: torch.nn.Module) -> list[Any]:
