@@ -88,7 +88,7 @@ def seed(text: Any, where: str) -> int | None:
     except ValueError:
         value = -1
     if value < 0:
-        raise CaseError(f"{where}={text}, but a whole number of 0 or more is wanted")
+        raise CaseError(f"{where}: expected a whole number of 0 or more, got {text}")
     return value
 
 

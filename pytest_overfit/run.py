@@ -30,8 +30,8 @@ def check_settings(settings: Settings) -> None:
         missing = [name for name in ("name", "limits", "measure", "judge") if not hasattr(probe, name)]
         if missing:
             raise CaseError(
-                f"hook pytest_overfit_probes: {probe!r} is no probe, it has no {', '.join(missing)}; return a list of "
-                "objects like pytest_overfit.probes.base.Probe"
+                f"hook pytest_overfit_probes: {probe!r} is not a probe: {', '.join(missing)} missing; return a list "
+                "of objects like pytest_overfit.probes.base.Probe"
             )
     check_limits(settings.ini, {each.name: each.limits for each in settings.probes().values()}, "ini")
 
@@ -41,7 +41,7 @@ def checked_case(case: Any) -> Case:
     if isinstance(case, Case):
         return case
     raise CaseError(
-        f"got {describe(case)}, but a Case is wanted; write Case(name='mlp', model=make_model, batch=(x, y), ...)"
+        f"expected a Case, got {describe(case)}; write Case(name='mlp', model=make_model, batch=(x, y), ...)"
     )
 
 

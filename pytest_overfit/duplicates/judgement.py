@@ -9,8 +9,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pytest_overfit.core.errors import CaseError
-from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.limits import Resolved, names_of, share
 from pytest_overfit.core.verdict import Finding, Judgement
 
 #: cross rate over within-rate where copies are the data's own repetition; copies for that to be said
@@ -38,10 +37,7 @@ class SplitDuplicatesLimits:
     max_out_of_order: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value >= 1:
-                raise CaseError(f"{field.name}={value:g}, but a share of 0 or more and below 1 is wanted")
+        share(self, *names_of(type(self)), zero=True)
 
 
 def judge_duplicates(measured: Mapping[str, Any], limits: Resolved[SplitDuplicatesLimits]) -> Judgement:

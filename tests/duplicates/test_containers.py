@@ -421,7 +421,7 @@ WRONG = {
     "executor": (lambda: find_duplicates(train=A, test=A, executor=3), "something with a method `map` is wanted"),
     "text": (lambda: find_duplicates(train=A, test=A, text="folded"), "text='folded'"),
     "near": (lambda: find_duplicates(train=A, test=A, near="never"), "near='never'"),
-    "max_rate": (lambda: find_duplicates(train=A, test=A, max_rate=1), "max_rate=1, but a share"),
+    "max_rate": (lambda: find_duplicates(train=A, test=A, max_rate=1), "max_rate: expected a number of 0 or more and below 1, got 1"),
     "allow without a reason": (lambda: find_duplicates(train=A, test=A, allow=["test:3"]), "without a reason"),
     "allow of nothing": (lambda: find_duplicates(train=A, test=A, allow={"tset:3": "x"}), "neither a place in train or test"),
     "group": (lambda: find_duplicates(train=A, test=A, group="patient"), "group='patient' names a column"),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_overfit.adapters.inspector import inspector_for
 from pytest_overfit.core.bounds import Anchor, bound_of, calibrated
 from pytest_overfit.core.errors import CaseError, NotApplicable
-from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.limits import Resolved, at_least, share
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.splits import Split, open_split
@@ -51,18 +51,10 @@ class BoundsLimits:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        if self.seeds < 3:
-            raise CaseError(f"seeds={self.seeds}, but the spread between seeds needs 3 or more to be told")
-        if not 0 < self.alpha < 0.5:
-            raise CaseError(f"alpha={self.alpha:g}, but a rate of wrong answers above 0 and below 0.5 is wanted")
-        if not 0 < self.false_alarms < 0.5:
-            raise CaseError(
-                f"false_alarms={self.false_alarms:g}, but a rate above 0 and below 0.5 is wanted; 1e-3 is usual"
-            )
-        if self.epochs is not None and self.epochs < 1:
-            raise CaseError(f"epochs={self.epochs}, but at least 1 epoch is wanted")
-        if self.steps is not None and self.steps < 1:
-            raise CaseError(f"steps={self.steps}, but at least 1 step is wanted")
+        at_least(3, self, "seeds", why=": fewer have no spread between them")
+        at_least(1, self, "epochs", "steps")
+        share(self, "alpha", below=0.5)
+        share(self, "false_alarms", below=0.5, why="; 1e-3 is usual")
 
 
 class Bounds:
@@ -262,7 +254,7 @@ def _holds(asked: Asked, value: float) -> bool:
             return bool(answer)
     except (TypeError, ValueError):
         pass
-    raise CaseError(f"{asked.where}: the function returned {answer!r}, but True or False is wanted")
+    raise CaseError(f"{asked.where}: expected the function to return True or False, got {answer!r}")
 
 
 PROBE = Bounds()

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_overfit.core.errors import CaseError
-from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.limits import Resolved, at_least, share
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.early_accuracy import controls, symptoms
@@ -49,14 +48,9 @@ class EarlyAccuracyLimits:
     min_rows: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "repeats", "min_rows"):
-            if getattr(self, name) < 1:
-                raise CaseError(f"{name}={getattr(self, name)}, but 1 or more is wanted")
-        for name in ("alpha", "min_memorised"):
-            if not 0 < getattr(self, name) < 1:
-                raise CaseError(f"{name}={getattr(self, name):g}, but a number between 0 and 1 is wanted")
-        if self.max_copies >= 1:
-            raise CaseError(f"max_copies={self.max_copies:g}, but a share of 0 or more and below 1 is wanted")
+        at_least(1, self, "epochs", "repeats", "min_rows")
+        share(self, "alpha", "min_memorised")
+        share(self, "max_copies", zero=True)
 
 
 class EarlyAccuracy:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_overfit.core.errors import CaseError, NotApplicable
-from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.limits import Resolved, at_least, share
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.splits import Split, open_split
 from pytest_overfit.measures.training_runs import EPOCHS, TrainingRun, curves, plain_form, run_arm, seed_of_run
@@ -45,14 +45,11 @@ class GeneralizationGapLimits:
     controls: bool = False
 
     def __post_init__(self) -> None:
-        if self.seeds < 3:
-            raise CaseError(f"seeds={self.seeds}, but the spread between runs needs 3 or more to be told")
-        if self.epochs is not None and self.epochs < 1:
-            raise CaseError(f"epochs={self.epochs}, but at least 1 epoch is wanted")
-        if not 0 < self.alpha < 0.5:
-            raise CaseError(f"alpha={self.alpha:g}, but a rate of wrong answers above 0 and below 0.5 is wanted")
+        at_least(3, self, "seeds", why=": fewer have no spread between them")
+        at_least(1, self, "epochs")
+        share(self, "alpha", below=0.5)
         if self.min_score is not None and self.min_score > 1:
-            raise CaseError(f"min_score={self.min_score:g}, but a score is at most 1")
+            raise CaseError(f"min_score: expected a score of at most 1, got {self.min_score:g}")
 
 
 class GeneralizationGap:

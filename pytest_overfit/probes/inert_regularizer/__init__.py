@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_overfit.adapters.dispatch import regularizers_of
 from pytest_overfit.core.errors import CaseError, did_you_mean
-from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.limits import Resolved, share
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.inert_regularizer.judgement import judge_regularizers
@@ -27,8 +27,7 @@ class InertRegularizerLimits:
     min_decay: float = 1e-3
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_decay < 1:
-            raise CaseError(f"min_decay={self.min_decay:g}, but a share between 0 and 1 is wanted")
+        share(self, "min_decay")
 
 
 class InertRegularizer:

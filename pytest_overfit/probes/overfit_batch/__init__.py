@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_overfit.adapters.inspector import inspector_for
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, did_you_mean
-from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.limits import Resolved, at_least, share
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.measures.memorising.criteria import fits
 from pytest_overfit.measures.memorising.evaluation import (
@@ -51,17 +51,9 @@ class OverfitBatchLimits:
     budget: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise CaseError(f"steps={self.steps}, but at least 1 step is wanted")
-        if not 0 < self.max_loss_ratio < 1:
-            raise CaseError(
-                f"max_loss_ratio={self.max_loss_ratio:g}, but a number between 0 and 1 is wanted: at 1 a model that "
-                "ignores its input would pass"
-            )
-        for name in ("min_accuracy", "min_token_accuracy", "min_near_rows"):
-            value = getattr(self, name)
-            if not 0 < value <= 1:
-                raise CaseError(f"{name}={value:g}, but a share above 0 and up to 1 is wanted")
+        at_least(1, self, "steps")
+        share(self, "max_loss_ratio", why=": at 1 a model that ignores its input would pass")
+        share(self, "min_accuracy", "min_token_accuracy", "min_near_rows", whole=True)
 
 
 class OverfitBatch:
@@ -118,7 +110,7 @@ def _rows_interact(bench: Bench) -> bool:
         if name != "rows_interact":
             raise CaseError(f"{where}: unknown option {name!r}{did_you_mean(name, ['rows_interact'])}")
         if not isinstance(value, bool):
-            raise CaseError(f"{where}['rows_interact']={value!r}, but True or False is wanted")
+            raise CaseError(f"{where}['rows_interact']: expected True or False, got {value!r}")
     return bool(given.get("rows_interact", False))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_overfit.core.errors import CaseError, NotApplicable
-from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.limits import Resolved, at_least, share
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.data.splits import Split, open_split
 from pytest_overfit.measures.sequential.paired import FIRST_LOOK, MOST, lot
@@ -49,14 +49,10 @@ class RegularizationLimits:
     budget: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.margin < 1:
-            raise CaseError(f"margin={self.margin:g}, but a difference of scores above 0 and below 1 is wanted")
-        if self.seeds < FIRST_LOOK:
-            raise CaseError(f"seeds={self.seeds}, but fewer than {FIRST_LOOK} pairs cannot give an answer")
-        if self.epochs is not None and self.epochs < 1:
-            raise CaseError(f"epochs={self.epochs}, but at least 1 epoch is wanted")
-        if not 0 < self.alpha < 0.5:
-            raise CaseError(f"alpha={self.alpha:g}, but a rate of wrong answers above 0 and below 0.5 is wanted")
+        at_least(FIRST_LOOK, self, "seeds", why=": fewer pairs cannot give an answer")
+        at_least(1, self, "epochs")
+        share(self, "margin")
+        share(self, "alpha", below=0.5)
 
 
 class Regularization:

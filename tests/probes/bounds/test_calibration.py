@@ -304,7 +304,9 @@ def test_a_bound_that_cannot_be_calibrated_is_refused(bounds: dict[str, Any], wo
 
 @pytest.mark.parametrize("value", [0, 0.5, 2])
 def test_a_rate_that_is_none_is_refused(value: float) -> None:
-    with pytest.raises(CaseError, match=r"call: false_alarms=.*a rate above 0 and below 0\.5 is wanted; 1e-3 is usual"):
+    with pytest.raises(
+        CaseError, match=r"call: false_alarms: expected a number above 0 and below 0\.5, got .*; 1e-3 is usual"
+    ):
         Kept().run(mlp({"initial_loss": calibrated}), now=True, false_alarms=value)
 
 

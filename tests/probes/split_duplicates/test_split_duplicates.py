@@ -324,7 +324,7 @@ def test_limits_come_from_call_marker_case_and_ini(project: Any) -> None:
             "*0.04  <= 0.03  (call) *",
             "*near_copies.test_in_train *<= 0.5 *(ini) *",
             "*CaseError: call: unknown limit 'max_rat'; did you mean 'max_rate'?",
-            "*CaseError: call: max_windows=1, but a share of 0 or more and below 1 is wanted",
+            "*CaseError: call: max_windows: expected a number of 0 or more and below 1, got 1",
         ]
     )
 
