@@ -104,6 +104,10 @@ def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, la
 
     start = time.perf_counter()
     seed = settings.seed_of(case)
+    why = probe.needs(case)
+    if why is not None:
+        judgement = Judgement(outcome="not_applicable", summary=why)
+        return _verdict(case, probe, judgement, {}, seed, time.perf_counter() - start)
     run_seed = derived_seed(case.name, probe.name, seed)
     bench = Bench(
         case=case,
@@ -122,7 +126,7 @@ def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, la
             measured = probe.measure(bench, limits.values)
             judgement = probe.judge(measured, limits)
         except NotApplicable as reason:
-            judgement = Judgement(outcome="not_applicable", summary=str(reason), findings=())
+            judgement = Judgement(outcome="not_applicable", summary=str(reason))
     return _verdict(case, probe, judgement, measured, seed, time.perf_counter() - start)
 
 

@@ -38,9 +38,9 @@ class Finding:
     #: one sentence for people
     message: str = ""
     #: which way the value is better, for baselines; not a part of the plain form
-    better: Better = dataclasses.field(default="", compare=False)
+    better: Better = dataclasses.field(default="", compare=False, repr=False)
     #: a clock has measured the value: another day gives another one, so no baseline keeps it; not in the plain form
-    timed: bool = dataclasses.field(default=False, compare=False)
+    timed: bool = dataclasses.field(default=False, compare=False, repr=False)
 
     @classmethod
     def note(cls, message: str, name: str = "remark", value: float | str | None = None) -> Finding:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pytest_overfit.core.limits import Resolved, names_of, share
 from pytest_overfit.core.verdict import Finding, Judgement
@@ -43,13 +43,7 @@ class SplitDuplicatesLimits:
 def judge_duplicates(measured: Mapping[str, Any], limits: Resolved[SplitDuplicatesLimits]) -> Judgement:
     """Judge one measurement; what failed comes first in the summary."""
     judge = _Judge(measured, limits)
-    findings = tuple(judge.findings())
-    outcomes: tuple[Literal["failed", "inconclusive"], ...] = ("failed", "inconclusive")
-    for outcome in outcomes:
-        found = [each for each in findings if each.outcome == outcome]
-        if found:
-            return Judgement(outcome=outcome, summary=found[0].message, findings=findings)
-    return Judgement(outcome="passed", summary=judge.clean_summary(), findings=findings)
+    return Judgement.of(judge.findings(), judge.clean_summary)
 
 
 class _Judge:
@@ -57,21 +51,14 @@ class _Judge:
         self.measured, self.limits = measured, limits
 
     def findings(self) -> Iterator[Finding]:
-        for each in self.measured["across"]:
-            yield from self._exact(each)
-        yield from (
-            self._share("shared_groups", "max_groups", each, _group_words(each)) for each in self.measured["groups"]
-        )
-        yield from (
-            self._share("time_order", "max_out_of_order", each, _time_words(each)) for each in self.measured["time"]
-        )
-        for each in self.measured["windows"]:
-            yield (
-                self._share("windows", "max_windows", each, _window_words(each))
-                if each["testable"]
-                else _note(_named("windows", each), f"windows: not testable: {each['why']}")
-            )
-        yield from (self._near(each) for each in self.measured["near"])
+        for found in self.measured["across"]:
+            yield from self._exact(found)
+        for found in self.measured["groups"]:
+            yield self._share("shared_groups", "max_groups", found, _group_words(found))
+        for found in self.measured["time"]:
+            yield self._share("time_order", "max_out_of_order", found, _time_words(found))
+        yield from map(self._windows, self.measured["windows"])
+        yield from map(self._near, self.measured["near"])
         yield from self._doubts()
         yield from self._beside()
 
@@ -109,13 +96,18 @@ class _Judge:
                        source=self.limits.source(limit), outcome="passed" if value <= most else "failed",
                        message=message)  # fmt: skip
 
-    def _near(self, each: Mapping[str, Any]) -> Finding:
-        if not each["testable"]:
-            return _note(
-                _named("near_copies", each), f"near-copies of {each['of']} in {each['in']}: not testable: {each['why']}"
-            )
-        found = self._share("near_copies", "max_near", each, _near_words(each))
-        return dataclasses.replace(found, outcome="warning") if each["rows"] and found.outcome == "passed" else found
+    def _windows(self, found: Mapping[str, Any]) -> Finding:
+        if not found["testable"]:
+            return Finding.note(f"windows: not testable: {found['why']}", _named("windows", found))
+        return self._share("windows", "max_windows", found, _window_words(found))
+
+    def _near(self, found: Mapping[str, Any]) -> Finding:
+        if not found["testable"]:
+            where = f"near-copies of {found['of']} in {found['in']}"
+            return Finding.note(f"{where}: not testable: {found['why']}", _named("near_copies", found))
+        judged = self._share("near_copies", "max_near", found, _near_words(found))
+        passed = found["rows"] and judged.outcome == "passed"
+        return dataclasses.replace(judged, outcome="warning") if passed else judged
 
     def _doubts(self) -> Iterator[Finding]:
         for split, why in self.measured["info"]["doubts"]:
@@ -132,7 +124,7 @@ class _Judge:
                 about = "about " if each["sampled"] else ""
                 where = f"rows of {name} ({each['rate']:.2%}) have a copy in {name}"
                 told = f"{about}{each['rows']} of {each['samples']} {where}"
-                yield _note(f"repeats_within.{name}", told, each["rate"])
+                yield Finding.note(told, f"repeats_within.{name}", each["rate"])
         for code, message in self.measured["info"]["differences"]:
             yield Finding(name=f"{code}_differs", value=None, outcome="warning", message=message)
         for key in self.measured["allowed"]["unused"]:
@@ -141,13 +133,9 @@ class _Judge:
         if self.measured["info"]["unverified"]:
             rows = self.measured["info"]["unverified"]
             told = f"{rows} rows could not be read again: compared by 128-bit fingerprints alone"
-            yield _note("unverified", told)
-        yield from (_note("remark", each) for each in self.measured["info"]["notes"])
-        yield from (_note("fact", each) for each in _examples(self.measured))
-
-
-def _note(name: str, message: str, value: float | None = None) -> Finding:
-    return Finding(name=name, value=value, outcome="note", message=message)
+            yield Finding.note(told, "unverified")
+        yield from map(Finding.note, self.measured["info"]["notes"])
+        yield from (Finding.note(line, "fact") for line in _examples(self.measured))
 
 
 def _named(name: str, each: Mapping[str, Any]) -> str:
@@ -162,9 +150,8 @@ def _exact_words(each: Mapping[str, Any], within: Mapping[str, Any]) -> str:
     told = f"{rows} of {each['samples']} rows of {of} ({each['rate']:.2%}) have an exact copy in {inside}"
     natural = within["rate"] and _NATURAL[0] <= each["rate"] / within["rate"] <= _NATURAL[1] and rows > _ENOUGH
     if natural:
-        return (
-            f"{told}; so do {within['rate']:.2%} of {inside} in {inside}: the data repeat, split them by value or group"
-        )
+        told = f"{told}; so do {within['rate']:.2%} of {inside} in {inside}"
+        return f"{told}: the data repeat by nature, split by value or by group"
     return f"{told}, a leak" + (f"; {within['rate']:.2%} of {inside} have one in {inside}" if within["rate"] else "")
 
 

@@ -8,19 +8,28 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_overfit.core.verdict import Finding
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
 from pytest_overfit.measures.sequential.paired import PairedComparison, paired
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.trainer import Company, Trainer
+    from pytest_overfit.core.case import Case
     from pytest_overfit.data.splits import Split
 
 
 #: epochs where neither the call nor `fit_kwargs` says how many
 EPOCHS = 20
+
+_FEW_ROWS = 20
+
+
+def epochs_of(case: Case, given: int | None = None) -> int:
+    """How many epochs a training run of the case has: those of the call, else of `fit_kwargs`, else 20."""
+    return given or int(case.fit_kwargs.get("epochs") or EPOCHS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,6 +169,14 @@ def _band(runs: Sequence[TrainingRun]) -> dict[str, list[float]]:
         "low": [min(row) for row in rows],
         "high": [max(row) for row in rows],
     }
+
+
+def few_rows(run: TrainingRun, split: str) -> Iterator[Finding]:
+    """A warning where one validation row is more than 5 % of the score."""
+    rows, metric = run.val.rows, run.val.metric or "score"
+    if rows < _FEW_ROWS:
+        told = f"{split} has {rows} rows: one row is {1 / rows:.0%} of the {metric}"
+        yield Finding(name="validation_rows", value=rows, outcome="warning", message=told)
 
 
 def broken(runs: Sequence[TrainingRun], who: str) -> str:

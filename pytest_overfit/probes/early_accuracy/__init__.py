@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.limits import Resolved, at_least, share
 from pytest_overfit.core.verdict import Judgement
-from pytest_overfit.probes.base import Bench
+from pytest_overfit.data.splits import judged_by
+from pytest_overfit.probes.base import Bench, Probe
 from pytest_overfit.probes.early_accuracy import controls, symptoms
 from pytest_overfit.probes.early_accuracy.epochs import EpochsRun, Splits, answers_differ, open_splits, run_epochs
 from pytest_overfit.probes.early_accuracy.estimates import Predictions
@@ -53,7 +55,7 @@ class EarlyAccuracyLimits:
         share(self, "max_copies", zero=True)
 
 
-class EarlyAccuracy:
+class EarlyAccuracy(Probe):
     """Trains the first epochs and asks whether the scores on train and validation are believable.
 
     *Measured*: accuracy or R2 on train and on `val` (else `test`) before training and after each epoch, in evaluation
@@ -73,6 +75,14 @@ class EarlyAccuracy:
 
     name = "early_accuracy"
     limits = EarlyAccuracyLimits
+    cost = 40
+    default = True
+
+    def needs(self, case: Case) -> str | None:
+        """A train split and one to be judged by."""
+        if getattr(case, judged_by(case)) is None:
+            return "it has no val= or test data to compare scores on; give val= or test="
+        return None if case.train is not None else "it has no train data to compare scores on; give train="
 
     def measure(self, bench: Bench, limits: EarlyAccuracyLimits) -> dict[str, Any]:
         """Train the case and the controls that its scores ask for; plain values."""

@@ -10,12 +10,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_overfit.core.errors import CaseError, NotApplicable
+from pytest_overfit.core.case import Case
+from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.limits import Resolved, at_least, share
 from pytest_overfit.core.verdict import Judgement
-from pytest_overfit.data.splits import Split, open_split
-from pytest_overfit.measures.training_runs import EPOCHS, TrainingRun, curves, plain_form, run_arm, seed_of_run
-from pytest_overfit.probes.base import Bench
+from pytest_overfit.data.splits import Split, judged_by, open_split
+from pytest_overfit.measures.training_runs import TrainingRun, curves, epochs_of, plain_form, run_arm, seed_of_run
+from pytest_overfit.probes.base import Bench, Probe
 from pytest_overfit.probes.generalization_gap.controls import blank_inputs, permuted_targets
 from pytest_overfit.probes.generalization_gap.judgement import GapBounds, judge_gap
 
@@ -52,7 +53,7 @@ class GeneralizationGapLimits:
             raise CaseError(f"min_score: expected a score of at most 1, got {self.min_score:g}")
 
 
-class GeneralizationGap:
+class GeneralizationGap(Probe):
     """Trains the model from several seeds and holds validation score and gap against bounds.
 
     *Measured*: score of the trained model in evaluation mode on both splits (accuracy, R2, or the case's own); the gap,
@@ -71,15 +72,19 @@ class GeneralizationGap:
 
     name = "generalization_gap"
     limits = GeneralizationGapLimits
+    cost = 60
+    default = False
+
+    def needs(self, case: Case) -> str | None:
+        """A split to be judged by."""
+        return "it has no val= data to generalise to" if getattr(case, judged_by(case)) is None else None
 
     def measure(self, bench: Bench, limits: GeneralizationGapLimits) -> dict[str, Any]:
         """Train and return plain values."""
         case = bench.case
-        if case.val is None and case.test is None:
-            raise NotApplicable("it has no val= data to generalise to")
-        name = "val" if case.val is not None else "test"
+        name = judged_by(case)
         train, val = open_split(case, "train"), open_split(case, name)
-        epochs = limits.epochs or int(case.fit_kwargs.get("epochs") or EPOCHS)
+        epochs = epochs_of(case, limits.epochs)
         bounds, framework = GapBounds(limits), ""
         runs: list[TrainingRun] = []
         remarks: tuple[str, ...] = ()

@@ -24,7 +24,7 @@ from pytest_overfit.measures.memorising.evaluation import (
 from pytest_overfit.measures.memorising.memorise import STEPS, BatchRun, Fit, memorise
 from pytest_overfit.measures.memorising.progress import Point
 from pytest_overfit.measures.reference_losses.ties import tied_rows
-from pytest_overfit.probes.base import Bench
+from pytest_overfit.probes.base import Bench, Probe
 from pytest_overfit.probes.overfit_batch.judgement import judge_fit
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class OverfitBatchLimits:
         share(self, "min_accuracy", "min_token_accuracy", "min_near_rows", whole=True)
 
 
-class OverfitBatch:
+class OverfitBatch(Probe):
     """Trains on one batch with the user's own loss and optimizer until it is memorised, or `steps` are made.
 
     *Measured*: the data term of the loss, with dropout and augmentation off and batch normalisation on batch
@@ -75,6 +75,8 @@ class OverfitBatch:
 
     name = "overfit_batch"
     limits = OverfitBatchLimits
+    cost = 30
+    default = True
 
     def measure(self, bench: Bench, limits: OverfitBatchLimits) -> dict[str, Any]:
         """Train one learner and return plain values; see `_measured` for the keys."""

@@ -10,23 +10,24 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.limits import Resolved, at_least, share
 from pytest_overfit.core.verdict import Judgement
-from pytest_overfit.data.splits import Split, open_split
+from pytest_overfit.data.splits import Split, judged_by, open_split
 from pytest_overfit.measures.sequential.paired import FIRST_LOOK, MOST, lot
 from pytest_overfit.measures.training_runs import (
-    EPOCHS,
     Start,
     TrainingRun,
     compare,
     curves,
+    epochs_of,
     plain_form,
     run_arm,
     run_arms,
     seed_of_run,
 )
-from pytest_overfit.probes.base import Bench
+from pytest_overfit.probes.base import Bench, Probe
 from pytest_overfit.probes.regularization.judgement import judge_arms
 from pytest_overfit.probes.regularization.new_split import resplit
 
@@ -55,7 +56,7 @@ class RegularizationLimits:
         share(self, "alpha", below=0.5)
 
 
-class Regularization:
+class Regularization(Probe):
     """Trains the model with and without its regularisers on the same split, in pairs, until the answer is known.
 
     *Measured*: for each seed, the validation score of both arms, trained from the same initial weights (where shapes
@@ -78,18 +79,24 @@ class Regularization:
 
     name = "regularization"
     limits = RegularizationLimits
+    cost = 70
+    default = False
+
+    def needs(self, case: Case) -> str | None:
+        """A split to be judged by."""
+        if getattr(case, judged_by(case)) is not None:
+            return None
+        return "it has no val= data, and regularisers are judged by the validation score"
 
     def measure(self, bench: Bench, limits: RegularizationLimits) -> dict[str, Any]:
         """Train pairs and return plain values."""
         case = bench.case
-        if case.val is None and case.test is None:
-            raise NotApplicable("it has no val= data, and regularisers are judged by the validation score")
         if limits.resplit and isinstance(case.unregularized, Mapping) and "train" in case.unregularized:
             raise CaseError(
                 f"Case {case.name!r}: resplit=True cuts one set of rows anew, but unregularized= has a train= of its "
                 "own; leave resplit out"
             )
-        name = "val" if case.val is not None else "test"
+        name = judged_by(case)
         train, val = open_split(case.without_regularizers() or case, "train"), open_split(case, name)
         pairs = _Pairs(bench, limits, train, val)
         outcome = pairs.run()
@@ -120,7 +127,7 @@ class _Pairs:
 
     def __init__(self, bench: Bench, limits: RegularizationLimits, train: Split, val: Split) -> None:
         self.bench, self.limits, self.train, self.val = bench, limits, train, val
-        self.epochs = limits.epochs or int(bench.case.fit_kwargs.get("epochs") or EPOCHS)
+        self.epochs = epochs_of(bench.case, limits.epochs)
         self.own: list[TrainingRun] = []
         self.plain: list[TrainingRun] = []
         self.removed: tuple[str, ...] = ()

@@ -132,7 +132,7 @@ def test_the_whole_interval_must_lie_on_one_side(low: float | None, high: float 
     finding = found.findings[0]
     assert finding.value == pytest.approx(0.1)
     assert "over 4 seeds, bound" in finding.message
-    assert ("too near to tell" in finding.message) == (outcome == "inconclusive")
+    assert ("too close to call" in finding.message) == (outcome == "inconclusive")
 
 
 def test_the_worst_outcome_is_the_verdicts() -> None:

@@ -64,7 +64,7 @@ def test_the_whole_interval_must_lie_on_one_side(limits: dict[str, Any], outcome
     assert found.outcome == outcome
     assert named(found, name).outcome == outcome
     if outcome == "inconclusive":
-        assert "too near to" in found.summary
+        assert "too close to" in found.summary
 
 
 def test_a_model_that_learnt_nothing_is_within_chance() -> None:

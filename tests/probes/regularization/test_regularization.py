@@ -79,7 +79,7 @@ def test_the_score_decides(own: float, plain: float, outcome: str, words: str) -
 def test_too_few_or_too_noisy_pairs_are_undecided() -> None:
     found = judge(around(0.93, 10, 0.05), [run(0.9)] * 10, stop="seeds")
     assert found.outcome == "inconclusive"
-    assert found.summary.startswith("undecided, about seeds=")
+    assert found.summary.startswith("undecided; about seeds=")
     assert judge(around(0.93, 2), around(0.9, 2), stop="budget").summary.startswith(
         "undecided when the budget was spent"
     )
