@@ -196,7 +196,8 @@ class OverfitRun:
 
             form = verdict.to_dict()
             if self.baselines is not None:
-                self.baselines.compare(form, self._command())
+                probe = self.settings.probes()[verdict.probe]
+                self.baselines.compare(form, probe.numbers(verdict), self._command())
             self.item.stash.setdefault(_FORMS, []).append(form)
             new = properties(form)
             kept = [each for each in self.item.user_properties if each[0] not in {name for name, _ in new}]
@@ -235,6 +236,7 @@ class OverfitRun:
         for key, form in seen.items():
             attempts = self.forms.pop(key, {}).get("attempts", 0) + 1
             self.forms[key] = {**form, "test": report.nodeid, "attempts": attempts}
+            self.forms[key].pop("numbers", None)  # for baselines, not a part of the verdict
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         verdicts = [form for form in self.forms.values() if "outcome" in form]

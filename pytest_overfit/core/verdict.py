@@ -39,8 +39,6 @@ class Finding:
     message: str = ""
     #: which way the value is better, for baselines; not a part of the plain form
     better: Better = dataclasses.field(default="", compare=False, repr=False)
-    #: a clock has measured the value: another day gives another one, so no baseline keeps it; not in the plain form
-    timed: bool = dataclasses.field(default=False, compare=False, repr=False)
 
     @classmethod
     def note(cls, message: str, name: str = "remark", value: float | str | None = None) -> Finding:
@@ -104,7 +102,7 @@ class Verdict:
         """Return the plain form: JSON values only, non-finite floats as the strings 'nan', 'inf', '-inf'."""
         form = dataclasses.asdict(self)
         for finding in form["findings"]:
-            del finding["better"], finding["timed"]
+            del finding["better"]
         form["schema"] = SCHEMA
         plain = to_plain(form)
         if not isinstance(plain, dict):  # pragma: no cover - asdict gives a dict

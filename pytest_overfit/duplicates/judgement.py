@@ -94,7 +94,7 @@ class _Judge:
         most = getattr(self.limits.values, limit)
         return Finding(name=_named(name, each), value=value, limit=most, relation="<=",
                        source=self.limits.source(limit), outcome="passed" if value <= most else "failed",
-                       message=message)  # fmt: skip
+                       message=message, better="lower")  # fmt: skip
 
     def _windows(self, found: Mapping[str, Any]) -> Finding:
         if not found["testable"]:

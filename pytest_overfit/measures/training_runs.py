@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pytest_overfit.core.verdict import Finding
+from pytest_overfit.core.verdict import BaselineNumber, Finding
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
 from pytest_overfit.measures.sequential.paired import PairedComparison, paired
 
@@ -169,6 +169,21 @@ def _band(runs: Sequence[TrainingRun]) -> dict[str, list[float]]:
         "low": [min(row) for row in rows],
         "high": [max(row) for row in rows],
     }
+
+
+def numbers_of_runs(runs: Sequence[Mapping[str, Any]]) -> Iterator[BaselineNumber]:
+    """What a baseline keeps of training runs in their plain form: mean scores and losses, and the mean gap."""
+    for split in ("train", "val"):
+        yield BaselineNumber(f"{split}_score", _mean([run[split]["score"] for run in runs]), "higher")
+        yield BaselineNumber(f"{split}_loss", _mean([run[split]["loss"] for run in runs]), "lower")
+    scores = [(run["train"]["score"], run["val"]["score"]) for run in runs]
+    yield BaselineNumber("gap", _mean([None if None in pair else pair[0] - pair[1] for pair in scores]), "lower")
+
+
+def _mean(values: Sequence[Any]) -> float | None:
+    """None where a run has no number."""
+    known = [value for value in values if isinstance(value, (int, float))]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def few_rows(run: TrainingRun, split: str) -> Iterator[Finding]:

@@ -96,14 +96,14 @@ class Probe(Protocol):
         """Decide from the measured values alone."""
 
     def numbers(self, verdict: Verdict) -> Iterable[BaselineNumber]:
-        """What a baseline keeps of a verdict; the first of a name counts. Default: `of_findings`."""
+        """What a baseline keeps of a verdict, nothing that a clock has measured; the first of a name counts."""
         return of_findings(verdict)
 
 
 def of_findings(verdict: Verdict) -> Iterator[BaselineNumber]:
-    """The findings that have a limit and do not depend on a clock."""
+    """The findings that have a limit."""
     for finding in verdict.findings:
-        if finding.limit is not None and not finding.timed:
+        if finding.limit is not None:
             yield BaselineNumber(finding.name, finding.value, finding.better)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_overfit.adapters.inspector import inspector_for
@@ -17,11 +17,11 @@ from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.limits import Resolved, at_least, share
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.core.verdict import Judgement
+from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
 from pytest_overfit.data.splits import Split, judged_by, open_split
 from pytest_overfit.measures.memorising.memorise import MemoriseLimits
 from pytest_overfit.measures.training_runs import epochs_of, seed_of_run
-from pytest_overfit.probes.base import Bench, Probe
+from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.bounds.calibrated_ends import Asked, Plan, measured_now, read_back, same_everywhere
 from pytest_overfit.probes.bounds.judgement import Series, judge_bounds
 from pytest_overfit.probes.bounds.quantities import costs, numbers, yes_no  # noqa: F401 - each fills the list
@@ -117,6 +117,13 @@ class Bounds(Probe):
     def judge(self, measured: Mapping[str, Any], limits: Resolved[BoundsLimits]) -> Judgement:
         """Decide from the measured values alone."""
         return judge_bounds(measured, limits)
+
+    def numbers(self, verdict: Verdict) -> Iterator[BaselineNumber]:
+        """Every bounded quantity, better the way the list says."""
+        for number in of_findings(verdict):
+            quantity, _ = quantity_named(number.name, verdict.probe)
+            if not quantity.timed:
+                yield BaselineNumber(number.name, number.value, quantity.better)
 
 
 def _asked(case: Case) -> list[Asked]:

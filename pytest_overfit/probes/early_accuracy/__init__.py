@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.limits import Resolved, at_least, share
-from pytest_overfit.core.verdict import Judgement
+from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
 from pytest_overfit.data.splits import judged_by
-from pytest_overfit.probes.base import Bench, Probe
+from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.early_accuracy import controls, symptoms
 from pytest_overfit.probes.early_accuracy.epochs import EpochsRun, Splits, answers_differ, open_splits, run_epochs
 from pytest_overfit.probes.early_accuracy.estimates import Predictions
@@ -113,6 +113,16 @@ class EarlyAccuracy(Probe):
     def judge(self, measured: Mapping[str, Any], limits: Resolved[EarlyAccuracyLimits]) -> Judgement:
         """Decide from the measured values alone."""
         return judge_early(measured, limits)
+
+    def numbers(self, verdict: Verdict) -> Iterator[BaselineNumber]:
+        """Also the last score and loss on each split."""
+        for name in ("train", "val", "train_loss", "val_loss"):
+            curve = verdict.data.get("curves", {}).get(name) or [None]
+            if name.endswith("loss"):
+                yield BaselineNumber(name, curve[-1], "lower")
+            else:
+                yield BaselineNumber(f"{name}_score", curve[-1], "higher")
+        yield from of_findings(verdict)
 
 
 def _of_run(run: EpochsRun, splits: Splits, trainer: Any, bench: Bench) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def of_copies(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
             outcome, message = "inconclusive", f"{message}: too few rows are new to say how good it is on new ones"
         yield Finding(name=f"{kind}_copies", value=share, limit=limits.values.max_copies, relation="<=",
                       source=limits.source("max_copies"), outcome=outcome,
-                      message=f"leak: {message}" if leak else message)  # fmt: skip
+                      message=f"leak: {message}" if leak else message, better="lower")  # fmt: skip
 
 
 def _scores(each: Measured) -> str:

@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.limits import Resolved, at_least, share
-from pytest_overfit.core.verdict import Judgement
+from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
 from pytest_overfit.data.splits import Split, judged_by, open_split
-from pytest_overfit.measures.training_runs import TrainingRun, curves, epochs_of, plain_form, run_arm, seed_of_run
-from pytest_overfit.probes.base import Bench, Probe
+from pytest_overfit.measures.training_runs import (
+    TrainingRun,
+    curves,
+    epochs_of,
+    numbers_of_runs,
+    plain_form,
+    run_arm,
+    seed_of_run,
+)
+from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.generalization_gap.controls import blank_inputs, permuted_targets
 from pytest_overfit.probes.generalization_gap.judgement import GapBounds, judge_gap
 
@@ -122,6 +130,11 @@ class GeneralizationGap(Probe):
     def judge(self, measured: Mapping[str, Any], limits: Resolved[GeneralizationGapLimits]) -> Judgement:
         """Decide from the measured values alone."""
         return judge_gap(measured, limits)
+
+    def numbers(self, verdict: Verdict) -> Iterator[BaselineNumber]:
+        """Also the mean scores and losses of the runs."""
+        yield from numbers_of_runs(verdict.data["runs"])
+        yield from of_findings(verdict)
 
 
 PROBE = GeneralizationGap()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.core.verdict import Better, Finding, Judgement
 from pytest_overfit.measures.sequential.mean import SeedMean, looks, mean_over_seeds
 from pytest_overfit.measures.training_runs import TrainingRun, broken, few_rows, resolution_of, run_of
 
@@ -41,6 +41,7 @@ class GapBound:
     values: tuple[float, ...]
     bound: float
     relation: Literal["<=", ">="]
+    better: Better
     found: SeedMean
 
     @property
@@ -62,18 +63,15 @@ class GapBounds:
         """Every bound beside what was measured."""
         limits, step = self.limits, resolution_of(runs[0])
         chance = runs[0].val.chance
-        wanted: list[tuple[str, str, tuple[float, ...], float, Literal["<=", ">="]]] = []
+        asked: list[tuple[str, str, tuple[float, ...], float, Literal["<=", ">="], Better]] = []
         scores = tuple(each.score for each in runs)
         if chance is not None:
-            wanted.append(("above_chance", "above_chance", scores, chance + limits.above_chance, ">="))
+            asked.append(("above_chance", "above_chance", scores, chance + limits.above_chance, ">=", ""))
         if limits.min_score is not None:
-            wanted.append(("validation_score", "min_score", scores, limits.min_score, ">="))
+            asked.append(("validation_score", "min_score", scores, limits.min_score, ">=", "higher"))
         if limits.max_gap is not None:
-            wanted.append(("gap", "max_gap", tuple(each.gap for each in runs), limits.max_gap, "<="))
-        return [
-            GapBound(name, limit, values, bound, relation, mean_over_seeds(values, limits.alpha, limits.seeds, step))
-            for name, limit, values, bound, relation in wanted
-        ]
+            asked.append(("gap", "max_gap", tuple(each.gap for each in runs), limits.max_gap, "<=", "lower"))
+        return [GapBound(*bound, mean_over_seeds(bound[2], limits.alpha, limits.seeds, step)) for bound in asked]
 
     def decided(self, runs: Sequence[TrainingRun]) -> bool:
         """No further run is wanted."""
@@ -115,6 +113,7 @@ class _Judge:
                 source=self.limits.source(each.limit),
                 outcome=each.outcome,
                 message=self._words(each),
+                better=each.better,
             )
 
     def _words(self, bound: GapBound) -> str:

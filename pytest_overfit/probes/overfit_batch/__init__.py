@@ -6,14 +6,14 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.adapters.inspector import inspector_for
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.limits import Resolved, at_least, share
-from pytest_overfit.core.verdict import Judgement
+from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
 from pytest_overfit.measures.memorising.criteria import fits
 from pytest_overfit.measures.memorising.evaluation import (
     both_at_once,
@@ -24,7 +24,7 @@ from pytest_overfit.measures.memorising.evaluation import (
 from pytest_overfit.measures.memorising.memorise import STEPS, BatchRun, Fit, memorise
 from pytest_overfit.measures.memorising.progress import Point
 from pytest_overfit.measures.reference_losses.ties import tied_rows
-from pytest_overfit.probes.base import Bench, Probe
+from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.overfit_batch.judgement import judge_fit
 
 if TYPE_CHECKING:
@@ -102,6 +102,11 @@ class OverfitBatch(Probe):
     def judge(self, measured: Mapping[str, Any], limits: Resolved[OverfitBatchLimits]) -> Judgement:
         """Decide from the measured values alone."""
         return judge_fit(measured, limits)
+
+    def numbers(self, verdict: Verdict) -> Iterator[BaselineNumber]:
+        """Also the steps that it took."""
+        yield BaselineNumber("steps_to_memorise", verdict.steps, "lower")
+        yield from of_findings(verdict)
 
 
 def _rows_interact(bench: Bench) -> bool:

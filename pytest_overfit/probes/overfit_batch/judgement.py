@@ -115,6 +115,7 @@ class _Judge:
                 outcome=outcome,
                 source="constant_loss less a margin",
                 message=message,
+                better="lower",
             )
         return Finding(
             name="loss_ratio",
@@ -124,6 +125,7 @@ class _Judge:
             outcome=outcome,
             source=self.limits.source("max_loss_ratio"),
             message=message,
+            better="lower",
         )
 
     def _below_minimum(self) -> Finding | None:
@@ -262,4 +264,5 @@ class _Judge:
             source=self.limits.source(LIMIT_OF[score.measure]),
             outcome="passed" if good else "inconclusive" if pending else "failed",
             message="predictions agree" if good else f"wrong predictions: {score_words(score)}",
+            better="" if score.measure == "worst_column" else "higher",
         )

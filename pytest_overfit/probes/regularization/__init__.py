@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.limits import Resolved, at_least, share
-from pytest_overfit.core.verdict import Judgement
+from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
 from pytest_overfit.data.splits import Split, judged_by, open_split
 from pytest_overfit.measures.sequential.paired import FIRST_LOOK, MOST, lot
 from pytest_overfit.measures.training_runs import (
@@ -22,12 +22,13 @@ from pytest_overfit.measures.training_runs import (
     compare,
     curves,
     epochs_of,
+    numbers_of_runs,
     plain_form,
     run_arm,
     run_arms,
     seed_of_run,
 )
-from pytest_overfit.probes.base import Bench, Probe
+from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.regularization.judgement import judge_arms
 from pytest_overfit.probes.regularization.new_split import resplit
 
@@ -120,6 +121,11 @@ class Regularization(Probe):
     def judge(self, measured: Mapping[str, Any], limits: Resolved[RegularizationLimits]) -> Judgement:
         """Decide from the measured values alone."""
         return judge_arms(measured, limits)
+
+    def numbers(self, verdict: Verdict) -> Iterator[BaselineNumber]:
+        """Also the mean scores and losses of the regularised runs."""
+        yield from numbers_of_runs(verdict.data["regularized"])
+        yield from of_findings(verdict)
 
 
 class _Pairs:

@@ -79,6 +79,7 @@ class _Judge:
             source=self.limits.source("margin"),
             outcome=outcome,  # type: ignore[arg-type]
             message=f"{words}: {self._numbers(found)}",
+            better="higher",
         )
 
     def _numbers(self, found: PairedComparison) -> str:

@@ -16,12 +16,12 @@ from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, ProgramError, did_you_mean
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.limits import Resolved, names_of
-from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.core.verdict import BaselineNumber, Finding, Judgement, Verdict
 from pytest_overfit.duplicates.find import SPLITS
 from pytest_overfit.duplicates.judgement import SplitDuplicatesLimits, judge_duplicates
 from pytest_overfit.duplicates.request import Request
 from pytest_overfit.duplicates.search import measure_duplicates
-from pytest_overfit.probes.base import Bench, Probe
+from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.split_duplicates.score_without_copies import cost_of_copies
 
 #: pairs listed in a verdict, of each kind and two splits; all are counted, and all places are in `clean`
@@ -90,6 +90,15 @@ class SplitDuplicates(Probe):
         """Decide from the measured values alone."""
         found = judge_duplicates(measured, limits)
         return dataclasses.replace(found, findings=(*found.findings, *_ways_on(measured, found)))
+
+    def numbers(self, verdict: Verdict) -> Iterator[BaselineNumber]:
+        """Also how many copies there are of each kind, for each two splits."""
+        for kind, pairs in (("exact", "across"), ("near", "near")):
+            for found in verdict.data.get(pairs, ()):
+                if found.get("testable", True):
+                    name = f"{kind}_copies_count.{found['in']}.{found['of']}"
+                    yield BaselineNumber(name, found["rows"], "lower")
+        yield from of_findings(verdict)
 
 
 def _score(bench: Bench, measured: Mapping[str, Any]) -> Any:
