@@ -118,7 +118,7 @@ def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, la
         company=Together(),
         progress=lambda step, of, loss=None: settings.progress(case.name, probe.name, step, of, loss),
         clock=time.perf_counter,
-        calibration=settings.calibration,
+        calibration=settings.calibration(),
     )
     measured: dict[str, Any] = {}
     with preserved(guards()):

@@ -398,7 +398,7 @@ def test_workers_compare_and_only_the_controller_writes(project: Any, monkeypatc
     project.conftest(
         """
         import os
-        from pytest_overfit.report import case_files
+        from pytest_overfit.baselines import case_files
 
         real = case_files.write_json
 
@@ -451,7 +451,8 @@ def test_a_killed_run_keeps_what_was_done(project: Any) -> None:
 
 def written(folder: Path, case: str, **numbers: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    entry = {"framework": "torch", "seeds": [0], "versions": {}, "quantities": numbers}
+    better = {"steps_to_memorise": "lower", "loss_ratio": "lower"}
+    entry = {"framework": "torch", "seeds": [0], "versions": {}, "quantities": numbers, "better": better}
     document = {"schema": 1, "pytest_overfit": "0", "case": case, "probes": {"overfit_batch": entry}}
     (folder / f"{case}.json").write_text(json.dumps(document))
 
@@ -474,6 +475,21 @@ def test_compare_prints_the_table_without_running_anything(
     assert capsys.readouterr().out == textwrap.dedent(wanted)
     assert main(["compare", str(tmp_path / ".overfit" / "old"), "old"]) == 0
     assert capsys.readouterr().out == "3 numbers unchanged\n"
+
+
+def test_a_file_that_does_not_say_which_way_is_better_is_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As version 0.1.0 wrote them at first."""
+    monkeypatch.chdir(tmp_path)
+    for name, steps in (("old", 50), ("new", 75)):
+        written(tmp_path / ".overfit" / name, "mlp", steps_to_memorise=steps)
+        file = tmp_path / ".overfit" / name / "mlp.json"
+        form = json.loads(file.read_text())
+        del form["probes"]["overfit_batch"]["better"]
+        file.write_text(json.dumps(form))
+    assert main(["compare", "old", "new"]) == 0
+    assert "steps_to_memorise  50   75   +50.0%\n" in capsys.readouterr().out
 
 
 def test_compare_says_what_it_cannot_read(

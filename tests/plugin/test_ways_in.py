@@ -114,12 +114,12 @@ def test_bare_marker_runs_every_probe_as_a_test_of_its_own(project: Any) -> None
     result.assert_outcomes(passed=3, failed=2, skipped=1)
     result.stdout.fnmatch_lines(
         [
-            "*::test_good?overfit_batch? PASSED*",
             "*::test_good?split_duplicates? PASSED*",
-            "*::test_copied?overfit_batch? PASSED*",
+            "*::test_good?overfit_batch? PASSED*",
             "*::test_copied?split_duplicates? FAILED*",
-            "*::test_broken?overfit_batch? FAILED*",
+            "*::test_copied?overfit_batch? PASSED*",
             "*::test_broken?split_duplicates? SKIPPED*",
+            "*::test_broken?overfit_batch? FAILED*",
             "copied: FAILED: *",  # nothing of the user's is on the way, so the message is all
             "broken: FAILED: *",
             "SKIPPED*test_it.py:*broken: split_duplicates: the case has batch= alone, *",
@@ -286,14 +286,14 @@ def test_matrix_of_every_probe(project: Any) -> None:
     result.assert_outcomes(passed=3, failed=4, skipped=1)
     result.stdout.fnmatch_lines(
         [
-            "*::test_model?mlp-overfit_batch? PASSED*",
             "*::test_model?mlp-split_duplicates? PASSED*",
-            "*::test_model?copied-overfit_batch? PASSED*",
+            "*::test_model?mlp-overfit_batch? PASSED*",
             "*::test_model?copied-split_duplicates? FAILED*",
-            "*::test_model?cnn-overfit_batch? FAILED*",
+            "*::test_model?copied-overfit_batch? PASSED*",
             "*::test_model?cnn-split_duplicates? SKIPPED*",
-            "*::test_model?both-overfit_batch? FAILED*",
+            "*::test_model?cnn-overfit_batch? FAILED*",
             "*::test_model?both-split_duplicates? FAILED*",
+            "*::test_model?both-overfit_batch? FAILED*",
         ]
     )
 
@@ -559,8 +559,8 @@ def test_collect_only_shows_ids_and_runs_nothing(project: Any) -> None:
         [
             "test_it.py::test_model?mlp-overfit_batch?",
             "test_it.py::test_model?cnn-overfit_batch?",
-            "test_it.py::test_m?overfit_batch?",
             "test_it.py::test_m?split_duplicates?",
+            "test_it.py::test_m?overfit_batch?",
         ]
     )
 

@@ -207,7 +207,7 @@ class Kept:
 
     def run(self, case: Case, *, now: bool = False, seed: int = 0, **limits: Any) -> Verdict:
         found = Calibration(now=now, read=lambda _: self.entries, path=lambda name: f"{name}.json", command=lambda: "x")
-        reset = set_settings(Settings(seed=seed, calibration=found))
+        reset = set_settings(Settings(seed=seed, calibration=lambda: found))
         try:
             verdict = run_probes(case, ["bounds"], **limits)[0]
         finally:
