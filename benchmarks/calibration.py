@@ -206,7 +206,7 @@ def small_case(
 def verdict_of(case: Case, seed: int, stated: float = REAL, entries: dict[str, Any] | None = None) -> Verdict:
     """Calibrate and judge a run; with the entries of a calibration, judge a run alone."""
     found = Calibration(now=entries is None, read=lambda _: entries or {}, path=str, command=str)
-    reset = set_settings(Settings(seed=seed, calibration=found))
+    reset = set_settings(Settings(seed=seed, calibration=lambda: found))
     try:
         return run_probes(case, ["bounds"], false_alarms=stated, k=10)[0]
     finally:

@@ -181,13 +181,13 @@ def parametrize_with_probes(
 def _distinct(cases: Any) -> list[Case]:
     if isinstance(cases, (Case, str, Mapping)) or not isinstance(cases, Iterable):
         raise CaseError(
-            f"cases= is {describe(cases)}, but a list of cases is wanted; write parametrize_with_probes([case])"
+            f"cases: expected a list of cases, got {describe(cases)}; write parametrize_with_probes([case])"
         )
     chosen = [checked_case(case) for case in cases]
     names = [case.name for case in chosen]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise CaseError(f"two cases are called {twice[0]!r}, but names make the test ids; give each case its own name")
+        raise CaseError(f"two cases are called {twice[0]!r}; names make the test ids, give each case its own")
     return chosen
 
 
@@ -197,13 +197,13 @@ def _reasons(given: Any, cases: Sequence[Case], probes: Sequence[str]) -> Mappin
         return {}
     example = "write expected_failures={'cnn-overfit_batch': 'the reason'}"
     if not isinstance(given, Mapping):
-        raise CaseError(f"expected_failures= is {describe(given)}, but a dict of ids and reasons is wanted; {example}")
+        raise CaseError(f"expected_failures: expected a dict of ids and reasons, got {describe(given)}; {example}")
     known = {f"{case.name}-{name}" for case in cases for name in probes} | {case.name for case in cases}
     for key, reason in given.items():
         if key not in known:
             raise CaseError(f"expected_failures: there is no test {key!r}{did_you_mean(str(key), known)}")
         if not isinstance(reason, str) or not reason.strip():
-            raise CaseError(f"expected_failures[{key!r}]={reason!r}, but the reason is wanted, in words; {example}")
+            raise CaseError(f"expected_failures[{key!r}]: expected the reason, in words, got {reason!r}; {example}")
     return given
 
 

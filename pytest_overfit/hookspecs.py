@@ -12,8 +12,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_overfit import Case, Verdict
     from pytest_overfit.adapters.base import Learner
+    from pytest_overfit.core.case import Case
+    from pytest_overfit.core.verdict import Verdict
     from pytest_overfit.data.batch import Batch
     from pytest_overfit.probes.base import Probe
 

@@ -88,7 +88,7 @@ def seed(text: Any, where: str) -> int | None:
     except ValueError:
         value = -1
     if value < 0:
-        raise CaseError(f"{where}={text}, but a whole number of 0 or more is wanted")
+        raise CaseError(f"{where}: expected a whole number of 0 or more, got {text}")
     return value
 
 
@@ -108,10 +108,8 @@ def baselines(config: pytest.Config) -> Baselines | None:
     return found
 
 
-def calibration(config: pytest.Config, command: Callable[[], str]) -> Calibration:
-    """Where calibrated bounds are read from; `command`: how to run the current test alone."""
-    from pytest_overfit.core.calibration import Calibration
-
+def calibration(config: pytest.Config, command: Callable[[], str]) -> Callable[[], Calibration]:
+    """Makes what reads calibrated bounds; `command`: how to run the current test alone."""
     folder, now = config.rootpath / ini(config, "overfit_storage") / _CALIBRATED, config.getoption("overfit_calibrate")
     if now:
         from pytest_overfit.baselines.calibrations import Calibrations
@@ -121,14 +119,15 @@ def calibration(config: pytest.Config, command: Callable[[], str]) -> Calibratio
         if not worker:  # a worker's reports go through the controller's hooks
             config.pluginmanager.register(writer, "overfit-calibrations")
 
-    def read(case: str) -> Mapping[str, Any]:
+    def make() -> Calibration:
         from pytest_overfit.baselines.calibrations import read_entries
+        from pytest_overfit.core.calibration import Calibration
 
-        return read_entries(folder, case)
+        return Calibration(
+            now=now,
+            read=lambda case: read_entries(folder, case),
+            path=lambda case: str(folder / f"{case}.json"),
+            command=lambda: f"{command() or 'pytest'} --overfit-calibrate",
+        )
 
-    return Calibration(
-        now=now,
-        read=read,
-        path=lambda case: str(folder / f"{case}.json"),
-        command=lambda: f"{command() or 'pytest'} --overfit-calibrate",
-    )
+    return make

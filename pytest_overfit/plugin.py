@@ -16,13 +16,14 @@ import pytest
 
 from pytest_overfit import options
 from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed
-from pytest_overfit.report.progress import ProgressLine, is_watched
 from pytest_overfit.settings import Settings, set_settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from pytest_overfit import Overfit, Verdict
+    from pytest_overfit.core.verdict import Verdict
+    from pytest_overfit.fixture import Overfit
+    from pytest_overfit.report.progress import ProgressLine
 
 _MARKER = (
     "overfit(*probes, **limits): the test returns a pytest_overfit.Case; each probe (default: all) becomes a test of "
@@ -156,7 +157,9 @@ class OverfitRun:
             self.json_path = checked_path(config.getoption("overfit_json"), config.invocation_params.dir)
         #: (test, phase, case, probe) -> plain form; a rerun replaces what was there and counts the attempt
         self.forms: dict[tuple[str, str, str, str], dict[str, Any]] = {}
-        self.progress = ProgressLine(self._write, time.monotonic, self._room)
+        #: made when a probe first reports how far it is, where a person watches: during a test output is captured
+        self.progress: ProgressLine | None = None
+        self.watched = _on_terminal(config)
         hook = config.hook
         self.settings = Settings(
             seed=options.seed(config.getoption("overfit_seed"), "--overfit-seed"),
@@ -166,7 +169,7 @@ class OverfitRun:
             make_learner=lambda case, batch, seed: hook.pytest_overfit_make_learner(case=case, batch=batch, seed=seed),
             record=self._record,
             record_error=self._record_error,
-            progress=self.progress if _on_terminal(config) else lambda *_: None,
+            progress=self._progress,
             command=self._command,
             calibration=options.calibration(config, self._command),
         )
@@ -186,17 +189,30 @@ class OverfitRun:
         try:
             return (yield)
         finally:
-            self.progress.clear()
+            self._clear()
             self.item = None
 
+    def _progress(self, case: str, probe: str, step: int, of: int | None, loss: float | None) -> None:
+        if self.watched and self.progress is None:
+            from pytest_overfit.report.progress import ProgressLine
+
+            self.progress = ProgressLine(self._write, time.monotonic, self._room)
+        if self.progress is not None:
+            self.progress(case, probe, step, of, loss)
+
+    def _clear(self) -> None:
+        if self.progress is not None:
+            self.progress.clear()
+
     def _record(self, verdict: Verdict) -> None:
-        self.progress.clear()
+        self._clear()
         if self.item is not None:
             from pytest_overfit.report.junit import properties
 
             form = verdict.to_dict()
             if self.baselines is not None:
-                self.baselines.compare(form, self._command())
+                probe = self.settings.probes()[verdict.probe]
+                self.baselines.compare(form, probe.numbers(verdict), self._command())
             self.item.stash.setdefault(_FORMS, []).append(form)
             new = properties(form)
             kept = [each for each in self.item.user_properties if each[0] not in {name for name, _ in new}]
@@ -204,7 +220,7 @@ class OverfitRun:
         self.config.hook.pytest_overfit_verdict(verdict=verdict)
 
     def _record_error(self, case: str, probe: str, error: BaseException) -> None:
-        self.progress.clear()
+        self._clear()
         if self.item is not None:
             form = {"case": case, "probe": probe, "error": type(error).__name__, "message": str(error)}
             self.item.stash.setdefault(_FORMS, []).append(form)
@@ -235,6 +251,7 @@ class OverfitRun:
         for key, form in seen.items():
             attempts = self.forms.pop(key, {}).get("attempts", 0) + 1
             self.forms[key] = {**form, "test": report.nodeid, "attempts": attempts}
+            self.forms[key].pop("numbers", None)  # for baselines, not a part of the verdict
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         verdicts = [form for form in self.forms.values() if "outcome" in form]
@@ -263,4 +280,9 @@ class OverfitRun:
 
 def _on_terminal(config: pytest.Config) -> bool:
     """True where a person watches: a terminal, not a CI log, not an xdist worker."""
-    return not hasattr(config, "workerinput") and is_watched(sys.__stdout__)
+    stream = sys.__stdout__
+    if hasattr(config, "workerinput") or stream is None or not stream.isatty():
+        return False
+    from pytest_overfit.report.progress import is_watched  # a start without a terminal does not load it
+
+    return is_watched(stream)

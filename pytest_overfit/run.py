@@ -30,8 +30,8 @@ def check_settings(settings: Settings) -> None:
         missing = [name for name in ("name", "limits", "measure", "judge") if not hasattr(probe, name)]
         if missing:
             raise CaseError(
-                f"hook pytest_overfit_probes: {probe!r} is no probe, it has no {', '.join(missing)}; return a list of "
-                "objects like pytest_overfit.probes.base.Probe"
+                f"hook pytest_overfit_probes: {probe!r} is not a probe: {', '.join(missing)} missing; return a list "
+                "of objects like pytest_overfit.probes.base.Probe"
             )
     check_limits(settings.ini, {each.name: each.limits for each in settings.probes().values()}, "ini")
 
@@ -41,7 +41,7 @@ def checked_case(case: Any) -> Case:
     if isinstance(case, Case):
         return case
     raise CaseError(
-        f"got {describe(case)}, but a Case is wanted; write Case(name='mlp', model=make_model, batch=(x, y), ...)"
+        f"expected a Case, got {describe(case)}; write Case(name='mlp', model=make_model, batch=(x, y), ...)"
     )
 
 
@@ -114,6 +114,10 @@ def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, la
 
     start = time.perf_counter()
     seed = settings.seed_of(case)
+    why = probe.needs(case)
+    if why is not None:
+        judgement = Judgement(outcome="not_applicable", summary=why)
+        return _verdict(case, probe, judgement, {}, seed, time.perf_counter() - start)
     run_seed = derived_seed(case.name, probe.name, seed)
     bench = Bench(
         case=case,
@@ -124,7 +128,7 @@ def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, la
         joint_training=JointTrainingByFramework(),
         progress=lambda step, of, loss=None: settings.progress(case.name, probe.name, step, of, loss),
         clock=time.perf_counter,
-        calibration=settings.calibration,
+        calibration=settings.calibration(),
     )
     measured: dict[str, Any] = {}
     with preserved(guards()):
@@ -132,7 +136,7 @@ def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, la
             measured = probe.measure(bench, limits.values)
             judgement = probe.judge(measured, limits)
         except NotApplicable as reason:
-            judgement = Judgement(outcome="not_applicable", summary=str(reason), findings=())
+            judgement = Judgement(outcome="not_applicable", summary=str(reason))
     return _verdict(case, probe, judgement, measured, seed, time.perf_counter() - start)
 
 

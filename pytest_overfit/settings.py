@@ -5,7 +5,6 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -21,27 +20,37 @@ if TYPE_CHECKING:
 ReportProgress = Callable[[str, str, int, "int | None", "float | None"], None]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Settings:
-    """What surrounds a run: pytest's plugin fills it in, a script uses it as it is."""
+    """What surrounds a run: pytest's plugin fills it in, a script uses it as it is.
 
-    #: overrides every case's seed, `--overfit-seed`
-    seed: int | None = None
-    #: for cases without a seed, ini `overfit_seed`
-    default_seed: int = 0
-    #: limits of the ini file
-    ini: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    #: probes that plugins add
-    extra_probes: Sequence[Probe] = ()
-    #: asked before the built-in adapters: `make_learner(case, batch, seed)`, a learner or None
-    make_learner: Callable[[Case, Any, int], Learner | None] = lambda *_: None
-    record: Callable[[Verdict], None] = lambda *_: None
-    record_error: Callable[[str, str, BaseException], None] = lambda *_: None
-    progress: ReportProgress = lambda *_: None
-    #: how to run the current test alone, for messages
-    command: Callable[[], str] = lambda: ""
-    #: None: there is no folder to read from, outside pytest
-    calibration: Calibration | None = None
+    No dataclass: to make one takes as long as all the rest of this module, at every start of pytest.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int | None = None,
+        default_seed: int = 0,
+        ini: Mapping[str, Any] | None = None,
+        extra_probes: Sequence[Probe] = (),
+        make_learner: Callable[[Case, Any, int], Learner | None] = lambda *_: None,
+        record: Callable[[Verdict], None] = lambda *_: None,
+        record_error: Callable[[str, str, BaseException], None] = lambda *_: None,
+        progress: ReportProgress = lambda *_: None,
+        command: Callable[[], str] = lambda: "",
+        calibration: Callable[[], Calibration | None] = lambda: None,
+    ) -> None:
+        #: overrides every case's seed, `--overfit-seed`; and for cases without a seed, ini `overfit_seed`
+        self.seed, self.default_seed = seed, default_seed
+        #: limits of the ini file, and probes that plugins add
+        self.ini, self.extra_probes = ini or {}, extra_probes
+        #: asked before the built-in adapters: `make_learner(case, batch, seed)`, a learner or None
+        self.make_learner = make_learner
+        self.record, self.record_error, self.progress = record, record_error, progress
+        #: how to run the current test alone, for messages
+        self.command = command
+        #: makes what reads calibrated bounds; None: there is no folder to read from, outside pytest
+        self.calibration = calibration
 
     def probes(self) -> dict[str, Probe]:
         """Every probe that can be run, by name."""
@@ -56,7 +65,7 @@ class Settings:
         return self.default_seed if case.seed is None else case.seed
 
 
-_current: ContextVar[Settings] = ContextVar("overfit_settings", default=Settings())  # noqa: B039 - frozen
+_current: ContextVar[Settings] = ContextVar("overfit_settings", default=Settings())  # noqa: B039 - nobody changes it
 
 
 def current_settings() -> Settings:

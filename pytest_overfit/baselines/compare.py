@@ -7,15 +7,16 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytest_overfit.baselines.case_files import NoFileError, check_writable
 from pytest_overfit.baselines.files import folder_of, read_case, save
-from pytest_overfit.baselines.numbers import Rule, numbers_of, rule_of
+from pytest_overfit.baselines.numbers import Rule, kept, rule_of
 from pytest_overfit.baselines.table import table
 from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.verdict import BaselineNumber, Better
 
 _SAVE, _COMPARE, _FAIL = "--overfit-save", "--overfit-compare", "--overfit-compare-fail"
 
@@ -48,22 +49,26 @@ class Baselines:
 
     # ------------------------------------------------------------------------------------- where the probes run
 
-    def compare(self, form: dict[str, Any], command: str) -> None:
-        """Put beside a verdict that passed what its baseline was, and what is wrong with it."""
-        if self.old is None or form["outcome"] != "passed":
+    def compare(self, form: dict[str, Any], numbers: Iterable[BaselineNumber], command: str) -> None:
+        """Add to a verdict that passed its numbers, what its baseline was, and what is wrong with it."""
+        if form["outcome"] != "passed":
+            return
+        form["numbers"] = kept(numbers)
+        if self.old is None:
             return
         try:
             before = self._before(form, command)
         except CaseError as error:
             form["baseline"] = {"rows": [], "problems": [str(error)]}
             return
-        now = numbers_of(form)
+        now, ways = form["numbers"]["quantities"], form["numbers"]["better"]
         place = {"case": form["case"], "probe": form["probe"]}
         rows = [
             {**place, "quantity": name, "before": before.get(name), "now": now.get(name)}
             for name in sorted({*before, *now})
         ]
-        form["baseline"] = {"rows": rows, "problems": [told for row in rows for told in self._worse(row)]}
+        problems = [problem for row in rows for problem in self._worse(row, ways.get(row["quantity"], ""))]
+        form["baseline"] = {"rows": rows, "problems": problems}
 
     def _before(self, form: Mapping[str, Any], command: str) -> Mapping[str, float]:
         if self.old is None:  # pragma: no cover - asked only where something is compared
@@ -79,14 +84,14 @@ class Baselines:
         found: Mapping[str, float] = probes[form["probe"]]["quantities"]
         return found
 
-    def _worse(self, row: dict[str, Any]) -> list[str]:
+    def _worse(self, row: dict[str, Any], better: Better) -> list[str]:
         rules = [each for each in self.rules if each.names(row["probe"], row["quantity"])]
         where = f"{row['case']}: {row['probe']}: {row['quantity']}"
         if rules and row["now"] is None:
             return [f"{where} was {row['before']:g} in {self.name} and is not measured any more"]
         if rules and row["before"] is None:
-            return [f"{where} is not in the baseline {self.name}; save it anew with {_SAVE}={self.name}"]
-        broken = [each for each in rules if each.broken_by(row["before"], row["now"])]
+            return [f"{where} is not in the baseline {self.name}; save it again with {_SAVE}={self.name}"]
+        broken = [each for each in rules if each.broken_by(row["before"], row["now"], better)]
         row["worse"] = bool(broken)
         return [f"{where} is {row['now']:g}, was {row['before']:g} in {self.name} ({_FAIL}={each})" for each in broken]
 
@@ -96,7 +101,8 @@ class Baselines:
         """Keep what was compared, and save as soon as a verdict is there: a run that is killed loses no file."""
         for form in getattr(report, "overfit", ()):
             for row in form.get("baseline", {}).get("rows", ()):
-                self.rows[row["case"], row["probe"], row["quantity"]] = row
+                better = form["numbers"]["better"].get(row["quantity"], "")
+                self.rows[row["case"], row["probe"], row["quantity"]] = {**row, "better": better}
             if self.new is not None and "outcome" in form:
                 self._save(form)
 

@@ -1,16 +1,15 @@
-"""Two baselines beside each other, as text.
+"""Two baselines side by side, as text.
 
 PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytest_overfit.baselines.files import read_case
-from pytest_overfit.baselines.numbers import better
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.report.text import short
 
@@ -25,9 +24,7 @@ def table(rows: Sequence[Row], before: str, now: str) -> list[str]:
         cells = [("case-probe", "quantity", before, now, "change", "")]
         cells += [_cells(each) for each in sorted(changed, key=_place)]
         widths = [max(len(row[column]) for row in cells) for column in range(5)]
-        lines = [
-            "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[5]]).rstrip() for row in cells
-        ]
+        lines = [_line(row, widths) for row in cells]
     same = len(rows) - len(changed)
     return [*lines, f"{same} number{'s' * (same != 1)} unchanged"] if rows else lines
 
@@ -47,21 +44,22 @@ def _cells(row: Row) -> tuple[str, str, str, str, str, str]:
     change, way = "", ""
     if before is not None and now is not None:
         change = f"{(now - before) / abs(before):+.1%}" if before else f"{now - before:+.4g}"
-        wanted = better(row["quantity"])
-        way = "" if not wanted else "better" if (now < before) == (wanted == "lower") else "worse"
+        better = row["better"]
+        way = "" if not better else "better" if (now < before) == (better == "lower") else "worse"
         way = "WORSE" if row.get("worse") else way
     return f"{row['case']}-{row['probe']}", row["quantity"], shown[0], shown[1], change, way
 
 
 def compare_folders(first: Path, second: Path) -> list[str]:
     """The table of two folders of baselines; `CaseError` where one cannot be read."""
-    found = [_cases(folder) for folder in (first, second)]
+    before, now = (
+        {place: found for case in _cases(folder) for place, found in _numbers(case)} for folder in (first, second)
+    )
     rows: list[dict[str, Any]] = []
-    before, now = ({place: value for case in side for place, value in _numbers(case)} for side in found)
-    for case, probe, quantity in sorted({*before, *now}):
-        place = (case, probe, quantity)
-        row = {"case": case, "probe": probe, "quantity": quantity}
-        rows.append({**row, "before": before.get(place), "now": now.get(place)})
+    for place in sorted({*before, *now}):
+        (old, way), (new, new_way) = before.get(place, (None, "")), now.get(place, (None, ""))
+        named = dict(zip(("case", "probe", "quantity"), place, strict=True))
+        rows.append({**named, "before": old, "now": new, "better": new_way or way})
     return table(rows, first.name, second.name)
 
 
@@ -75,9 +73,8 @@ def _cases(folder: Path) -> list[dict[str, Any]]:
     return cases
 
 
-def _numbers(case: Mapping[str, Any]) -> list[tuple[tuple[str, str, str], float]]:
-    return [
-        ((case["case"], probe, name), value)
-        for probe, entry in case["probes"].items()
-        for name, value in entry["quantities"].items()
-    ]
+def _numbers(case: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str], tuple[float, str]]]:
+    """Case, probe and quantity of each number, with which way it is better; files of earlier versions do not say."""
+    for probe, entry in case["probes"].items():
+        for name, value in entry["quantities"].items():
+            yield (case["case"], probe, name), (value, entry.get("better", {}).get(name, ""))

@@ -42,7 +42,7 @@ class Anchor:
 #: the score of the best constant answer on the validation split
 chance = Anchor("chance")
 
-#: the loss that a model which knows nothing has: ln C of C classes, ln 2, the mean squared target
+#: the loss of an uninformed model: ln C of C classes, ln 2, the mean squared target
 theory = Anchor("theory")
 
 #: an end that `pytest --overfit-calibrate` measures and a file keeps; alone it is both ends of a bound
@@ -133,7 +133,7 @@ def _parsed(given: Any, where: str) -> Bound:
         return _approx(given, where)
     if callable(given):
         return Bound(test=given)
-    raise CaseError(f"{where}={_shown(given)} is no bound; {_FORMS}")
+    raise CaseError(f"{where}: expected a bound, got {_shown(given)}; {_FORMS}")
 
 
 def _approx(given: Any, where: str) -> Bound:
@@ -143,7 +143,7 @@ def _approx(given: Any, where: str) -> Bound:
     except (ValueError, AttributeError) as error:
         raise error if isinstance(error, CaseError) else CaseError(f"{where}={given!r}: {error}; {_FORMS}") from None
     if not (isinstance(middle, float) and isinstance(around, float)):
-        raise CaseError(f"{where}={given!r} is no bound; {_FORMS}")
+        raise CaseError(f"{where}: expected a bound, got {given!r}; {_FORMS}")
     return Bound(middle - around, middle + around)
 
 
@@ -167,9 +167,9 @@ def _end(given: Any, where: str) -> End:
             "calibrated, at_least(calibrated) or at_most(calibrated)"
         )
     if isinstance(number, bool) or not _is_number(number):
-        raise CaseError(f"{where}: {_shown(given)} is no end of a bound, a finite number is wanted; {_FORMS}")
+        raise CaseError(f"{where}: an end of a bound: expected a finite number, got {_shown(given)}; {_FORMS}")
     if not math.isfinite(number):
-        raise CaseError(f"{where}: {number} is no end of a bound; a finite number is wanted, or None for an open end")
+        raise CaseError(f"{where}: an end of a bound: expected a finite number, or None (open), got {number}")
     return given if isinstance(given, Anchor) else float(given)
 
 

@@ -115,20 +115,19 @@ def _check_factory(case: str, field: str, factory: Any, example: str) -> None:
     where = f"Case {case!r}: {field}="
     if foreign.is_model(factory):
         raise CaseError(
-            f"{where} is a model ({type(factory).__name__}), but a factory is wanted, because a probe trains its "
-            f"own new models and leaves yours alone; write {field}={example}, a function that builds the model and "
-            "returns it"
+            f"Case {case!r}: {field}: expected a factory, got a model ({type(factory).__name__}): a probe trains new "
+            f"models and leaves yours alone; write {field}={example}, a function that builds the model and returns it"
         )
     if not callable(factory):
         raise CaseError(
-            f"{where} is {foreign.describe(factory)}, but a factory is wanted: a function without arguments that "
-            f"returns a new model; write {field}={example}"
+            f"Case {case!r}: {field}: expected a factory, a function without arguments that returns a new model, got "
+            f"{foreign.describe(factory)}; write {field}={example}"
         )
     required = _required_arguments(factory)
     if required:
         call = f"{getattr(factory, '__name__', 'factory')}({', '.join(f'{name}=...' for name in required)})"
         raise CaseError(
-            f"{where} needs the argument{'s' * (len(required) > 1)} {', '.join(required)}, but a factory is called "
+            f"{where} needs the argument{'s' * (len(required) > 1)} {', '.join(required)}, and a factory is called "
             f"without any; write {field}=lambda: {call}"
         )
 
@@ -150,8 +149,8 @@ def _check_optimizer(case: str, optimizer: Any) -> None:
         return
     if foreign.is_torch_optimizer(optimizer) or foreign.is_keras_optimizer(optimizer):
         raise CaseError(
-            f"Case {case!r}: optimizer= is an optimizer ({type(optimizer).__name__}) that belongs to another model, "
-            "but a function is wanted that makes one for the model's parameters; write optimizer=lambda parameters: "
+            f"Case {case!r}: optimizer: expected a function that makes one for the model's parameters, got an "
+            f"optimizer ({type(optimizer).__name__}) that belongs to another model; write optimizer=lambda parameters: "
             "torch.optim.Adam(parameters, lr=1e-3) (a Keras model brings its own: give it to model.compile)"
         )
     _check_callable(case, "optimizer", optimizer)
@@ -159,24 +158,24 @@ def _check_optimizer(case: str, optimizer: Any) -> None:
 
 def _check_callable(case: str, field: str, value: Any) -> None:
     if value is not None and not callable(value):
-        raise CaseError(f"Case {case!r}: {field}= is {foreign.describe(value)}, but a function is wanted")
+        raise CaseError(f"Case {case!r}: {field}: expected a function, got {foreign.describe(value)}")
 
 
 def _check_mapping(case: str, field: str, value: Any) -> None:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise CaseError(f"Case {case!r}: {field}= is {foreign.describe(value)}, but a dict with string keys is wanted")
+        raise CaseError(f"Case {case!r}: {field}: expected a dict with string keys, got {foreign.describe(value)}")
 
 
 def _check_values(case: Case) -> None:
     where = f"Case {case.name!r}:"
     if case.seed is not None and (isinstance(case.seed, bool) or not isinstance(case.seed, int) or case.seed < 0):
-        raise CaseError(f"{where} seed={case.seed!r}, but a whole number of 0 or more is wanted")
+        raise CaseError(f"{where} seed: expected a whole number of 0 or more, got {case.seed!r}")
     if case.task is not None and case.task not in TASKS:
         raise CaseError(f"{where} unknown task {case.task!r}{did_you_mean(str(case.task), TASKS)}")
     classes = case.classes
     if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int) or classes < 2):
-        raise CaseError(f"{where} classes={classes!r}, but a whole number of 2 or more is wanted")
+        raise CaseError(f"{where} classes: expected a whole number of 2 or more, got {classes!r}")
     if case.autocast is not None and not isinstance(case.autocast, str):
-        raise CaseError(f"{where} autocast={case.autocast!r}, but the name of a dtype is wanted, e.g. 'bfloat16'")
+        raise CaseError(f"{where} autocast: expected the name of a dtype, e.g. 'bfloat16', got {case.autocast!r}")
     if case.batch is None and case.train is None:
         raise CaseError(f"{where} it has no data; give batch=(x, y), or train= with a dataset, a loader or (x, y)")

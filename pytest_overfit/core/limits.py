@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar, cast, get_type_hints
 
@@ -91,8 +92,27 @@ def resolve(limits: type[L], layers: Sequence[Layer]) -> Resolved[L]:
     try:
         return Resolved(limits(**values), sources)
     except CaseError as error:  # of the class's own checks, whose messages begin with the limit's name
-        where = sources.get(str(error).partition("=")[0], "limits")
+        where = sources.get(re.split(r"\W", str(error), maxsplit=1)[0], "limits")
         raise CaseError(f"{where}: {error}") from None
+
+
+def at_least(least: int, limits: object, *names: str, why: str = "") -> None:
+    """Refuse a limit that is less; None (no limit was set) is fine. `why` follows the message."""
+    for name in names:
+        value = getattr(limits, name)
+        if value is not None and value < least:
+            raise CaseError(f"{name}: expected {least} or more, got {value}{why}")
+
+
+def share(
+    limits: object, *names: str, below: float = 1.0, zero: bool = False, whole: bool = False, why: str = ""
+) -> None:
+    """Refuse a limit that is not above 0 and below `below`; `zero` and `whole` allow that end itself."""
+    for name in names:
+        value = getattr(limits, name)
+        if not 0 <= value <= below or (value == 0 and not zero) or (value == below and not whole):
+            low, high = "of 0 or more" if zero else "above 0", f"at most {below:g}" if whole else f"below {below:g}"
+            raise CaseError(f"{name}: expected a number {low} and {high}, got {value:g}{why}")
 
 
 def check_limits(written: Mapping[str, Any], probes: Mapping[str, type[Any]], where: str) -> None:
@@ -105,7 +125,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     """Check one value against its annotation: bool, int, float, or a number or None."""
     if hint is bool:
         if not isinstance(value, bool):
-            raise CaseError(f"{where}={value!r}, but True or False is wanted")
+            raise CaseError(f"{where}: expected True or False, got {value!r}")
         return value
     options = getattr(hint, "__args__", (hint,))
     if value is None and type(None) in options:
@@ -113,9 +133,9 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     wanted = int if int in options else float
     word = "a whole number" if wanted is int else "a number"
     if isinstance(value, bool) or not isinstance(value, (int,) if wanted is int else (int, float)):
-        raise CaseError(f"{where}={value!r}, but {word} is wanted")
+        raise CaseError(f"{where}: expected {word}, got {value!r}")
     if not math.isfinite(value) or value < 0:
-        raise CaseError(f"{where}={value!r}, but {word} of 0 or more is wanted")
+        raise CaseError(f"{where}: expected {word} of 0 or more, got {value!r}")
     return wanted(value)
 
 
@@ -125,14 +145,12 @@ def parse_ini(lines: Sequence[str]) -> dict[str, Any]:
     for line in lines:
         name, equals, text = (part.strip() for part in line.partition("="))
         if not (name and equals and text):
-            raise CaseError(
-                f"ini overfit_limits: {line!r} is not of the form 'limit = number' or 'probe.limit = number'"
-            )
+            raise CaseError(f"ini overfit_limits: expected 'limit = number' or 'probe.limit = number', got {line!r}")
         if text.lower() in ("true", "false"):
             written[name] = text.lower() == "true"
             continue
         try:
             written[name] = int(text) if text.lstrip("+-").isdigit() else float(text)
         except ValueError:
-            raise CaseError(f"ini overfit_limits: {line!r}: {text!r} is not a number") from None
+            raise CaseError(f"ini overfit_limits: {line!r}: expected a number, got {text!r}") from None
     return written

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 Outcome = Literal["passed", "failed", "inconclusive", "not_applicable"]
 FindingOutcome = Literal["passed", "failed", "inconclusive", "warning", "note"]
+
+#: which way a number is better; "": not known, so that any change counts
+Better = Literal["lower", "higher", ""]
 
 #: version of the dict form; a reader of a newer form must refuse it instead of guessing
 SCHEMA = 1
@@ -19,7 +22,7 @@ SCHEMA = 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One observed number beside one limit."""
+    """One observed number and the limit it is held against."""
 
     #: what was measured, a short name that never changes its meaning
     name: str
@@ -34,6 +37,27 @@ class Finding:
     outcome: FindingOutcome = "note"
     #: one sentence for people
     message: str = ""
+    #: which way the value is better, for baselines; not a part of the plain form
+    better: Better = dataclasses.field(default="", compare=False, repr=False)
+
+    @classmethod
+    def note(cls, message: str, name: str = "remark", value: float | str | None = None) -> Finding:
+        """A fact that decides nothing."""
+        return cls(name=name, value=value, message=message)
+
+    @classmethod
+    def failed(cls, name: str, value: float | str | None, message: str) -> Finding:
+        """A fault that was seen, with no limit to hold it against."""
+        return cls(name=name, value=value, outcome="failed", message=message)
+
+
+@dataclasses.dataclass(frozen=True)
+class BaselineNumber:
+    """One number of a verdict that a baseline keeps; a value of None, or one that is not finite, is not kept."""
+
+    name: str
+    value: Any
+    better: Better = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +101,8 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form: JSON values only, non-finite floats as the strings 'nan', 'inf', '-inf'."""
         form = dataclasses.asdict(self)
+        for finding in form["findings"]:
+            del finding["better"]
         form["schema"] = SCHEMA
         plain = to_plain(form)
         if not isinstance(plain, dict):  # pragma: no cover - asdict gives a dict
@@ -106,7 +132,28 @@ class Judgement:
 
     outcome: Outcome
     summary: str
-    findings: tuple[Finding, ...]
+    findings: tuple[Finding, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        findings: Iterable[Finding],
+        otherwise: Callable[[], str],
+        outcome: Outcome = "passed",
+        telling: Callable[[Sequence[Finding]], Finding] = lambda decisive: decisive[0],
+    ) -> Judgement:
+        """The verdict over findings: failed where one failed, else inconclusive where one is, else `outcome`.
+
+        The first of those that decide is the summary, or the one that `telling` picks out of them; where none does,
+        the summary is `otherwise()`.
+        """
+        found = tuple(findings)
+        outcomes: tuple[Outcome, ...] = ("failed", "inconclusive")
+        for decided in outcomes:
+            decisive = [finding for finding in found if finding.outcome == decided]
+            if decisive:
+                return cls(outcome=decided, summary=telling(decisive).message, findings=found)
+        return cls(outcome=outcome, summary=otherwise(), findings=found)
 
 
 def number(value: Any) -> Any:

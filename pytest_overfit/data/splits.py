@@ -99,6 +99,11 @@ def open_split(case: Case, name: str, batch_size: int | None = None) -> Split:
     return Loader(source, named, size)
 
 
+def judged_by(case: Case) -> str:
+    """The split that a trained model is judged by: val, else test."""
+    return "val" if case.val is not None else "test"
+
+
 @dataclasses.dataclass(frozen=True)
 class _Named:
     """Makes checked batches, and says which split they are of."""

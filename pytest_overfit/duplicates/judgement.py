@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
-from pytest_overfit.core.errors import CaseError
-from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.limits import Resolved, names_of, share
 from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement
 
 #: cross rate over within-rate where copies are the data's own repetition; copies from which that is reported
@@ -38,22 +37,13 @@ class SplitDuplicatesLimits:
     max_out_of_order: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value >= 1:
-                raise CaseError(f"{field.name}={value:g}, but a share of 0 or more and below 1 is wanted")
+        share(self, *names_of(type(self)), zero=True)
 
 
 def judge_duplicates(measured: Mapping[str, Any], limits: Resolved[SplitDuplicatesLimits]) -> Judgement:
     """Judge one measurement; what failed comes first in the summary."""
     judge = _Judge(measured, limits)
-    findings = tuple(judge.findings())
-    outcomes: tuple[Literal["failed", "inconclusive"], ...] = ("failed", "inconclusive")
-    for outcome in outcomes:
-        found = [each for each in findings if each.outcome == outcome]
-        if found:
-            return Judgement(outcome=outcome, summary=found[0].message, findings=findings)
-    return Judgement(outcome="passed", summary=judge.clean_summary(), findings=findings)
+    return Judgement.of(judge.findings(), judge.clean_summary)
 
 
 class _Judge:
@@ -84,14 +74,15 @@ class _Judge:
         """What was found of one kind between two splits, a share of the later one's rows."""
         if not found.get("testable", True):
             what = name.replace("_", "-")
-            return _note(_named(name, found), f"{what} of {found['of']} in {found['in']}: not testable: {found['why']}")
+            where = f"{what} of {found['of']} in {found['in']}"
+            return Finding.note(f"{where}: not testable: {found['why']}", _named(name, found))
         value = found["rate"] if "rate" in found else found["rows"] / max(1, found["samples"])
         most = getattr(self.limits.values, limit)
         few: FindingOutcome = "warning" if name == "near_copies" and found["rows"] else "passed"
         repeats = self.measured["within"][found["in"]]["rate"] if "in" in found else 0.0
         return Finding(name=_named(name, found), value=value, limit=most, relation="<=",
                        source=self.limits.source(limit), outcome=few if value <= most else "failed",
-                       message=words({**found, "repeats": repeats}))  # fmt: skip
+                       message=words({**found, "repeats": repeats}), better="lower")  # fmt: skip
 
     def _doubts(self) -> Iterator[Finding]:
         for split, why in self.measured["info"]["doubts"]:
@@ -108,16 +99,16 @@ class _Judge:
                 about = "about " if within["sampled"] else ""
                 where = f"rows of {name} ({within['rate']:.2%}) have a copy in {name}"
                 text = f"{about}{within['rows']} of {within['samples']} {where}"
-                yield _note(f"repeats_within.{name}", text, within["rate"])
+                yield Finding.note(text, f"repeats_within.{name}", within["rate"])
         info = self.measured["info"]
         yield from (_warning(f"{code}_differs", message) for code, message in info["differences"])
         for key in self.measured["allowed"]["unused"]:
             yield _warning("allow", f"allow= names {key!r}, which is no copy any more: take it off the list")
         if info["unverified"]:
             text = f"{info['unverified']} rows could not be read again: compared by 128-bit fingerprints alone"
-            yield _note("unverified", text)
-        yield from (_note("remark", note) for note in info["notes"])
-        yield from (_note("fact", example) for example in _examples(self.measured))
+            yield Finding.note(text, "unverified")
+        yield from map(Finding.note, info["notes"])
+        yield from (Finding.note(example, "fact") for example in _examples(self.measured))
 
 
 def _conflict(found: Mapping[str, Any]) -> Finding:
@@ -125,10 +116,6 @@ def _conflict(found: Mapping[str, Any]) -> Finding:
     message = f"{found['conflicts']} {has} a copy in {found['in']} with another label"
     return Finding(name=_named("conflicting_labels", found), value=found["conflicts"], limit=0, relation="<=",
                    source="theory", outcome="failed", message=message)  # fmt: skip
-
-
-def _note(name: str, message: str, value: float | None = None) -> Finding:
-    return Finding(name=name, value=value, outcome="note", message=message)
 
 
 def _warning(name: str, message: str, value: float | None = None) -> Finding:

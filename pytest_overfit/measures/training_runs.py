@@ -8,18 +8,27 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_overfit.core.verdict import BaselineNumber, Finding
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.trainer import JointTraining, Trainer
+    from pytest_overfit.core.case import Case
     from pytest_overfit.data.splits import Split
 
 
 #: epochs where neither the call nor `fit_kwargs` says how many
 EPOCHS = 20
+
+_FEW_ROWS = 20
+
+
+def epochs_of(case: Case, given: int | None = None) -> int:
+    """How many epochs a training run of the case has: those of the call, else of `fit_kwargs`, else 20."""
+    return given or int(case.fit_kwargs.get("epochs") or EPOCHS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,6 +143,29 @@ def _band(runs: Sequence[TrainingRun]) -> dict[str, list[float]]:
         "low": [min(row) for row in rows],
         "high": [max(row) for row in rows],
     }
+
+
+def numbers_of_runs(runs: Sequence[Mapping[str, Any]]) -> Iterator[BaselineNumber]:
+    """What a baseline keeps of training runs in their plain form: mean scores and losses, and the mean gap."""
+    for split in ("train", "val"):
+        yield BaselineNumber(f"{split}_score", _mean([run[split]["score"] for run in runs]), "higher")
+        yield BaselineNumber(f"{split}_loss", _mean([run[split]["loss"] for run in runs]), "lower")
+    scores = [(run["train"]["score"], run["val"]["score"]) for run in runs]
+    yield BaselineNumber("gap", _mean([None if None in pair else pair[0] - pair[1] for pair in scores]), "lower")
+
+
+def _mean(values: Sequence[Any]) -> float | None:
+    """None where a run has no number."""
+    known = [value for value in values if isinstance(value, (int, float))]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def few_rows(run: TrainingRun, split: str) -> Iterator[Finding]:
+    """A warning where one validation row is more than 5 % of the score."""
+    rows, metric = run.val.rows, run.val.metric or "score"
+    if rows < _FEW_ROWS:
+        told = f"{split} has {rows} rows: one row is {1 / rows:.0%} of the {metric}"
+        yield Finding(name="validation_rows", value=rows, outcome="warning", message=told)
 
 
 def broken(runs: Sequence[TrainingRun], who: str) -> str:

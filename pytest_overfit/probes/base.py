@@ -6,12 +6,12 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_overfit.adapters.trainer import JointTraining, Trainer
 from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Judgement
+from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
@@ -44,8 +44,8 @@ class Bench:
     make_learner: Callable[..., Learner]
     #: a new trainer from a seed; `plain` takes the regularisers out
     make_trainer: MakeTrainer
-    #: the limits of another probe on this case, as the call, the marker, the case and ini have them; None: not known
-    limits_of: Callable[[str], Any] = lambda probe: None
+    #: the limits of another probe on this case, as the call, the marker, the case and ini have them
+    limits_of: Callable[[str], Any]
     #: trains several of these at once
     joint_training: JointTraining = dataclasses.field(default_factory=JointTraining)
     progress: Report = lambda step, of, loss=None: None
@@ -55,18 +55,72 @@ class Bench:
     calibration: Calibration | None = None
 
 
+#: the rank of a probe that states none: after all others
+LAST = 1_000
+
+
 class Probe(Protocol):
     """One question. `measured` is made of plain values: floats, strings, lists and dicts of them.
 
     Three of its keys go into the verdict by name: `framework`, `steps` and `losses`.
+
+    A probe must have `name`, `limits`, `measure` and `judge`. It may state three facts of itself: `cost`, `default` and
+    `needs`; order, listing and choice of probes read only these. And it may say which `numbers` a baseline keeps.
     """
 
     name: str
     #: frozen dataclass of the limits, each with a default
     limits: type[Any]
 
+    #: rank by cost: probes run from the lowest to the highest, those of one rank by name. By tens, so that others fit
+    #: between: 10 trains nothing, 20 reads the data, 30 one batch, 40 a few epochs, 50 and more whole training runs
+    cost: int = LAST
+    #: belongs to the default set: cheap enough for every merge, and its answer needs no limit that people must choose
+    default: bool = False
+
+    def needs(self, case: Case) -> str | None:
+        """Why the fields of this case rule the probe out, as a sentence for people; None: it applies.
+
+        From the fields alone: nothing is loaded, called or built. The verdict is then `not_applicable` with this
+        reason, and nothing is measured. May raise `CaseError` for options of the case that cannot be used. What only
+        data or model show is a `NotApplicable` that `measure` raises.
+        """
+        del case
+        return None
+
     def measure(self, bench: Bench, limits: Any) -> dict[str, Any]:
         """Train and read; touches frameworks only through learners."""
 
     def judge(self, measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
         """Decide from the measured values alone."""
+
+    def numbers(self, verdict: Verdict) -> Iterable[BaselineNumber]:
+        """What a baseline keeps of a verdict, nothing that a clock has measured; the first of a name counts."""
+        return of_findings(verdict)
+
+
+def of_findings(verdict: Verdict) -> Iterator[BaselineNumber]:
+    """The findings that have a limit."""
+    for finding in verdict.findings:
+        if finding.limit is not None:
+            yield BaselineNumber(finding.name, finding.value, finding.better)
+
+
+class _Completed(Probe):
+    """A probe that only looks like one, with the defaults of `Probe` for what it does not state."""
+
+    def __init__(self, probe: Any) -> None:
+        for name in (*REQUIRED, *OPTIONAL):
+            if hasattr(probe, name):
+                setattr(self, name, getattr(probe, name))
+
+
+#: what a probe must have, and what it may
+REQUIRED = ("name", "limits", "measure", "judge")
+OPTIONAL = ("cost", "default", "needs", "numbers")
+
+
+def completed(probe: Any) -> Probe:
+    """The probe itself where it has everything, else one that does the same and has the defaults for the rest."""
+    whole: Probe = probe if all(hasattr(probe, name) for name in OPTIONAL) else _Completed(probe)  # type: ignore[abstract]
+    return whole

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from pytest_overfit import CaseError
 from pytest_overfit.__main__ import main
 from pytest_overfit.baselines import case_files
 from pytest_overfit.baselines.files import SCHEMA, read_case
-from pytest_overfit.baselines.numbers import Rule, better, numbers_of, rule_of
+from pytest_overfit.baselines.numbers import Rule, kept, rule_of
+from pytest_overfit.core.verdict import Better, Finding, Verdict
+from pytest_overfit.probes import built_in
 
 #: a test whose speed of learning a file decides, so that one project can be healthy today and slower tomorrow
 SOURCE = """
@@ -54,45 +58,57 @@ def slow_down(project: Any) -> None:
 # -------------------------------------------------------------------------------------------------------------- numbers
 
 
-def form(probe: str = "overfit_batch", **more: Any) -> dict[str, Any]:
-    given_ = {"case": "mlp", "outcome": "passed", "framework": "torch", "seeds": [0], "steps": 75, "seconds": 3.5}
-    return {**given_, "probe": probe, "findings": [], "data": {}, **more}
+def numbers_of(probe: str = "overfit_batch", findings: Sequence[Finding] = (), **more: Any) -> dict[str, float]:
+    given_: dict[str, Any] = {
+        "case": "mlp",
+        "outcome": "passed",
+        "framework": "torch",
+        "summary": "",
+        "steps": 75,
+        **more,
+    }
+    verdict = Verdict(probe=probe, findings=tuple(findings), **given_)
+    return kept(built_in()[probe].numbers(verdict))["quantities"]
 
 
-def finding(name: str, value: Any, limit: Any = 1.0) -> dict[str, Any]:
-    return {"name": name, "value": value, "limit": limit}
+def finding(name: str, value: Any, limit: Any = 1.0) -> Finding:
+    return Finding(name=name, value=value, limit=limit)
 
 
 def test_only_finite_numbers_with_a_limit_and_none_of_a_clock() -> None:
     findings = [
         finding("loss_ratio", 0.0123456789),
         finding("constant_loss", 2.3, None),
-        finding("bad", "nan"),
+        finding("bad", math.nan),
         finding("missing", None),
-        finding("step_time_ratio", 0.7),
     ]
-    assert numbers_of(form(findings=findings)) == {"steps_to_memorise": 75.0, "loss_ratio": 0.0123457}
+    assert numbers_of(findings=findings) == {"steps_to_memorise": 75.0, "loss_ratio": 0.0123457}
+    assert numbers_of("bounds", [finding("gap", 0.1), finding("step_time_ratio", 0.7)]) == {"gap": 0.1}
 
 
 def test_counts_are_kept_to_the_last_digit() -> None:
     findings = [finding("parameters_trainable", 123456789.0), finding("huge", 1e300)]
     wanted = {"steps_to_memorise": 75, "parameters_trainable": 123456789, "huge": 1e300}
-    assert numbers_of(form(findings=findings)) == wanted
-    assert rule_of("parameters_trainable:0").broken_by(123456789, 123456790)
-    assert rule_of("parameters_trainable:0").broken_by(123456789, 123456788)
+    assert numbers_of(findings=findings) == wanted
+    assert rule_of("parameters_trainable:0").broken_by(123456789, 123456790, "")
+    assert rule_of("parameters_trainable:0").broken_by(123456789, 123456788, "")
 
 
 def test_what_each_probe_sums_up() -> None:
     run = {"train": {"score": 0.9, "loss": 0.2}, "val": {"score": 0.8, "loss": None}}
     other = {"train": {"score": 1.0, "loss": 0.4}, "val": {"score": 0.8, "loss": None}}
-    gap = numbers_of(form("generalization_gap", data={"runs": [run, other]}))
+    gap = numbers_of("generalization_gap", data={"runs": [run, other]})
     assert gap == {"train_score": 0.95, "train_loss": 0.3, "val_score": 0.8, "gap": 0.15}
-    assert numbers_of(form("regularization", data={"regularized": [run]}))["gap"] == 0.1
+    assert numbers_of("regularization", data={"regularized": [run]})["gap"] == 0.1
     copies = {"across": [{"in": "train", "of": "test", "rows": 3}], "near": [{"testable": False}]}
-    assert numbers_of(form("split_duplicates", data=copies)) == {"exact_copies_count.train.test": 3.0}
+    assert numbers_of("split_duplicates", data=copies) == {"exact_copies_count.train.test": 3.0}
     curves = {"train": [0.1, 0.5], "val": [0.1, 0.4], "train_loss": [2.0, 1.0], "val_loss": []}
-    early = numbers_of(form("early_accuracy", data={"curves": curves}))
+    early = numbers_of("early_accuracy", data={"curves": curves})
     assert early == {"train_score": 0.5, "val_score": 0.4, "train_loss": 1.0}
+
+
+WAYS: dict[str, Better] = {"steps_to_memorise": "lower", "gap": "lower", "exact_copies_count.train.test": "lower",
+                           "val_score": "higher", "score": "higher", "parameters_trainable": ""}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -115,13 +131,13 @@ def test_what_each_probe_sums_up() -> None:
     ],
 )
 def test_a_rule_looks_at_what_became_worse(rule: str, before: float, now: float, broken: bool) -> None:
-    assert rule_of(rule).broken_by(before, now) is broken
+    assert rule_of(rule).broken_by(before, now, WAYS[rule.partition(":")[0]]) is broken
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0, 100), st.sampled_from(["gap", "val_score", "parameters_trainable"]))
 def test_what_did_not_change_breaks_no_rule(value: float, amount: float, name: str) -> None:
-    assert not Rule(name, amount, relative=True).broken_by(value, value)
-    assert not Rule(name, amount, relative=False).broken_by(value, value)
+    assert not Rule(name, amount, relative=True).broken_by(value, value, WAYS[name])
+    assert not Rule(name, amount, relative=False).broken_by(value, value, WAYS[name])
 
 
 def test_a_rule_names_a_quantity_of_every_probe_or_of_one() -> None:
@@ -139,16 +155,46 @@ def test_what_is_no_rule_is_refused(text: str) -> None:
         rule_of(text)
 
 
-def test_which_way_is_better() -> None:
-    assert [better(each) for each in ("val_loss", "val_score", "output_mean")] == ["lower", "higher", ""]
+def ways_of(probe: str, data: Any, *findings: Finding) -> dict[str, str]:
+    verdict = Verdict(
+        probe=probe, case="mlp", framework="torch", outcome="passed", summary="", findings=findings, data=data, steps=3
+    )
+    return {number.name: number.better for number in built_in()[probe].numbers(verdict)}
+
+
+def test_a_probe_says_which_way_its_numbers_are_better() -> None:
+    run = {split: {"score": 0.9, "loss": 0.2} for split in ("train", "val")}
+    of_runs = {
+        "train_score": "higher",
+        "train_loss": "lower",
+        "val_score": "higher",
+        "val_loss": "lower",
+        "gap": "lower",
+    }
+    assert ways_of("generalization_gap", {"runs": [run]}) == of_runs
+    assert ways_of("regularization", {"regularized": [run]}) == of_runs
+    assert ways_of("early_accuracy", {}) == {name: way for name, way in of_runs.items() if name != "gap"}
+    assert ways_of("overfit_batch", {}) == {"steps_to_memorise": "lower"}
+    assert ways_of("overfit_batch", {}, finding("mine", 1)) == {"steps_to_memorise": "lower", "mine": ""}
+    copies = {kind: [{"in": "train", "of": "test", "rows": 3}] for kind in ("across", "near")}
+    names = ("exact_copies_count.train.test", "near_copies_count.train.test")
+    assert ways_of("split_duplicates", copies) == dict.fromkeys(names, "lower")
+
+
+#: of the 31 quantities that can be bounded
+LOWER = ("initial_loss", "loss_after_k_steps", "steps_to_memorise", "train_loss", "val_loss", "best_train_loss",
+         "best_val_loss", "gap", "calibration_error", "dead_units", "saturated_units", "memory_peak")  # fmt: skip
+HIGHER = ("train_score", "val_score", "best_train_score", "best_val_score", "samples_per_parameter", "determinism",
+          "eval_twice", "save_load", "batch_size_invariance", "accumulation", "float64_agrees")  # fmt: skip
 
 
 def test_every_quantity_that_can_be_bounded_is_better_the_way_the_list_says() -> None:
-    from pytest_overfit.probes.bounds import quantity_lines  # fills the list
     from pytest_overfit.probes.bounds.quantities.registry import QUANTITIES
 
-    assert quantity_lines()
-    assert {name: better(name) for name in QUANTITIES} == {name: each.better for name, each in QUANTITIES.items()}
+    wanted = {name: "lower" if name in LOWER else "higher" if name in HIGHER else "" for name in QUANTITIES}
+    del wanted["step_time_ratio"]  # of a clock
+    assert ways_of("bounds", {}, *(finding(name, 1) for name in QUANTITIES)) == wanted
+    assert (len(QUANTITIES), QUANTITIES["step_time_ratio"].better) == (31, "lower")
 
 
 # -------------------------------------------------------------------------------------------------------- save, compare
@@ -244,7 +290,7 @@ def test_a_number_that_is_gone_or_new_is_named(project: Any) -> None:
     result.stdout.fnmatch_lines(
         [
             "good: bounds: initial_loss was 1.38629 in baseline and is not measured any more",
-            "good: bounds: output_std is not in the baseline baseline; save it anew with --overfit-save=baseline",
+            "good: bounds: output_std is not in the baseline baseline; save it again with --overfit-save=baseline",
         ]
     )
 
@@ -296,14 +342,14 @@ def test_a_file_that_cannot_be_used_is_named_and_left_untouched(project: Any, ki
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--overfit-save", "test_it.py"), "--overfit-save=test_it.py: a name of letters*put --overfit-save after*"),
-        (("--overfit-save=../up",), "--overfit-save=../up: a name of letters*"),
-        (("--overfit-compare=",), "--overfit-compare=: a name of letters*"),
+        (("--overfit-save", "test_it.py"), "--overfit-save=test_it.py: expected a name *put --overfit-save after*"),
+        (("--overfit-save=../up",), "--overfit-save=../up: expected a name of letters*"),
+        (("--overfit-compare=",), "--overfit-compare=: expected a name of letters*"),
         (
             ("--overfit-compare-fail=gap:5%",),
             "--overfit-compare-fail=gap:5%: nothing is compared; *",
         ),
-        (("--overfit-compare", "--overfit-compare-fail=gap"), "--overfit-compare-fail=gap: a quantity and how much*"),
+        (("--overfit-compare", "--overfit-compare-fail=gap"), "--overfit-compare-fail=gap: expected a quantity *"),
     ],
 )
 def test_a_wrong_option_is_refused_before_any_test(project: Any, arguments: tuple[str, ...], words: str) -> None:
@@ -352,7 +398,7 @@ def test_workers_compare_and_only_the_controller_writes(project: Any, monkeypatc
     project.conftest(
         """
         import os
-        from pytest_overfit.report import case_files
+        from pytest_overfit.baselines import case_files
 
         real = case_files.write_json
 
@@ -405,7 +451,8 @@ def test_a_killed_run_keeps_what_was_done(project: Any) -> None:
 
 def written(folder: Path, case: str, **numbers: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    entry = {"framework": "torch", "seeds": [0], "versions": {}, "quantities": numbers}
+    better = {"steps_to_memorise": "lower", "loss_ratio": "lower"}
+    entry = {"framework": "torch", "seeds": [0], "versions": {}, "quantities": numbers, "better": better}
     document = {"schema": 1, "pytest_overfit": "0", "case": case, "probes": {"overfit_batch": entry}}
     (folder / f"{case}.json").write_text(json.dumps(document))
 
@@ -428,6 +475,21 @@ def test_compare_prints_the_table_without_running_anything(
     assert capsys.readouterr().out == textwrap.dedent(wanted)
     assert main(["compare", str(tmp_path / ".overfit" / "old"), "old"]) == 0
     assert capsys.readouterr().out == "3 numbers unchanged\n"
+
+
+def test_a_file_that_does_not_say_which_way_is_better_is_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As version 0.1.0 wrote them at first."""
+    monkeypatch.chdir(tmp_path)
+    for name, steps in (("old", 50), ("new", 75)):
+        written(tmp_path / ".overfit" / name, "mlp", steps_to_memorise=steps)
+        file = tmp_path / ".overfit" / name / "mlp.json"
+        form = json.loads(file.read_text())
+        del form["probes"]["overfit_batch"]["better"]
+        file.write_text(json.dumps(form))
+    assert main(["compare", "old", "new"]) == 0
+    assert "steps_to_memorise  50   75   +50.0%\n" in capsys.readouterr().out
 
 
 def test_compare_says_what_it_cannot_read(

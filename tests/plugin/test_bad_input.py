@@ -56,8 +56,8 @@ def needs_width(width: int) -> Any:
 
 
 FACTORIES: dict[str, tuple[Any, tuple[str, ...]]] = {
-    "a model": (make_model(), ("model= is a model (Linear)", "a factory is wanted", "write model=make_model")),
-    "a number": (3, ("model= is 3", "a factory is wanted", "write model=make_model")),
+    "a model": (make_model(), ("model: expected a factory, got a model (Linear)", "write model=make_model")),
+    "a number": (3, ("model: expected a factory, ", "got 3", "write model=make_model")),
     "required argument": (
         needs_width,
         ("model= needs the argument width", "is called without any", "write model=lambda: needs_width(width=...)"),
@@ -87,7 +87,9 @@ def test_factory(what: str) -> None:
 
 def test_factory_of_the_unregularized_model() -> None:
     refused(
-        lambda: case(unregularized=make_model()), "unregularized= is a model (Linear)", "unregularized=make_plain_model"
+        lambda: case(unregularized=make_model()),
+        "unregularized: expected a factory, got a model (Linear)",
+        "unregularized=make_plain_model",
     )
 
 
@@ -97,7 +99,7 @@ def other_optimizer() -> Any:
 
 LOSSES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "missing loss": ({"loss": None}, ("it has no loss", "write loss=torch.nn.functional.cross_entropy")),
-    "loss is a string": ({"loss": "mse"}, ("loss= is 'mse'", "a function is wanted")),
+    "loss is a string": ({"loss": "mse"}, ("loss: expected a function, got 'mse'",)),
     "loss class": (
         {"loss": torch.nn.CrossEntropyLoss},
         ("loss= is the class CrossEntropyLoss", "write loss=torch.nn.CrossEntropyLoss()"),
@@ -121,9 +123,13 @@ LOSSES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "optimizer instance": (
         {"optimizer": other_optimizer()},
-        ("optimizer= is an optimizer (SGD) that belongs to another model", "write optimizer=lambda parameters:"),
+        (
+            "optimizer: expected a function",
+            "got an optimizer (SGD) that belongs to another model",
+            "write optimizer=lambda parameters:",
+        ),
     ),
-    "optimizer is a string": ({"optimizer": "adam"}, ("optimizer= is 'adam'", "a function is wanted")),
+    "optimizer is a string": ({"optimizer": "adam"}, ("optimizer: expected a function, got 'adam'",)),
     "optimizer of another model": (
         {"optimizer": lambda parameters: other_optimizer()},
         ("holds 2 parameters of another model", "write optimizer=lambda parameters:"),
@@ -260,19 +266,19 @@ FIELDS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"name": "a\n"}, ("name='a\\n'", "letters, digits")),
     ({"task": "multi_class"}, ("unknown task 'multi_class'; did you mean 'multiclass'?",)),
     ({"task": 3}, ("unknown task 3; known: binary, ",)),
-    ({"seed": -1}, ("seed=-1", "a whole number of 0 or more is wanted")),
-    ({"seed": True}, ("seed=True", "a whole number of 0 or more")),
-    ({"seed": "1"}, ("seed='1'", "a whole number of 0 or more")),
-    ({"classes": 1}, ("classes=1", "a whole number of 2 or more is wanted")),
-    ({"classes": 2.0}, ("classes=2.0", "a whole number of 2 or more")),
-    ({"limits": [3]}, ("limits= is list of 1", "a dict with string keys is wanted")),
-    ({"limits": {3: 3}}, ("limits= is a dict", "a dict with string keys is wanted")),
-    ({"options": "x"}, ("options= is 'x'", "a dict with string keys is wanted")),
-    ({"step": 3}, ("step= is 3", "a function is wanted")),
-    ({"score": "accuracy"}, ("score= is 'accuracy'", "a function is wanted")),
-    ({"autocast": 16}, ("autocast=16", "the name of a dtype is wanted, e.g. 'bfloat16'")),
+    ({"seed": -1}, ("seed: expected a whole number of 0 or more, got -1",)),
+    ({"seed": True}, ("seed: expected a whole number of 0 or more, got True",)),
+    ({"seed": "1"}, ("seed: expected a whole number of 0 or more, got '1'",)),
+    ({"classes": 1}, ("classes: expected a whole number of 2 or more, got 1",)),
+    ({"classes": 2.0}, ("classes: expected a whole number of 2 or more, got 2.0",)),
+    ({"limits": [3]}, ("limits: expected a dict with string keys, got list of 1",)),
+    ({"limits": {3: 3}}, ("limits: expected a dict with string keys, got a dict",)),
+    ({"options": "x"}, ("options: expected a dict with string keys, got 'x'",)),
+    ({"step": 3}, ("step: expected a function, got 3",)),
+    ({"score": "accuracy"}, ("score: expected a function, got 'accuracy'",)),
+    ({"autocast": 16}, ("autocast: expected the name of a dtype, e.g. 'bfloat16', got 16",)),
     ({"limits": {"stps": 3}}, ("limits: unknown limit 'stps'; did you mean 'steps'?",)),
-    ({"limits": {"steps": "3"}}, ("limits: steps='3', but a whole number is wanted",)),
+    ({"limits": {"steps": "3"}}, ("limits: steps: expected a whole number, got '3'",)),
 ]
 
 
@@ -403,7 +409,7 @@ def test_something_else_than_a_case(project: Any, given: str, call: str) -> None
     result.stdout.fnmatch_lines(
         [
             ">*" + call.format(given).replace("[", "?").replace("]", "?"),
-            "E*CaseError: got *, but a Case is wanted; write Case(name=*",
+            "E*CaseError: expected a Case, got *; write Case(name=*",
         ]
     )
     result.stdout.no_fnmatch_line("*core?run.py*")
@@ -424,4 +430,4 @@ def test_errors_in_a_module_of_cases_stop_collection_with_the_message(project: A
         """
     )
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["E*CaseError: two cases are called 'good', but names make the test ids*"])
+    result.stdout.fnmatch_lines(["E*CaseError: two cases are called 'good'; names make the test ids*"])

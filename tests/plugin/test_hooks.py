@@ -103,7 +103,9 @@ def test_what_is_no_probe_is_a_usage_error(project: Any) -> None:
     project.conftest("def pytest_overfit_probes():\n    return ['loss_is_finite']\n")
     result = project.run("def test_it():\n    pass\n")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: hook pytest_overfit_probes: 'loss_is_finite' is no probe, it has no name, *"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: hook pytest_overfit_probes: 'loss_is_finite' is not a probe: name, * missing*"]
+    )
 
 
 def test_every_verdict_is_announced_at_once(project: Any) -> None:

@@ -78,20 +78,20 @@ def test_a_limit_can_be_written_for_one_probe() -> None:
         ({"overfit_bach": {"steps": 3}}, r"call: unknown probe 'overfit_bach'; did you mean 'overfit_batch'\?"),
         ({"overfit_batch.stps": 3}, r"call: unknown limit of overfit_batch 'stps'; did you mean 'steps'\?"),
         ({"overfit_batch": {"stps": 3}}, r"call: unknown limit of overfit_batch 'stps'; did you mean 'steps'\?"),
-        ({"steps": "300"}, "call: steps='300', but a whole number is wanted"),
-        ({"steps": 2.5}, "call: steps=2.5, but a whole number is wanted"),
-        ({"steps": True}, "call: steps=True, but a whole number is wanted"),
-        ({"steps": -1}, "call: steps=-1, but a whole number of 0 or more is wanted"),
-        ({"steps": 0}, "call: steps=0, but at least 1 step is wanted"),
-        ({"max_loss_ratio": "5%"}, "call: max_loss_ratio='5%', but a number is wanted"),
-        ({"max_loss_ratio": False}, "call: max_loss_ratio=False, but a number is wanted"),
-        ({"max_loss_ratio": -0.1}, "call: max_loss_ratio=-0.1, but a number of 0 or more is wanted"),
-        ({"max_loss_ratio": float("nan")}, "call: max_loss_ratio=nan, but a number of 0 or more is wanted"),
-        ({"max_loss_ratio": float("inf")}, "call: max_loss_ratio=inf, but a number of 0 or more is wanted"),
-        ({"max_loss_ratio": 1}, "call: max_loss_ratio=1, but a number between 0 and 1 is wanted"),
-        ({"min_accuracy": 1.5}, "call: min_accuracy=1.5, but a share above 0 and up to 1 is wanted"),
-        ({"min_token_accuracy": 0}, "call: min_token_accuracy=0, but a share above 0"),
-        ({"budget": -1}, "call: budget=-1, but a number of 0 or more is wanted"),
+        ({"steps": "300"}, "call: steps: expected a whole number, got '300'"),
+        ({"steps": 2.5}, "call: steps: expected a whole number, got 2.5"),
+        ({"steps": True}, "call: steps: expected a whole number, got True"),
+        ({"steps": -1}, "call: steps: expected a whole number of 0 or more, got -1"),
+        ({"steps": 0}, "call: steps: expected 1 or more, got 0"),
+        ({"max_loss_ratio": "5%"}, "call: max_loss_ratio: expected a number, got '5%'"),
+        ({"max_loss_ratio": False}, "call: max_loss_ratio: expected a number, got False"),
+        ({"max_loss_ratio": -0.1}, "call: max_loss_ratio: expected a number of 0 or more, got -0.1"),
+        ({"max_loss_ratio": float("nan")}, "call: max_loss_ratio: expected a number of 0 or more, got nan"),
+        ({"max_loss_ratio": float("inf")}, "call: max_loss_ratio: expected a number of 0 or more, got inf"),
+        ({"max_loss_ratio": 1}, "call: max_loss_ratio: expected a number above 0 and below 1, got 1"),
+        ({"min_accuracy": 1.5}, "call: min_accuracy: expected a number above 0 and at most 1, got 1.5"),
+        ({"min_token_accuracy": 0}, "call: min_token_accuracy: expected a number above 0"),
+        ({"budget": -1}, "call: budget: expected a number of 0 or more, got -1"),
     ],
 )
 def test_refused_limits(written: dict[str, Any], message: str) -> None:
@@ -111,8 +111,8 @@ def test_budget_may_be_none() -> None:
     ("mark", "message"),
     [
         ("stepps=3", "marker: unknown limit 'stepps'; did you mean 'steps'?"),
-        ("steps=-3", "marker: steps=-3, but a whole number of 0 or more is wanted"),
-        ("steps=0", "marker: steps=0, but at least 1 step is wanted"),
+        ("steps=-3", "marker: steps: expected a whole number of 0 or more, got -3"),
+        ("steps=0", "marker: steps: expected 1 or more, got 0"),
         ("'overfit_bach'", "unknown probe 'overfit_bach'; did you mean 'overfit_batch'?"),
         ("3", "unknown probe 3; known: overfit_batch, split_duplicates"),
     ],
@@ -135,18 +135,18 @@ def test_ini_lines() -> None:
 INI_ERRORS = [
     (
         "overfit_limits = steps",
-        "ini overfit_limits: 'steps' is not of the form 'limit = number' or 'probe.limit = number'",
+        "ini overfit_limits: expected 'limit = number' or 'probe.limit = number', got 'steps'",
     ),
-    ("overfit_limits = steps = many", "ini overfit_limits: 'steps = many': 'many' is not a number"),
+    ("overfit_limits = steps = many", "ini overfit_limits: 'steps = many': expected a number, got 'many'"),
     ("overfit_limits = stps = 3", "ini: unknown limit 'stps'; did you mean 'steps'?"),
-    ("overfit_limits = steps = -3", "ini: steps=-3, but a whole number of 0 or more is wanted"),
-    ("overfit_limits = steps = 2.5", "ini: steps=2.5, but a whole number is wanted"),
-    ("overfit_limits = steps = 0", "ini: steps=0, but at least 1 step is wanted"),
+    ("overfit_limits = steps = -3", "ini: steps: expected a whole number of 0 or more, got -3"),
+    ("overfit_limits = steps = 2.5", "ini: steps: expected a whole number, got 2.5"),
+    ("overfit_limits = steps = 0", "ini: steps: expected 1 or more, got 0"),
     ("overfit_limits = overfit_bach.steps = 3", "ini: unknown probe 'overfit_bach'; did you mean 'overfit_batch'?"),
-    ("overfit_budget = -2", "ini: budget=-2.0, but a number of 0 or more is wanted"),
-    ("overfit_budget = nan", "ini: budget=nan, but a number of 0 or more is wanted"),
+    ("overfit_budget = -2", "ini: budget: expected a number of 0 or more, got -2.0"),
+    ("overfit_budget = nan", "ini: budget: expected a number of 0 or more, got nan"),
     ("overfit_budget = long", "ini overfit_budget: *long*"),
-    ("overfit_seed = -1", "ini overfit_seed=-1, but a whole number of 0 or more is wanted"),
+    ("overfit_seed = -1", "ini overfit_seed: expected a whole number of 0 or more, got -1"),
     ("overfit_seed = x", "ini overfit_seed: *x*"),
     ("overfit_sed = 1", "ini: unknown option 'overfit_sed'; did you mean 'overfit_seed'?"),
     ("overfit_limit = steps = 3", "ini: unknown option 'overfit_limit'; did you mean 'overfit_limits'?"),
@@ -178,7 +178,7 @@ def test_ini_limits_apply_and_several_lines_are_read(project: Any) -> None:
 def test_a_wrong_seed_option_is_a_usage_error(project: Any, value: str) -> None:
     result = project.run("def test_it():\n    pass\n", f"--overfit-seed={value}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"ERROR: --overfit-seed={value}, but a whole number of 0 or more is wanted"])
+    result.stderr.fnmatch_lines([f"ERROR: --overfit-seed: expected a whole number of 0 or more, got {value}"])
 
 
 SEEDED = """

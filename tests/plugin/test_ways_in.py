@@ -114,12 +114,12 @@ def test_bare_marker_runs_every_probe_as_a_test_of_its_own(project: Any) -> None
     result.assert_outcomes(passed=3, failed=2, skipped=1)
     result.stdout.fnmatch_lines(
         [
-            "*::test_good?overfit_batch? PASSED*",
             "*::test_good?split_duplicates? PASSED*",
-            "*::test_copied?overfit_batch? PASSED*",
+            "*::test_good?overfit_batch? PASSED*",
             "*::test_copied?split_duplicates? FAILED*",
-            "*::test_broken?overfit_batch? FAILED*",
+            "*::test_copied?overfit_batch? PASSED*",
             "*::test_broken?split_duplicates? SKIPPED*",
+            "*::test_broken?overfit_batch? FAILED*",
             "copied: FAILED: *",  # nothing of the user's is on the way, so the message is all
             "broken: FAILED: *",
             "SKIPPED*test_it.py:*broken: split_duplicates: the case has batch= alone, *",
@@ -214,7 +214,7 @@ def test_marked_test_that_returns_something_else(project: Any) -> None:
     result.stdout.fnmatch_lines(
         [
             "a test marked `overfit` returns its Case, this one returned None; end it with `return Case(...)`",
-            "got 3, but a Case is wanted; write Case(name='mlp', model=make_model, batch=(x, y), ...)",
+            "expected a Case, got 3; write Case(name='mlp', model=make_model, batch=(x, y), ...)",
         ]
     )
 
@@ -286,14 +286,14 @@ def test_matrix_of_every_probe(project: Any) -> None:
     result.assert_outcomes(passed=3, failed=4, skipped=1)
     result.stdout.fnmatch_lines(
         [
-            "*::test_model?mlp-overfit_batch? PASSED*",
             "*::test_model?mlp-split_duplicates? PASSED*",
-            "*::test_model?copied-overfit_batch? PASSED*",
+            "*::test_model?mlp-overfit_batch? PASSED*",
             "*::test_model?copied-split_duplicates? FAILED*",
-            "*::test_model?cnn-overfit_batch? FAILED*",
+            "*::test_model?copied-overfit_batch? PASSED*",
             "*::test_model?cnn-split_duplicates? SKIPPED*",
-            "*::test_model?both-overfit_batch? FAILED*",
+            "*::test_model?cnn-overfit_batch? FAILED*",
             "*::test_model?both-split_duplicates? FAILED*",
+            "*::test_model?both-overfit_batch? FAILED*",
         ]
     )
 
@@ -372,9 +372,9 @@ def test_matrix_limits_of_the_call(project: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([a_case(), a_case()],), "two cases are called 'mlp', but names make the test ids"),
-        ((a_case(),), r"cases= is a Case, but a list of cases is wanted; write parametrize_with_probes\(\[case\]\)"),
-        ((["mlp"],), "got 'mlp', but a Case is wanted"),
+        (([a_case(), a_case()],), "two cases are called 'mlp'; names make the test ids"),
+        ((a_case(),), r"cases: expected a list of cases, got a Case; write parametrize_with_probes\(\[case\]\)"),
+        ((["mlp"],), "expected a Case, got 'mlp'"),
         (([a_case()], ["overfit_bach"]), "unknown probe 'overfit_bach'; did you mean 'overfit_batch'"),
         (([a_case()], [3]), "unknown probe 3; known: .*overfit_batch.*split_duplicates"),
     ],
@@ -389,9 +389,9 @@ def test_matrix_refuses(arguments: Any, message: str) -> None:
     [
         ({"mpl": "x"}, "there is no test 'mpl'; did you mean 'mlp'"),
         ({"mlp-overfit_bach": "x"}, "there is no test 'mlp-overfit_bach'; did you mean 'mlp-overfit_batch'"),
-        ({"mlp": " "}, "the reason is wanted, in words"),
-        ({"mlp": None}, "the reason is wanted, in words"),
-        (["mlp"], "expected_failures= is list of 1, but a dict of ids and reasons is wanted"),
+        ({"mlp": " "}, "expected the reason, in words"),
+        ({"mlp": None}, "expected the reason, in words"),
+        (["mlp"], "expected_failures: expected a dict of ids and reasons, got list of 1"),
     ],
 )
 def test_matrix_refuses_expected_failures(expected: Any, message: str) -> None:
@@ -449,7 +449,7 @@ def test_run_probes_in_a_script(pytester: pytest.Pytester) -> None:
 
 
 def test_run_probes_wants_a_case() -> None:
-    with pytest.raises(CaseError, match="got 3, but a Case is wanted; write "):
+    with pytest.raises(CaseError, match="expected a Case, got 3; write "):
         pytest_overfit.run_probes(3)  # type: ignore[arg-type]
 
 
@@ -559,8 +559,8 @@ def test_collect_only_shows_ids_and_runs_nothing(project: Any) -> None:
         [
             "test_it.py::test_model?mlp-overfit_batch?",
             "test_it.py::test_model?cnn-overfit_batch?",
-            "test_it.py::test_m?overfit_batch?",
             "test_it.py::test_m?split_duplicates?",
+            "test_it.py::test_m?overfit_batch?",
         ]
     )
 

@@ -8,27 +8,25 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from pytest_overfit.adapters.inspector import inspector_for
 from pytest_overfit.core.bounds import Anchor, bound_of, calibrated
-from pytest_overfit.core.errors import CaseError, NotApplicable
-from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.case import Case
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.limits import Resolved, at_least, share
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.core.verdict import Judgement
-from pytest_overfit.data.splits import Split, open_split
-from pytest_overfit.measures.training_runs import EPOCHS, seed_of_run
-from pytest_overfit.probes.base import Bench
+from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
+from pytest_overfit.data.splits import Split, judged_by, open_split
+from pytest_overfit.measures.memorising.memorise import MemoriseLimits
+from pytest_overfit.measures.training_runs import epochs_of, seed_of_run
+from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.bounds.calibrated_ends import Asked, Plan, measured_now, read_back, same_everywhere
 from pytest_overfit.probes.bounds.judgement import Series, judge_bounds
 from pytest_overfit.probes.bounds.quantities import costs, numbers, yes_no  # noqa: F401 - each fills the list
 from pytest_overfit.probes.bounds.quantities.registry import YES_NO, quantity_lines, quantity_named
 from pytest_overfit.probes.bounds.subject import Found, Subject
-from pytest_overfit.probes.overfit_batch import OverfitBatchLimits
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
 
 __all__ = ["PROBE", "Bounds", "BoundsLimits", "quantity_lines"]
 
@@ -51,21 +49,13 @@ class BoundsLimits:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        if self.seeds < 3:
-            raise CaseError(f"seeds={self.seeds}, but the spread between seeds needs 3 or more to be told")
-        if not 0 < self.alpha < 0.5:
-            raise CaseError(f"alpha={self.alpha:g}, but a rate of wrong answers above 0 and below 0.5 is wanted")
-        if not 0 < self.false_alarms < 0.5:
-            raise CaseError(
-                f"false_alarms={self.false_alarms:g}, but a rate above 0 and below 0.5 is wanted; 1e-3 is usual"
-            )
-        if self.epochs is not None and self.epochs < 1:
-            raise CaseError(f"epochs={self.epochs}, but at least 1 epoch is wanted")
-        if self.steps is not None and self.steps < 1:
-            raise CaseError(f"steps={self.steps}, but at least 1 step is wanted")
+        at_least(3, self, "seeds", why=": fewer have no spread between them")
+        at_least(1, self, "epochs", "steps")
+        share(self, "alpha", below=0.5)
+        share(self, "false_alarms", below=0.5, why="; 1e-3 is usual")
 
 
-class Bounds:
+class Bounds(Probe):
     """Measures named quantities over seeds and holds each against its bound.
 
     *Measured*: the quantities that are bounded and no others; `--overfit-quantities` lists them. Each is measured on
@@ -78,7 +68,7 @@ class Bounds:
 
     *Cannot see*: what other data would give; the interval covers initial weights, order and masks. A bound that is a
     function is asked at the mean and at both ends of the interval, so it should be true on one stretch of numbers.
-    *Cost*: that of the dearest quantity, a seed: `val_score` needs four training runs at least.
+    *Cost*: that of the most expensive quantity, per seed: `val_score` needs four training runs at least.
 
     An end written as `calibrated` is judged otherwise: `pytest_overfit.probes.bounds.tolerance` says how, and
     with which rate of false alarms. `pytest --overfit-calibrate` measures it on new seeds.
@@ -88,6 +78,17 @@ class Bounds:
 
     name = "bounds"
     limits = BoundsLimits
+    cost = 50
+    default = False
+
+    def needs(self, case: Case) -> str | None:
+        """At least one bound."""
+        if case.options.get(self.name):
+            return None
+        return (
+            "it has no bounds; write them as options={'bounds': {'initial_loss': (2.0, 2.6)}}, or in a call: "
+            "overfit.within(case, initial_loss=(2.0, 2.6))"
+        )
 
     def measure(self, bench: Bench, limits: BoundsLimits) -> dict[str, Any]:
         """Measure over seeds until every bound is decided; plain values."""
@@ -117,14 +118,16 @@ class Bounds:
         """Decide from the measured values alone."""
         return judge_bounds(measured, limits)
 
+    def numbers(self, verdict: Verdict) -> Iterator[BaselineNumber]:
+        """Every bounded quantity, better the way the list says."""
+        for number in of_findings(verdict):
+            quantity, _ = quantity_named(number.name, verdict.probe)
+            if not quantity.timed:
+                yield BaselineNumber(number.name, number.value, quantity.better)
+
 
 def _asked(case: Case) -> list[Asked]:
-    given = case.options.get("bounds", {})
-    if not given:
-        raise NotApplicable(
-            "it has no bounds; write them as options={'bounds': {'initial_loss': (2.0, 2.6)}}, or in a call: "
-            "overfit.within(case, initial_loss=(2.0, 2.6))"
-        )
+    given = case.options["bounds"]
     return [_checked(name, value, f"Case {case.name!r}: bounds") for name, value in given.items()]
 
 
@@ -155,7 +158,7 @@ def _calibrated(
         return asked, {}, []
     if bench.calibration is None:
         raise CaseError(f"{open_ends[0].where}: calibrated bounds are read by pytest alone; write numbers here")
-    same = {"epochs": _epochs(bench.case, limits), "k": limits.k, "steps": _criteria(bench, limits).steps}
+    same = {"epochs": epochs_of(bench.case, limits.epochs), "k": limits.k, "steps": _criteria(bench, limits).steps}
     plan = Plan(bench.case.name, open_ends, limits, same)
     written, notes = dict[str, Any](), list[str]()
     if bench.calibration.now:
@@ -183,14 +186,11 @@ def _series(asked: Asked) -> Series:
     )
 
 
-def _epochs(case: Case, limits: BoundsLimits) -> int:
-    return limits.epochs or int(case.fit_kwargs.get("epochs") or EPOCHS)
-
-
-def _criteria(bench: Bench, limits: BoundsLimits) -> OverfitBatchLimits:
+def _criteria(bench: Bench, limits: BoundsLimits) -> MemoriseLimits:
     """What `overfit_batch` asks of this case, with the steps that are given here."""
-    memorised: OverfitBatchLimits = bench.limits_of("overfit_batch") or OverfitBatchLimits()
-    return dataclasses.replace(memorised, steps=limits.steps or memorised.steps)
+    memorised = bench.limits_of("overfit_batch")
+    criteria: MemoriseLimits = dataclasses.replace(memorised, steps=limits.steps or memorised.steps)
+    return criteria
 
 
 def _subject(bench: Bench, limits: BoundsLimits, number: int, splits: Any) -> Subject:
@@ -198,7 +198,7 @@ def _subject(bench: Bench, limits: BoundsLimits, number: int, splits: Any) -> Su
     return Subject(
         task=case.task,
         counts=limits,
-        epochs=_epochs(case, limits),
+        epochs=epochs_of(case, limits.epochs),
         criteria=_criteria(bench, limits),
         seed=seed,
         make_learner=lambda: bench.make_learner(seed),
@@ -213,7 +213,7 @@ def _splits(case: Case) -> Any:
 
     @functools.cache
     def opened(name: str) -> Split | None:
-        name = "test" if name == "val" and case.val is None else name
+        name = judged_by(case) if name == "val" else name
         return None if getattr(case, name) is None else open_split(case, name)
 
     return opened
@@ -262,7 +262,7 @@ def _holds(asked: Asked, value: float) -> bool:
             return bool(answer)
     except (TypeError, ValueError):
         pass
-    raise CaseError(f"{asked.where}: the function returned {answer!r}, but True or False is wanted")
+    raise CaseError(f"{asked.where}: expected the function to return True or False, got {answer!r}")
 
 
 PROBE = Bounds()

@@ -59,7 +59,7 @@ class Asked:
         return dataclasses.replace(self, bound=bound, shown=shown, calibrated=self.open_ends)
 
 
-class SeedLimits(Protocol):
+class CalibrationLimits(Protocol):
     """The limits that decide how many seeds a calibration needs."""
 
     @property
@@ -74,7 +74,7 @@ class Plan:
 
     case: str
     asked: Sequence[Asked]
-    limits: SeedLimits
+    limits: CalibrationLimits
     #: limits that the quantities depend on: epochs, k, steps (None: those of `overfit_batch`)
     same: Mapping[str, int | None]
 

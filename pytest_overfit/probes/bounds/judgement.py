@@ -117,17 +117,15 @@ class Series:
 
 def judge_bounds(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
     """Judge every bound; see `Bounds` of `pytest_overfit.probes.bounds` for what passing means."""
-    series = [Series(**each) for each in measured["quantities"]]
+    series = [Series(**form) for form in measured["quantities"]]
     found = [_finding(each, limits.values) for each in series]
-    findings = (*found, *(note for each in series for note in _expected(each)), *_remarks(measured))
-    outcomes: tuple[Answer, ...] = ("failed", "inconclusive")
-    for outcome in outcomes:
-        wrong = [each for each in found if each.outcome == outcome]
-        if wrong:
-            return Judgement(outcome=outcome, summary=wrong[0].message, findings=findings)
-    held = "; ".join(f"{each.name} {_number(each.mean(limits.values).mean, each.unit)}" for each in series)
-    count = f"{len(series)} bound{'s' * (len(series) != 1)}"
-    return Judgement(outcome="passed", summary=f"{count} held: {held}", findings=findings)
+    notes = [*(note for each in series for note in _expected(each)), *map(Finding.note, measured["remarks"])]
+
+    def held() -> str:
+        means = "; ".join(f"{each.name} {_number(each.mean(limits.values).mean, each.unit)}" for each in series)
+        return f"{len(series)} bound{'s' * (len(series) != 1)} held: {means}"
+
+    return Judgement.of([*found, *notes], held)
 
 
 def _finding(series: Series, limits: SeedLimits) -> Finding:
@@ -176,7 +174,7 @@ def _words(series: Series, found: SeedMean, value: float, outcome: Answer) -> st
     ends = ", ".join(f"{each[0]:.4g}" for each in (series.lows, series.highs) if each)
     resolved = f" = {ends}" if ends and any(word in series.bound for word in ANCHORS) else ""
     told = f"{series.name} {_number(value, series.unit)}{around}, bound {series.bound}{resolved}"
-    return f"{told}: too near to tell, more seeds= would" if outcome == "inconclusive" else told
+    return f"{told}: too close to call; try a larger seeds=" if outcome == "inconclusive" else told
 
 
 def _number(value: float, unit: str) -> str:
@@ -188,10 +186,5 @@ def _number(value: float, unit: str) -> str:
 
 def _expected(series: Series) -> Iterator[Finding]:
     if series.expected is not None:
-        told = f"{series.name} of a model that knows nothing: {series.theory}"
+        told = f"{series.name} of an uninformed model: {series.theory}"
         yield Finding(name="expected_by_theory", value=series.expected, source="theory", message=told)
-
-
-def _remarks(measured: Mapping[str, Any]) -> Iterator[Finding]:
-    for each in measured["remarks"]:
-        yield Finding(name="remark", value=None, message=each)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from pytest_overfit.core.errors import CaseError
-from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Judgement
-from pytest_overfit.probes.base import Bench
+from pytest_overfit.core.case import Case
+from pytest_overfit.core.limits import Resolved, at_least, share
+from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
+from pytest_overfit.data.splits import judged_by
+from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.early_accuracy import controls, symptoms
 from pytest_overfit.probes.early_accuracy.epochs import EpochsRun, open_splits, run_epochs
 from pytest_overfit.probes.early_accuracy.estimates import Predictions
@@ -49,17 +50,12 @@ class EarlyAccuracyLimits:
     min_rows: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "repeats", "min_rows"):
-            if getattr(self, name) < 1:
-                raise CaseError(f"{name}={getattr(self, name)}, but 1 or more is wanted")
-        for name in ("alpha", "min_memorised"):
-            if not 0 < getattr(self, name) < 1:
-                raise CaseError(f"{name}={getattr(self, name):g}, but a number between 0 and 1 is wanted")
-        if self.max_copies >= 1:
-            raise CaseError(f"max_copies={self.max_copies:g}, but a share of 0 or more and below 1 is wanted")
+        at_least(1, self, "epochs", "repeats", "min_rows")
+        share(self, "alpha", "min_memorised")
+        share(self, "max_copies", zero=True)
 
 
-class EarlyAccuracy:
+class EarlyAccuracy(Probe):
     """Trains the first epochs and asks whether the scores on train and validation are believable.
 
     *Measured*: accuracy or R2 on train and on `val` (else `test`) before training and after each epoch, in evaluation
@@ -79,6 +75,14 @@ class EarlyAccuracy:
 
     name = "early_accuracy"
     limits = EarlyAccuracyLimits
+    cost = 40
+    default = True
+
+    def needs(self, case: Case) -> str | None:
+        """A train split and one to be judged by."""
+        if getattr(case, judged_by(case)) is None:
+            return "it has no val= or test data to compare scores on; give val= or test="
+        return None if case.train is not None else "it has no train data to compare scores on; give train="
 
     def measure(self, bench: Bench, limits: EarlyAccuracyLimits) -> dict[str, Any]:
         """Train the case and the controls that its scores ask for; plain values."""
@@ -110,6 +114,16 @@ class EarlyAccuracy:
     def judge(self, measured: Mapping[str, Any], limits: Resolved[EarlyAccuracyLimits]) -> Judgement:
         """Decide from the measured values alone."""
         return judge_early(measured, limits)
+
+    def numbers(self, verdict: Verdict) -> Iterator[BaselineNumber]:
+        """Also the last score and loss on each split."""
+        for name in ("train", "val", "train_loss", "val_loss"):
+            curve = verdict.data.get("curves", {}).get(name) or [None]
+            if name.endswith("loss"):
+                yield BaselineNumber(name, curve[-1], "lower")
+            else:
+                yield BaselineNumber(f"{name}_score", curve[-1], "higher")
+        yield from of_findings(verdict)
 
 
 def _of_run(run: EpochsRun, bench: Bench) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pytest_overfit.core.errors import CaseError, NotApplicable
-from pytest_overfit.data.splits import Arrays, Split, open_split
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.data.splits import Arrays, Split, judged_by, open_split
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
 from pytest_overfit.probes.early_accuracy.estimates import Predictions, answers_of, estimate
 from pytest_overfit.probes.early_accuracy.in_memory import features_of, gathered
@@ -48,13 +48,9 @@ class Splits:
 def open_splits(case: Case) -> Splits:
     """The train split and the one to be judged by, val before test.
 
-    Raises `NotApplicable` where one of them is missing, `CaseError` where batches cannot be joined to one table.
+    Raises `CaseError` where batches cannot be joined to one table.
     """
-    name = "val" if case.val is not None else "test"
-    missing = [each for each in ("train", name) if getattr(case, each) is None]
-    if missing:
-        wanted = "train=" if missing == ["train"] else "val= or test="
-        raise NotApplicable(f"it has no {wanted.removesuffix('=')} data to compare scores on; give {wanted}")
+    name = judged_by(case)
     found: list[Arrays] = []
     splits = [open_split(case, each) for each in ("train", name)]
     for split, each in zip(splits, ("train", name), strict=True):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement, Outcome
+from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement
 from pytest_overfit.probes.early_accuracy import leaks, symptoms
 from pytest_overfit.probes.early_accuracy.estimates import clearly_above
 from pytest_overfit.probes.early_accuracy.words import interval, told
@@ -25,15 +25,10 @@ def judge_early(measured: Measured, limits: Resolved[Any]) -> Judgement:
     """Judge one measurement; the first finding that failed, else the first that is in doubt, is the summary."""
     judge = _Judge(measured, limits)
     findings = tuple(judge.findings())
-    outcomes: tuple[Outcome, ...] = ("failed", "inconclusive")
-    for outcome in outcomes:
-        found = [each for each in findings if each.outcome == outcome]
-        if found:
-            return Judgement(outcome=outcome, summary=found[0].message, findings=findings)
     if "baselines" not in measured:
         why = "predictions cannot be paired with targets row by row, so no score can be judged"
-        return Judgement(outcome="not_applicable", summary=why, findings=findings)
-    return Judgement(outcome="passed", summary=judge.believable(), findings=findings)
+        return Judgement.of(findings, lambda: why, "not_applicable")
+    return Judgement.of(findings, judge.believable)
 
 
 class _Judge:
@@ -63,10 +58,10 @@ class _Judge:
         for split in ("train", "val"):
             name = self.split if split == "val" else split
             told_score = f"{name} {metric} {interval(after[split])} after {self.epochs}"
-            yield _note(f"{split}_score", after[split]["score"], told_score)
+            yield Finding.note(told_score, f"{split}_score", after[split]["score"])
         most = symptoms.bound(self.measured, self.alpha)
         for name, each in self.measured["baselines"].items():
-            yield _note(f"{name}_score", each["score"], f"{_NAMES[name]} reaches {interval(each)}")
+            yield Finding.note(f"{_NAMES[name]} reaches {interval(each)}", f"{name}_score", each["score"])
         if most is not None:
             above = symptoms.too_good(self.measured, self.alpha)
             message = f"the best simple model and luck explain {self.split} scores up to {most:.3f}"
@@ -79,7 +74,7 @@ class _Judge:
         said = f"{self.split} {metric} {_score(after)} after {self.epochs}"
         best, constant = symptoms.best_baseline(self.measured["baselines"]), self.measured["baselines"].get("constant")
         if not symptoms.signal(after, self.alpha):
-            return f"{said} is chance still, and the loss falls: not learnt yet; a later answer needs epochs="
+            return f"{said} is still at chance while the loss falls: not learnt yet; raise epochs="
         if constant is not None and not clearly_above(after, constant, self.alpha):
             return f"{said} says little yet: a constant answer reaches {_score(constant)}"
         if best is None:
@@ -118,8 +113,8 @@ class _Judge:
             f"{_score(inside[1])} on rows of train kept apart, {_score(outside[1])} on" if inside and outside else ""
         )
         message = f"what holds in train does not hold in {self.split}: a simple model reaches {numbers} {self.split}"
-        return _failed("misaligned_labels", outside[1]["score"] if outside else None,
-                       f"{message}; are its labels those of its rows?")  # fmt: skip
+        return Finding.failed("misaligned_labels", outside[1]["score"] if outside else None,
+                              f"{message}; are its labels those of its rows?")  # fmt: skip
 
     def _memorising(self) -> Finding:
         after, runs = self.measured["after"], self.measured["permuted"]
@@ -129,7 +124,7 @@ class _Judge:
             message = f"{said}, and random labels are not fitted as fast{why}: train and {self.split} differ"
             return Finding(name="memorising", value=after["train"]["score"], outcome="inconclusive", message=message)
         message = f"memorising: {said}, and permuted labels are fitted as fast ({_score(runs[0]['train'])} on train)"
-        return _failed("memorising", after["train"]["score"], message)
+        return Finding.failed("memorising", after["train"]["score"], message)
 
     # --------------------------------------------------------------------------------------------------------- stuck
 
@@ -145,7 +140,7 @@ class _Judge:
             yield self._lagging()
         elif learnable and not self.measured["after"]["train"]["varies"]:
             message = f"input ignored: after {self.epochs} every row gets the same answer, while a simple model learns"
-            yield _failed("input_ignored", self.measured["after"]["val"]["score"], f"{message}{self._tried()}")
+            yield Finding.failed("input_ignored", self.measured["after"]["val"]["score"], f"{message}{self._tried()}")
         elif stuck:
             yield self._nothing_learnt(learnable)
 
@@ -189,7 +184,7 @@ class _Judge:
             spread = max(scale["std"], scale["largest_spread"])
             far = f"standard deviation {spread:.3g}, largest {scale['largest']:.3g}"
             message = f"unnormalised input ({far}): {self._cure(now)} on standardised inputs"
-            yield _failed("unnormalised_input", spread, message)
+            yield Finding.failed("unnormalised_input", spread, message)
 
     def _by_rate(self) -> Iterator[Finding]:
         for each in self.measured["rates"]:
@@ -211,7 +206,7 @@ class _Judge:
     def _few_rows(self) -> Iterator[Finding]:
         rows, least = self.measured["rows"]["val"], self.values.min_rows
         if rows < least:
-            message = f"{self.split} has {rows} rows: {interval(self.measured['after']['val'])} says next to nothing"
+            message = f"{self.split} has {rows} rows: {interval(self.measured['after']['val'])} is too few to judge by"
             yield Finding(name="rows", value=rows, limit=least, relation=">=", source=self.limits.source("min_rows"),
                           outcome="inconclusive", message=message)  # fmt: skip
 
@@ -225,7 +220,7 @@ class _Judge:
             yield from leaks.of_best_column(self.measured, self.alpha)
         yield from leaks.of_knowledge(self.measured, self.alpha)
         for each in [*self.measured["not_run"], *self.measured["remarks"]]:
-            yield _note("remark", None, each)
+            yield Finding.note(each)
 
     def _printed_above(self) -> Iterator[Finding]:
         """The loop prints a higher loss than evaluation reads, which makes validation look better than train."""
@@ -236,7 +231,7 @@ class _Judge:
             there = f"above {self.split}'s {val_loss:.4g}; in evaluation mode it is {after['end_loss']:.4g}"
             why = "dropout, and the mean over an epoch of learning, explain the difference"
             message = f"the loop prints a train loss of {printed:.4g}, {there}: {why}"
-            yield _note("printed_loss", printed, message)
+            yield Finding.note(message, "printed_loss", printed)
 
 
 _NAMES = {"constant": "a constant answer", "linear": "a linear model", "nearest": "the nearest neighbour"}
@@ -248,12 +243,3 @@ def _score(estimate: Measured) -> str:
 
 def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4g}" if math.isfinite(value) else str(value)
-
-
-def _note(name: str, value: float | None, message: str) -> Finding:
-    return Finding(name=name, value=value, outcome="note", message=message)
-
-
-def _failed(name: str, value: float | None, message: str) -> Finding:
-    outcome: FindingOutcome = "failed"
-    return Finding(name=name, value=value, outcome=outcome, message=message)

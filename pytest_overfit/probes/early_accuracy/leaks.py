@@ -35,7 +35,7 @@ def of_copies(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
             outcome, message = "inconclusive", f"{message}: too few rows are new to say how good it is on new ones"
         yield Finding(name=f"{kind}_copies", value=count / rows, limit=most, relation="<=",
                       source=limits.source("max_copies"), outcome=outcome,
-                      message=f"leak: {message}" if leak else message)  # fmt: skip
+                      message=f"leak: {message}" if leak else message, better="lower")  # fmt: skip
 
 
 def _by_luck(measured: Measured, kind: str, count: int) -> float:

@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pytest_overfit.core.errors import CaseError, NotApplicable
-from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Judgement
-from pytest_overfit.data.splits import Split, open_split
-from pytest_overfit.measures.training_runs import EPOCHS, TrainingRun, curves, plain_form, run_arm, seed_of_run
-from pytest_overfit.probes.base import Bench
+from pytest_overfit.core.case import Case
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.limits import Resolved, at_least, share
+from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
+from pytest_overfit.data.splits import Split, judged_by, open_split
+from pytest_overfit.measures.training_runs import (
+    TrainingRun,
+    curves,
+    epochs_of,
+    numbers_of_runs,
+    plain_form,
+    run_arm,
+    seed_of_run,
+)
+from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.generalization_gap.controls import blank_inputs, permuted_targets
 from pytest_overfit.probes.generalization_gap.judgement import GapBounds, judge_gap
 
@@ -45,17 +54,14 @@ class GeneralizationGapLimits:
     controls: bool = False
 
     def __post_init__(self) -> None:
-        if self.seeds < 3:
-            raise CaseError(f"seeds={self.seeds}, but the spread between runs needs 3 or more to be told")
-        if self.epochs is not None and self.epochs < 1:
-            raise CaseError(f"epochs={self.epochs}, but at least 1 epoch is wanted")
-        if not 0 < self.alpha < 0.5:
-            raise CaseError(f"alpha={self.alpha:g}, but a rate of wrong answers above 0 and below 0.5 is wanted")
+        at_least(3, self, "seeds", why=": fewer have no spread between them")
+        at_least(1, self, "epochs")
+        share(self, "alpha", below=0.5)
         if self.min_score is not None and self.min_score > 1:
-            raise CaseError(f"min_score={self.min_score:g}, but a score is at most 1")
+            raise CaseError(f"min_score: expected a score of at most 1, got {self.min_score:g}")
 
 
-class GeneralizationGap:
+class GeneralizationGap(Probe):
     """Trains the model from several seeds and holds validation score and gap against bounds.
 
     *Measured*: score of the trained model in evaluation mode on both splits (accuracy, R2, or the case's own); the gap,
@@ -74,15 +80,19 @@ class GeneralizationGap:
 
     name = "generalization_gap"
     limits = GeneralizationGapLimits
+    cost = 60
+    default = False
+
+    def needs(self, case: Case) -> str | None:
+        """A split to be judged by."""
+        return "it has no val= data to generalise to" if getattr(case, judged_by(case)) is None else None
 
     def measure(self, bench: Bench, limits: GeneralizationGapLimits) -> dict[str, Any]:
         """Train and return plain values."""
         case = bench.case
-        if case.val is None and case.test is None:
-            raise NotApplicable("it has no val= data to generalise to")
-        name = "val" if case.val is not None else "test"
+        name = judged_by(case)
         train, val = open_split(case, "train"), open_split(case, name)
-        epochs = limits.epochs or int(case.fit_kwargs.get("epochs") or EPOCHS)
+        epochs = epochs_of(case, limits.epochs)
         bounds, framework = GapBounds(limits), ""
         runs: list[TrainingRun] = []
         remarks: tuple[str, ...] = ()
@@ -120,6 +130,11 @@ class GeneralizationGap:
     def judge(self, measured: Mapping[str, Any], limits: Resolved[GeneralizationGapLimits]) -> Judgement:
         """Decide from the measured values alone."""
         return judge_gap(measured, limits)
+
+    def numbers(self, verdict: Verdict) -> Iterator[BaselineNumber]:
+        """Also the mean scores and losses of the runs."""
+        yield from numbers_of_runs(verdict.data["runs"])
+        yield from of_findings(verdict)
 
 
 PROBE = GeneralizationGap()

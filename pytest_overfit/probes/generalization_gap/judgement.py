@@ -11,12 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.core.verdict import Better, Finding, Judgement
 from pytest_overfit.measures.sequential.mean import SeedMean, looks, mean_over_seeds
-from pytest_overfit.measures.training_runs import TrainingRun, broken, resolution_of, run_of
-
-#: with fewer validation rows one row is more than 5 % of the score
-_FEW_ROWS = 20
+from pytest_overfit.measures.training_runs import TrainingRun, broken, few_rows, resolution_of, run_of
 
 #: how rarely a control without any fault may look like one: one side of the t interval of its runs
 _CONTROL_ALPHA = 1e-3
@@ -44,6 +41,7 @@ class GapBound:
     values: tuple[float, ...]
     bound: float
     relation: Literal["<=", ">="]
+    better: Better
     found: SeedMean
 
     @property
@@ -65,18 +63,15 @@ class GapBounds:
         """Every bound beside what was measured."""
         limits, step = self.limits, resolution_of(runs[0])
         chance = runs[0].val.chance
-        wanted: list[tuple[str, str, tuple[float, ...], float, Literal["<=", ">="]]] = []
+        asked: list[tuple[str, str, tuple[float, ...], float, Literal["<=", ">="], Better]] = []
         scores = tuple(each.score for each in runs)
         if chance is not None:
-            wanted.append(("above_chance", "above_chance", scores, chance + limits.above_chance, ">="))
+            asked.append(("above_chance", "above_chance", scores, chance + limits.above_chance, ">=", ""))
         if limits.min_score is not None:
-            wanted.append(("validation_score", "min_score", scores, limits.min_score, ">="))
+            asked.append(("validation_score", "min_score", scores, limits.min_score, ">=", "higher"))
         if limits.max_gap is not None:
-            wanted.append(("gap", "max_gap", tuple(each.gap for each in runs), limits.max_gap, "<="))
-        return [
-            GapBound(name, limit, values, bound, relation, mean_over_seeds(values, limits.alpha, limits.seeds, step))
-            for name, limit, values, bound, relation in wanted
-        ]
+            asked.append(("gap", "max_gap", tuple(each.gap for each in runs), limits.max_gap, "<=", "lower"))
+        return [GapBound(*bound, mean_over_seeds(bound[2], limits.alpha, limits.seeds, step)) for bound in asked]
 
     def decided(self, runs: Sequence[TrainingRun]) -> bool:
         """No further run is wanted."""
@@ -98,15 +93,10 @@ class _Judge:
     def judgement(self) -> Judgement:
         why = broken(self.runs, "model")
         if why:
-            finding = Finding(name="validation_score", value=None, outcome="inconclusive", message=why)
-            return Judgement(outcome="inconclusive", summary=why, findings=(finding,))
-        findings = (*self._bounds(), *self._controls(), *self._beside())
-        outcomes: tuple[Literal["failed", "inconclusive"], ...] = ("failed", "inconclusive")
-        for outcome in outcomes:
-            found = [each for each in findings if each.outcome == outcome]
-            if found:
-                return Judgement(outcome=outcome, summary=found[0].message, findings=findings)
-        return Judgement(outcome="passed", summary=self._summary(), findings=findings)
+            return Judgement.of(
+                [Finding(name="validation_score", value=None, outcome="inconclusive", message=why)], self._summary
+            )
+        return Judgement.of([*self._bounds(), *self._controls(), *self._beside()], self._summary)
 
     def _summary(self) -> str:
         gap = sum(each.gap for each in self.runs) / len(self.runs)
@@ -123,6 +113,7 @@ class _Judge:
                 source=self.limits.source(each.limit),
                 outcome=each.outcome,
                 message=self._words(each),
+                better=each.better,
             )
 
     def _words(self, bound: GapBound) -> str:
@@ -134,7 +125,7 @@ class _Judge:
             chance = bound.bound - self.limits.values.above_chance
             told = f"{told}; the best constant answer has {chance:.3f}"
         if bound.outcome == "inconclusive":
-            told = f"{told}: too near to {bound.bound:.3f} to tell, more seeds= would"
+            told = f"{told}: too close to {bound.bound:.3f} to call; try a larger seeds="
         return told
 
     def _controls(self) -> Iterator[Finding]:
@@ -143,7 +134,7 @@ class _Judge:
             why, chance = broken(runs, f"model trained on {name}"), runs[0].val.chance
             if why or chance is None:
                 told = why or f"control {name}: chance is not known for a score of the case's own"
-                yield Finding(name=f"control[{name}]", value=None, message=told)
+                yield Finding.note(told, f"control[{name}]")
                 continue
             scores = [each.score for each in runs]
             yield self._control(name, scores, chance)
@@ -186,14 +177,11 @@ class _Judge:
         )
 
     def _beside(self) -> Iterator[Finding]:
-        rows = self.runs[0].val.rows
-        if rows < _FEW_ROWS:
-            told = f"{self.split} has {rows} rows: one row is {1 / rows:.0%} of the {self.metric}"
-            yield Finding(name="validation_rows", value=rows, outcome="warning", message=told)
-        told = f"{self.measured['epochs']} epochs a run; the interval covers initial weights, order and masks"
-        yield Finding(name="remark", value=None, message=told)
-        for each in self.measured["remarks"]:
-            yield Finding(name="remark", value=None, message=each)
+        yield from few_rows(self.runs[0], self.split)
+        yield Finding.note(
+            f"{self.measured['epochs']} epochs a run; the interval covers initial weights, order and masks"
+        )
+        yield from map(Finding.note, self.measured["remarks"])
 
 
 _MEANING = {

@@ -11,9 +11,9 @@ from typing import Any
 
 from pytest_overfit.adapters.dispatch import regularizers_of
 from pytest_overfit.core.errors import CaseError, did_you_mean
-from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.limits import Resolved, share
 from pytest_overfit.core.verdict import Judgement
-from pytest_overfit.probes.base import Bench
+from pytest_overfit.probes.base import Bench, Probe
 from pytest_overfit.probes.inert_regularizer.judgement import judge_regularizers
 from pytest_overfit.probes.inert_regularizer.rereading import reread
 
@@ -27,11 +27,10 @@ class InertRegularizerLimits:
     min_decay: float = 1e-3
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_decay < 1:
-            raise CaseError(f"min_decay: expected a share between 0 and 1, got {self.min_decay:g}")
+        share(self, "min_decay")
 
 
-class InertRegularizer:
+class InertRegularizer(Probe):
     """Looks for every regulariser of a case and measures what it does, on the case's one batch.
 
     *Measured*: for dropout of any kind, noise and augmentation layers, whether they change their input in a training
@@ -48,6 +47,8 @@ class InertRegularizer:
 
     name = "inert_regularizer"
     limits = InertRegularizerLimits
+    cost = 10
+    default = True
 
     def measure(self, bench: Bench, limits: InertRegularizerLimits) -> dict[str, Any]:
         """Look for regularisers and return plain values."""

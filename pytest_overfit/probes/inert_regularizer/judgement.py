@@ -5,6 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -26,6 +27,8 @@ _NOTHING = 1e-3
 #: places that are listed by name; more are counted
 _LISTED = 4
 
+_OUTCOMES = ("failed", "passed", "inconclusive")
+
 Values = Mapping[str, Any]
 
 
@@ -43,16 +46,13 @@ def judge_regularizers(measured: Values, limits: Resolved[Any]) -> Judgement:
     data = [_split(each) for each in measured["data"]]
     judged = [*noises, *shrinkages, *data]
     findings = (*judged, *_remarks(measured))
-    bad = [each for each in judged if each.outcome == "failed"]
-    if bad:
-        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        return Judgement(outcome="failed", summary=f"{bad[0].message}{more}", findings=findings)
-    good, unclear = ([each for each in judged if each.outcome == what] for what in ("passed", "inconclusive"))
-    if good:
+    bad, good, unclear = ([each for each in judged if each.outcome == outcome] for outcome in _OUTCOMES)
+    if good and not bad:
         return Judgement(outcome="passed", summary=_works(good, len(unclear)), findings=findings)
-    if unclear:
-        return Judgement(outcome="inconclusive", summary=unclear[0].message, findings=findings)
-    return Judgement(outcome="not_applicable", summary=_nothing(measured, judged), findings=findings)
+    judgement = Judgement.of(findings, lambda: _nothing(measured, judged), "not_applicable")
+    if len(bad) < 2:
+        return judgement
+    return dataclasses.replace(judgement, summary=f"{judgement.summary} (and {len(bad) - 1} more)")
 
 
 def _works(good: Sequence[Finding], unclear: int) -> str:
@@ -80,10 +80,8 @@ def _listed(names: Sequence[str]) -> str:
 
 def _remarks(measured: Values) -> Iterator[Finding]:
     if measured["off"]:
-        off = measured["off"]
-        yield Finding(name="remark", value=None, message=f"probability 0, so nothing is dropped: {_listed(off)}")
-    for each in measured["remarks"]:
-        yield Finding(name="remark", value=None, message=each)
+        yield Finding.note(f"probability 0, so nothing is dropped: {_listed(measured['off'])}")
+    yield from map(Finding.note, measured["remarks"])
 
 
 # ------------------------------------------------------------------ dropout, noise, augmentation layers
@@ -118,11 +116,11 @@ def _noise_said(noise: Values, always_on: bool) -> tuple[FindingOutcome, str]:
     if noise["frozen"]:
         return (
             "note",
-            f"{name}{declared} rests in a part of the model that is frozen, or kept in evaluation mode as a whole",
+            f"{name}{declared} is in a part of the model that is frozen, or kept in evaluation mode as a whole",
         )
     if training is None:
         return "inconclusive", (
-            f"{name}{declared}: nobody can tell, because its input is all zeros here or it drops too rarely"
+            f"{name}{declared}: undetermined, because its input is all zeros here or it drops too rarely"
         )
     if training > 0:
         if noise["used"] is False:

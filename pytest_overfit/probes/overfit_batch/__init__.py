@@ -6,14 +6,14 @@ PYTEST_DONT_REWRITE
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.adapters.inspector import inspector_for
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, did_you_mean
-from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Judgement
+from pytest_overfit.core.limits import Resolved, at_least, share
+from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
 from pytest_overfit.measures.memorising.criteria import fits
 from pytest_overfit.measures.memorising.evaluation import (
     both_at_once,
@@ -24,7 +24,7 @@ from pytest_overfit.measures.memorising.evaluation import (
 from pytest_overfit.measures.memorising.memorise import STEPS, BatchRun, Fit, memorise
 from pytest_overfit.measures.memorising.progress import Point
 from pytest_overfit.measures.reference_losses.ties import tied_rows
-from pytest_overfit.probes.base import Bench
+from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.overfit_batch.judgement import judge_fit
 
 if TYPE_CHECKING:
@@ -51,20 +51,12 @@ class OverfitBatchLimits:
     budget: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise CaseError(f"steps={self.steps}, but at least 1 step is wanted")
-        if not 0 < self.max_loss_ratio < 1:
-            raise CaseError(
-                f"max_loss_ratio={self.max_loss_ratio:g}, but a number between 0 and 1 is wanted: at 1 a model that "
-                "ignores its input would pass"
-            )
-        for name in ("min_accuracy", "min_token_accuracy", "min_near_rows"):
-            value = getattr(self, name)
-            if not 0 < value <= 1:
-                raise CaseError(f"{name}={value:g}, but a share above 0 and up to 1 is wanted")
+        at_least(1, self, "steps")
+        share(self, "max_loss_ratio", why=": at 1 a model that ignores its input would pass")
+        share(self, "min_accuracy", "min_token_accuracy", "min_near_rows", whole=True)
 
 
-class OverfitBatch:
+class OverfitBatch(Probe):
     """Trains on one batch with the user's own loss and optimizer until it is memorised, or `steps` are made.
 
     *Measured*: the data term of the loss, with dropout and augmentation off and batch normalisation on batch
@@ -85,6 +77,8 @@ class OverfitBatch:
     batch_options = ("rows_interact",)
     name = "overfit_batch"
     limits = OverfitBatchLimits
+    cost = 30
+    default = True
 
     def measure(self, bench: Bench, limits: OverfitBatchLimits) -> dict[str, Any]:
         """Train one learner and return plain values; see `_measured` for the keys."""
@@ -111,6 +105,11 @@ class OverfitBatch:
         """Decide from the measured values alone."""
         return judge_fit(measured, limits)
 
+    def numbers(self, verdict: Verdict) -> Iterator[BaselineNumber]:
+        """Also the steps that it took."""
+        yield BaselineNumber("steps_to_memorise", verdict.steps, "lower")
+        yield from of_findings(verdict)
+
 
 def _rows_interact(bench: Bench) -> bool:
     """The case's option: rows belong together by design, as the nodes of one graph do."""
@@ -120,7 +119,7 @@ def _rows_interact(bench: Bench) -> bool:
         if name != "rows_interact":
             raise CaseError(f"{where}: unknown option {name!r}{did_you_mean(name, ['rows_interact'])}")
         if not isinstance(value, bool):
-            raise CaseError(f"{where}['rows_interact']={value!r}, but True or False is wanted")
+            raise CaseError(f"{where}['rows_interact']: expected True or False, got {value!r}")
     return bool(given.get("rows_interact", False))
 
 

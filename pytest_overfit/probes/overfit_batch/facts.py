@@ -1,4 +1,4 @@
-"""Measured facts beside a verdict on one batch: the references, and at most three hints about the cause.
+"""Measured facts that go with a verdict on one batch: the references, and at most three hints about the cause.
 
 PYTEST_DONT_REWRITE
 """
@@ -21,24 +21,15 @@ _MOST_NAMES = 3
 def references(measured: Mapping[str, Any]) -> list[Finding]:
     """The losses the fit was judged between, and how the loss was read."""
     reference = measured["reference"]
-    how = reference["how"]
-    found = [
-        Finding(
-            name="constant_loss", value=reference["constant"], source=how, message="an output that ignores the input"
-        )
+    least = "outputs that memorise"
+    if reference["best"] is None:
+        least = "no lower bound: predictions and a margin below constant_loss decide"
+    found = {"constant": "an output that ignores the input", "best": least}
+    losses = [
+        Finding(name=f"{name}_loss", value=reference[name], source=reference["how"], message=message)
+        for name, message in found.items()
     ]
-    if reference["best"] is not None:
-        found.append(Finding(name="best_loss", value=reference["best"], source=how, message="outputs that memorise"))
-    else:
-        found.append(
-            Finding(
-                name="best_loss",
-                value=None,
-                source=how,
-                message="no lower bound: predictions and a margin below constant_loss decide",
-            )
-        )
-    return found + [Finding(name="remark", value=None, message=each) for each in measured["remarks"]]
+    return [*losses, *map(Finding.note, measured["remarks"])]
 
 
 def facts(measured: Mapping[str, Any], ratio: float, trains_only: bool = False) -> list[Finding]:
@@ -57,7 +48,7 @@ def facts(measured: Mapping[str, Any], ratio: float, trains_only: bool = False) 
         _no_trainable(measured["parameters"]),
     ]
     found = [hint for hint in hints if hint is not None]
-    return [Finding(name="fact", value=None, message=each) for each in found[:_MOST_FACTS]]
+    return [Finding.note(hint, "fact") for hint in found[:_MOST_FACTS]]
 
 
 def _names(names: Sequence[str]) -> str:

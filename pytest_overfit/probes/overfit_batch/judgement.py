@@ -36,24 +36,21 @@ _FAR = 10.0
 def judge_fit(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
     """Judge one run; see `OverfitBatch` for what passing means."""
     if measured.get("unsuitable"):
-        return _inconclusive(measured["unsuitable"], ())
+        why = measured["unsuitable"]
+        batch = Finding(name="batch", value=None, outcome="inconclusive", message=why)
+        return Judgement(outcome="inconclusive", summary=f"cannot tell: {why}", findings=(batch,))
     return _Judge(measured, limits).judgement()
 
 
-def _inconclusive(why: str, findings: Sequence[Finding]) -> Judgement:
-    batch = Finding(name="batch", value=None, outcome="inconclusive", message=why)
-    return Judgement(outcome="inconclusive", summary=f"cannot tell: {why}", findings=(batch, *findings))
-
-
-def _telling(refuted: Sequence[Finding]) -> Finding:
+def _telling(decisive: Sequence[Finding]) -> Finding:
     """The finding that explains the first one, where there is such: it makes the summary."""
     explains = {"loss_ratio": "train_mode_loss", "loss": "train_mode_loss", "eval_mode_loss": "eval_forwards_agree"}
-    wanted = explains.get(refuted[0].name)
-    return next((each for each in refuted if each.name == wanted), refuted[0])
+    explanation = explains.get(decisive[0].name)
+    return next((finding for finding in decisive if finding.name == explanation), decisive[0])
 
 
 class _Judge:
-    """One measured run beside its limits."""
+    """One measured run and its limits."""
 
     def __init__(self, measured: Mapping[str, Any], limits: Resolved[Any]) -> None:
         self.measured, self.limits, self.values = measured, limits, limits.values
@@ -71,14 +68,7 @@ class _Judge:
         trains_only = any(each.name == "train_mode_loss" and each.outcome == "failed" for each in findings)
         facts = fit_facts.facts(self.measured, self.ratio, trains_only)
         references = fit_facts.references(self.measured)
-        everything = (*findings, *references, *facts)
-        refuted = [each for each in findings if each.outcome == "failed"]
-        if refuted:
-            return Judgement(outcome="failed", summary=_telling(refuted).message, findings=everything)
-        open_ = [each for each in findings if each.outcome == "inconclusive"]
-        if open_:
-            return Judgement(outcome="inconclusive", summary=open_[0].message, findings=everything)
-        return Judgement(outcome="passed", summary=self._passed_summary(), findings=everything)
+        return Judgement.of([*findings, *references, *facts], self._passed_summary, telling=_telling)
 
     def _passed_summary(self) -> str:
         beside = [each for each in self.scores if each.measure != "near_rows"]
@@ -125,6 +115,7 @@ class _Judge:
                 outcome=outcome,
                 source="constant_loss less a margin",
                 message=message,
+                better="lower",
             )
         return Finding(
             name="loss_ratio",
@@ -134,6 +125,7 @@ class _Judge:
             outcome=outcome,
             source=self.limits.source("max_loss_ratio"),
             message=message,
+            better="lower",
         )
 
     def _below_minimum(self) -> Finding | None:
@@ -192,7 +184,7 @@ class _Judge:
             why += self._shapes()
         wrong = [each for each in self.scores if not agrees(each, self.values)]
         if wrong:
-            message = f"the loss does not ask for the targets: {score_words(wrong[0])}, and {why}"
+            message = f"the loss does not reward the targets: {score_words(wrong[0])}, and {why}"
             return Finding(name="constant_loss", value=self.reference.constant, outcome="failed", message=message)
         message = f"cannot tell: {why}"
         return Finding(name="constant_loss", value=self.reference.constant, outcome="inconclusive", message=message)
@@ -218,7 +210,7 @@ class _Judge:
             return self._loss_finding("inconclusive", f"still falling at step {steps} ({where}); {needs(slow, steps)}")
         if self._floor_is_unknown():
             return self._unknown_floor(where)
-        return self._loss_finding("failed", f"{where} after {steps} steps, {self._standing(slow)}")
+        return self._loss_finding("failed", f"{where} after {steps} steps{self._standing(slow)}")
 
     def _where(self) -> str:
         wrong = [each for each in self.scores if not agrees(each, self.values)]
@@ -239,12 +231,9 @@ class _Judge:
     def _standing(self, slow: Sequence[Trend]) -> str:
         first, last = self.points[0].loss, self.last.loss
         if math.isfinite(first) and last > first:
-            return "risen"
-        return (
-            "hardly falling"
-            if slow and all(each.significant and each.fall > TRICKLE / 10 for each in slow)
-            else "standing still"
-        )
+            return " and rising"
+        trickles = slow and all(each.significant and each.fall > TRICKLE / 10 for each in slow)
+        return ", hardly falling" if trickles else ", standing still"
 
     def _floor_is_unknown(self) -> bool:
         return bool(self.measured["control"]) and self.ratio <= UNKNOWN_FLOOR
@@ -275,4 +264,5 @@ class _Judge:
             source=self.limits.source(LIMIT_OF[score.measure]),
             outcome="passed" if good else "inconclusive" if pending else "failed",
             message="predictions agree" if good else f"wrong predictions: {score_words(score)}",
+            better="" if score.measure == "worst_column" else "higher",
         )

@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, NotApplicable
-from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Judgement
-from pytest_overfit.data.splits import Split, open_split
+from pytest_overfit.core.limits import Resolved, at_least, share
+from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
+from pytest_overfit.data.splits import Split, judged_by, open_split
 from pytest_overfit.measures.training_runs import (
-    EPOCHS,
     Start,
     TrainingRun,
     curves,
+    epochs_of,
+    numbers_of_runs,
     plain_form,
     run_arm,
     run_arms,
     seed_of_run,
 )
-from pytest_overfit.probes.base import Bench
+from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.regularization.judgement import judge_arms
 from pytest_overfit.probes.regularization.new_split import resplit
 from pytest_overfit.probes.regularization.paired import FIRST_LOOK, MOST, batch_of_pairs, compare
@@ -48,17 +50,13 @@ class RegularizationLimits:
     budget: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.margin < 1:
-            raise CaseError(f"margin={self.margin:g}, but a difference of scores above 0 and below 1 is wanted")
-        if self.seeds < FIRST_LOOK:
-            raise CaseError(f"seeds={self.seeds}, but fewer than {FIRST_LOOK} pairs cannot give an answer")
-        if self.epochs is not None and self.epochs < 1:
-            raise CaseError(f"epochs={self.epochs}, but at least 1 epoch is wanted")
-        if not 0 < self.alpha < 0.5:
-            raise CaseError(f"alpha={self.alpha:g}, but a rate of wrong answers above 0 and below 0.5 is wanted")
+        at_least(FIRST_LOOK, self, "seeds", why=": fewer pairs cannot give an answer")
+        at_least(1, self, "epochs")
+        share(self, "margin")
+        share(self, "alpha", below=0.5)
 
 
-class Regularization:
+class Regularization(Probe):
     """Trains the model with and without its regularisers on the same split, in pairs, until the answer is known.
 
     *Measured*: for each seed, the validation score of both arms, trained from the same initial weights (where shapes
@@ -81,18 +79,24 @@ class Regularization:
 
     name = "regularization"
     limits = RegularizationLimits
+    cost = 70
+    default = False
+
+    def needs(self, case: Case) -> str | None:
+        """A split to be judged by."""
+        if getattr(case, judged_by(case)) is not None:
+            return None
+        return "it has no val= data, and regularisers are judged by the validation score"
 
     def measure(self, bench: Bench, limits: RegularizationLimits) -> dict[str, Any]:
         """Train pairs and return plain values."""
         case = bench.case
-        if case.val is None and case.test is None:
-            raise NotApplicable("it has no val= data, and regularisers are judged by the validation score")
         if limits.resplit and isinstance(case.unregularized, Mapping) and "train" in case.unregularized:
             raise CaseError(
                 f"Case {case.name!r}: resplit=True cuts one set of rows again, but unregularized= has another train=; "
                 "leave resplit out"
             )
-        name = "val" if case.val is not None else "test"
+        name = judged_by(case)
         train, val = open_split(case.without_regularizers() or case, "train"), open_split(case, name)
         pairs = _Pairs(bench, limits, train, val)
         outcome = pairs.run()
@@ -117,13 +121,18 @@ class Regularization:
         """Decide from the measured values alone."""
         return judge_arms(measured, limits)
 
+    def numbers(self, verdict: Verdict) -> Iterator[BaselineNumber]:
+        """Also the mean scores and losses of the regularised runs."""
+        yield from numbers_of_runs(verdict.data["regularized"])
+        yield from of_findings(verdict)
+
 
 class _Pairs:
     """Runs pairs until the comparison is decided."""
 
     def __init__(self, bench: Bench, limits: RegularizationLimits, train: Split, val: Split) -> None:
         self.bench, self.limits, self.train, self.val = bench, limits, train, val
-        self.epochs = limits.epochs or int(bench.case.fit_kwargs.get("epochs") or EPOCHS)
+        self.epochs = epochs_of(bench.case, limits.epochs)
         self.own: list[TrainingRun] = []
         self.plain: list[TrainingRun] = []
         self.removed: tuple[str, ...] = ()

@@ -11,11 +11,8 @@ from typing import Any
 
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
-from pytest_overfit.measures.training_runs import TrainingRun, broken, run_of
+from pytest_overfit.measures.training_runs import TrainingRun, broken, few_rows, run_of
 from pytest_overfit.probes.regularization.paired import PairedComparison, compare, least_difference, needed
-
-#: with fewer validation rows one row is more than 5 % of the score
-_FEW_ROWS = 20
 
 #: difference of two readings of one number in float32
 _ROUNDING = 1e-5
@@ -42,8 +39,7 @@ class _Judge:
 
     def judgement(self) -> Judgement:
         main = self._main()
-        findings = (main, *self._beside())
-        return Judgement(outcome=main.outcome, summary=main.message, findings=findings)  # type: ignore[arg-type]
+        return Judgement.of([main, *self._beside()], lambda: main.message)
 
     # ------------------------------------------------------------ the one that decides
 
@@ -83,6 +79,7 @@ class _Judge:
             source=self.limits.source("margin"),
             outcome=outcome,  # type: ignore[arg-type]
             message=f"{words}: {self._numbers(found)}",
+            better="higher",
         )
 
     def _numbers(self, found: PairedComparison) -> str:
@@ -104,7 +101,7 @@ class _Judge:
             what = "one row" if self._one_row() else "the margin"
             return f"undecided: worse, but by less than {what} ({self.least:.3g}) as far as these pairs tell"
         more = needed(found, self.least)
-        return "undecided" if more is None else f"undecided, about seeds={more} would tell"
+        return "undecided" if more is None else f"undecided; about seeds={more} should be enough"
 
     def _broken(self) -> str:
         return broken(self.own, "regularised arm") or broken(self.plain, "unregularised arm")
@@ -116,24 +113,23 @@ class _Judge:
         if not self._broken():
             yield from self._gap()
             yield from self._loss()
-        rows = self.own[0].val.rows
-        if rows < _FEW_ROWS:
-            told = f"{self.measured['split']} has {rows} rows: one row is {1 / rows:.0%} of the {self.metric}"
-            yield Finding(name="validation_rows", value=rows, outcome="warning", message=told)
+        yield from few_rows(self.own[0], self.measured["split"])
         if not self.measured["same_start"]:
-            yield _note("the arms' shapes differ, so they start from different weights")
-        yield from (_note(each) for each in self.measured["remarks"])
+            yield Finding.note("the arms' shapes differ, so they start from different weights")
+        yield from map(Finding.note, self.measured["remarks"])
 
     def _removed(self) -> Iterator[Finding]:
         if self.measured["removed"]:
-            yield _note(f"taken out for the unregularised arm: {', '.join(self.measured['removed'])}", "removed")
+            yield Finding.note(f"taken out for the unregularised arm: {', '.join(self.measured['removed'])}", "removed")
         covers = "initial weights, order, masks and the cut" if self.measured["resplit"] else "initial weights, order"
         more = "" if self.measured["resplit"] else " and masks, not the choice of the split"
-        yield _note(f"{self.measured['epochs']} epochs a run; the interval covers {covers}{more}", "budget")
+        yield Finding.note(f"{self.measured['epochs']} epochs a run; the interval covers {covers}{more}", "budget")
 
     def _gap(self) -> Iterator[Finding]:
         mine, other = _mean([each.gap for each in self.own]), _mean([each.gap for each in self.plain])
-        yield _note(f"train minus {self.measured['split']} {self.metric}: {mine:.3f} with, {other:.3f} without", "gap")
+        yield Finding.note(
+            f"train minus {self.measured['split']} {self.metric}: {mine:.3f} with, {other:.3f} without", "gap"
+        )
 
     def _loss(self) -> Iterator[Finding]:
         losses = [(a.val.loss, b.val.loss) for a, b in self.pairs if a.val.loss is not None and b.val.loss is not None]
@@ -167,7 +163,3 @@ def _alike(first: Sequence[float | None], second: Sequence[float | None]) -> boo
 
 def _pairs(count: int) -> str:
     return f"{count} pair{'s' * (count != 1)}"
-
-
-def _note(message: str, name: str = "remark") -> Finding:
-    return Finding(name=name, value=None, outcome="note", message=message)

@@ -12,15 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pytest_overfit.adapters.dispatch import seed_everything
-from pytest_overfit.core.errors import CaseError, NotApplicable, ProgramError, did_you_mean
+from pytest_overfit.core.case import Case
+from pytest_overfit.core.errors import CaseError, ProgramError, did_you_mean
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.limits import Resolved, names_of
-from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.core.verdict import BaselineNumber, Finding, Judgement, Verdict
 from pytest_overfit.duplicates.find import SPLITS
 from pytest_overfit.duplicates.judgement import SplitDuplicatesLimits, judge_duplicates
 from pytest_overfit.duplicates.request import Request
 from pytest_overfit.duplicates.search import measure_duplicates
-from pytest_overfit.probes.base import Bench
+from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.split_duplicates.score_without_copies import cost_of_copies
 
 #: pairs listed in a verdict, of each kind and two splits; all are counted, and all places are in `clean`
@@ -33,7 +34,7 @@ OPTIONS = [
 ]
 
 
-class SplitDuplicates:
+class SplitDuplicates(Probe):
     """Compares the case's splits (`train`, `val`, `test`) sample by sample.
 
     *Measured*: rows of one split that have an equal in another (compared number by number; -0.0 is 0.0, NaN is NaN),
@@ -55,17 +56,25 @@ class SplitDuplicates:
 
     name = "split_duplicates"
     limits = SplitDuplicatesLimits
+    cost = 20
+    default = True
+
+    def needs(self, case: Case) -> str | None:
+        """Two splits to compare; options that it does not know are refused here."""
+        _options(f"Case {case.name!r}:", case.options.get(self.name, {}))
+        given = [name for name in SPLITS if getattr(case, name) is not None]
+        if len(given) > 1:
+            return None
+        only = next(iter(given), "batch")
+        return f"the case has {only}= alone, and copies are looked for between two of train, val and test"
 
     def measure(self, bench: Bench, limits: SplitDuplicatesLimits) -> dict[str, Any]:  # noqa: ARG002 - nothing is cut short
         """Read the splits and return plain values."""
         case = bench.case
         where = f"Case {case.name!r}:"
-        options = dict(_options(where, case.options.get(self.name, {})))
+        options = dict(case.options.get(self.name, {}))
         scored = options.pop("score", True)
         given = {name: getattr(case, name) for name in SPLITS if getattr(case, name) is not None}
-        if len(given) < 2:
-            has = f"{next(iter(given))}= alone" if given else "batch= alone"
-            raise NotApplicable(f"the case has {has}, and copies are looked for between two of train, val and test")
         seed_everything(bench.seed)  # once: data that are drawn at random must not be drawn twice the same
         try:
             measured = measure_duplicates(Request(given=given, seed=bench.seed, progress=bench.progress, **options))
@@ -81,6 +90,15 @@ class SplitDuplicates:
         """Decide from the measured values alone."""
         found = judge_duplicates(measured, limits)
         return dataclasses.replace(found, findings=(*found.findings, *_ways_on(measured, found)))
+
+    def numbers(self, verdict: Verdict) -> Iterator[BaselineNumber]:
+        """Also how many copies there are of each kind, for each two splits."""
+        for kind, pairs in (("exact", "across"), ("near", "near")):
+            for found in verdict.data.get(pairs, ()):
+                if found.get("testable", True):
+                    name = f"{kind}_copies_count.{found['in']}.{found['of']}"
+                    yield BaselineNumber(name, found["rows"], "lower")
+        yield from of_findings(verdict)
 
 
 def _score(bench: Bench, measured: Mapping[str, Any]) -> Any:
@@ -136,27 +154,25 @@ def _ways_on(measured: Mapping[str, Any], found: Judgement) -> Iterator[Finding]
     pair = next(iter(measured["pairs"]), None)
     if found.outcome == "failed" and touched:
         call = f"clean({touched[-1]!r})"
-        yield _remark(f"rows to keep: Duplicates(verdict.data).{call}, or find_duplicates(...).{call}")
+        yield Finding.note(f"rows to keep: Duplicates(verdict.data).{call}, or find_duplicates(...).{call}")
     if found.outcome == "failed" and pair is not None and pair["split_a"] in ordered:
         place = f"{pair['split_a']}:{pair['i']}"
-        yield _remark(f"a copy that is meant: options={{'split_duplicates': {{'allow': {{{place!r}: 'the reason'}}}}}}")
+        yield Finding.note(
+            f"a copy that is meant: options={{'split_duplicates': {{'allow': {{{place!r}: 'the reason'}}}}}}"
+        )
     hint = _placed(found.summary) if found.outcome == "inconclusive" else ""
     if hint:
-        yield _remark(hint)
+        yield Finding.note(hint)
 
 
 def _score_words(score: Any) -> Iterator[Finding]:
     if isinstance(score, str):
-        yield _remark(f"score with and without the copies: not measured: {score}")
+        yield Finding.note(f"score with and without the copies: not measured: {score}")
     elif score:
         parts = f"{score['whole']:.3f}, without the {score['rows']} rows that have a copy {score['clean']:.3f}"
         text = f"{score['split']} {score['metric']} {parts}, on these {score['copied']:.3f}"
         text = f"{text} ({score['epochs']} epochs on train as it is, one seed)"
         yield Finding(name="score", value=score["whole"] - score["clean"], message=text)
-
-
-def _remark(message: str) -> Finding:
-    return Finding(name="remark", value=None, message=message)
 
 
 PROBE = SplitDuplicates()

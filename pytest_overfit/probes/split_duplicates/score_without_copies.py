@@ -18,7 +18,7 @@ from pytest_overfit.data.first_batch import ROWS
 from pytest_overfit.data.splits import Split, Subset, open_split
 from pytest_overfit.data.tree import Rows, leaves, to_numpy
 from pytest_overfit.measures.predictions.scores import scores_of
-from pytest_overfit.measures.training_runs import EPOCHS
+from pytest_overfit.measures.training_runs import epochs_of
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.trainer import Trainer
@@ -103,9 +103,8 @@ def _marks(split: Split, samples: int) -> list[tuple[int, int]]:
 
 
 def _epochs(case: Case, train: Split) -> int:
-    wanted = int(case.fit_kwargs.get("epochs") or EPOCHS)
     if train.rows is None:
         steps = sum(1 for _ in itertools.islice(train.epoch(0), _MOST_STEPS + 1))
     else:
         steps = math.ceil(train.rows / int(case.fit_kwargs.get("batch_size") or ROWS))
-    return min(wanted, _MOST_STEPS // steps)
+    return min(epochs_of(case), _MOST_STEPS // steps)

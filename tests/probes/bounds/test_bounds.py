@@ -76,16 +76,16 @@ def test_every_form_of_a_bound(given: Any, low: Any, high: Any, text: str) -> No
         ((3, 2), "here=(3, 2): low is above high; write (2, 3)"),
         ((chance + 0.2, chance + 0.1), "low is above high; write (chance + 0.1, chance + 0.2)"),
         ((None, None), "bounds nothing"),
-        ((math.nan, 1), "here: nan is no end of a bound; a finite number is wanted"),
-        ((0, math.inf), "here: inf is no end of a bound"),
-        (chance + math.nan, "here: nan is no end"),
-        (("a", 1), "'a' is no end of a bound"),
-        ((True, 1), "True is no end of a bound"),
-        ("0.9", "here='0.9' is no bound; write (low, high)"),
-        ((1, 2, 3), "is no bound"),
+        ((math.nan, 1), "here: an end of a bound: expected a finite number, or None (open), got nan"),
+        ((0, math.inf), "here: an end of a bound: expected a finite number, or None (open), got inf"),
+        (chance + math.nan, "here: an end of a bound: expected a finite number, or None (open), got nan"),
+        (("a", 1), "an end of a bound: expected a finite number, got 'a'"),
+        ((True, 1), "an end of a bound: expected a finite number, got True"),
+        ("0.9", "here: expected a bound, got '0.9'; write (low, high)"),
+        ((1, 2, 3), "expected a bound, got tuple of 3"),
         (pytest.approx(2.0, abs=-1), "absolute tolerance can't be negative"),
-        (pytest.approx(math.nan), "nan is no end"),
-        (pytest.approx([1.0, 2.0]), "is no end of a bound"),
+        (pytest.approx(math.nan), "expected a finite number, or None (open), got nan"),
+        (pytest.approx([1.0, 2.0]), "expected a finite number, got list of 2"),
     ],
 )
 def test_what_is_no_bound_is_refused_in_one_line(given: Any, words: str) -> None:
@@ -132,7 +132,7 @@ def test_the_whole_interval_must_lie_on_one_side(low: float | None, high: float 
     finding = found.findings[0]
     assert finding.value == pytest.approx(0.1)
     assert "over 4 seeds, bound" in finding.message
-    assert ("too near to tell" in finding.message) == (outcome == "inconclusive")
+    assert ("too close to call" in finding.message) == (outcome == "inconclusive")
 
 
 def test_the_worst_outcome_is_the_verdicts() -> None:
@@ -789,7 +789,7 @@ def test_a_bias_that_starts_at_the_prior_starts_at_the_constants_loss() -> None:
         ({"determinism": (0, 1)}, "determinism holds or does not, so 0 to 1 is no bound; write determinism=True"),
         ({"initial_loss": 2.3}, "no two seeds give exactly the same initial_loss; write pytest.approx(2.3, abs=0.1)"),
         ({"gradient_norm[fc9]": (0, 1)}, "no layer 'fc9' has parameters; known: 0, 2"),
-        ({"output_std": lambda value: None}, "output_std: the function returned None, but True or False is wanted"),
+        ({"output_std": lambda value: None}, "output_std: expected the function to return True or False, got None"),
         ({}, "within() was given no bound"),
     ],
 )

@@ -207,7 +207,7 @@ class Kept:
 
     def run(self, case: Case, *, now: bool = False, seed: int = 0, **limits: Any) -> Verdict:
         found = Calibration(now=now, read=lambda _: self.entries, path=lambda name: f"{name}.json", command=lambda: "x")
-        reset = set_settings(Settings(seed=seed, calibration=found))
+        reset = set_settings(Settings(seed=seed, calibration=lambda: found))
         try:
             verdict = run_probes(case, ["bounds"], **limits)[0]
         finally:
@@ -304,7 +304,9 @@ def test_a_bound_that_cannot_be_calibrated_is_refused(bounds: dict[str, Any], wo
 
 @pytest.mark.parametrize("value", [0, 0.5, 2])
 def test_a_rate_that_is_none_is_refused(value: float) -> None:
-    with pytest.raises(CaseError, match=r"call: false_alarms=.*a rate above 0 and below 0\.5 is wanted; 1e-3 is usual"):
+    with pytest.raises(
+        CaseError, match=r"call: false_alarms: expected a number above 0 and below 0\.5, got .*; 1e-3 is usual"
+    ):
         Kept().run(mlp({"initial_loss": calibrated}), now=True, false_alarms=value)
 
 

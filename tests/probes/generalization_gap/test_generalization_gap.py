@@ -64,7 +64,7 @@ def test_the_whole_interval_must_lie_on_one_side(limits: dict[str, Any], outcome
     assert found.outcome == outcome
     assert named(found, name).outcome == outcome
     if outcome == "inconclusive":
-        assert "too near to" in found.summary
+        assert "too close to" in found.summary
 
 
 def test_a_model_that_learnt_nothing_is_within_chance() -> None:
@@ -135,10 +135,10 @@ def test_intervals_over_all_looks_hold_together() -> None:
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"seeds": 2}, "seeds=2, but the spread between runs needs 3 or more"),
-        ({"min_score": 1.2}, r"min_score=1.2, but a score is at most 1"),
-        ({"epochs": 0}, "epochs=0, but"),
-        ({"controls": 1}, "controls=1, but True or False is wanted"),
+        ({"seeds": 2}, "seeds: expected 3 or more, got 2: fewer have no spread"),
+        ({"min_score": 1.2}, r"min_score: expected a score of at most 1, got 1.2"),
+        ({"epochs": 0}, "epochs: expected 1 or more, got 0"),
+        ({"controls": 1}, "controls: expected True or False, got 1"),
     ],
 )
 def test_limits_that_cannot_be_used_are_refused(limits: dict[str, Any], message: str) -> None:

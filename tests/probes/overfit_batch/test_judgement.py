@@ -28,10 +28,14 @@ def no_trainer(seed: int, plain: bool) -> NoReturn:
     raise AssertionError("overfit_batch trains on one batch")
 
 
+def no_limits(probe: str) -> NoReturn:
+    raise AssertionError("overfit_batch asks for no limits of another probe")
+
+
 def judge(fake: FakeLearner, **limits: float) -> Judgement:
     resolved = resolve(OverfitBatchLimits, [("call", limits)])
     case = Case(name="fake", model=lambda: None, batch=((), ()))
-    bench = Bench(case=case, seed=0, make_learner=lambda: fake, make_trainer=no_trainer)
+    bench = Bench(case=case, seed=0, make_learner=lambda: fake, make_trainer=no_trainer, limits_of=no_limits)
     return PROBE.judge(PROBE.measure(bench, resolved.values), resolved)
 
 
@@ -120,7 +124,7 @@ def test_a_slow_model_is_inconclusive_and_told_the_steps_it_needs() -> None:
 def test_a_rising_loss_fails_and_is_said() -> None:
     judgement = judge(FakeLearner(way=lambda step: -memorising(step)))
     assert judgement.outcome == "failed"
-    assert "risen" in judgement.summary
+    assert "and rising" in judgement.summary
     assert any("the loss rises" in each for each in messages(judgement, "fact"))
 
 
@@ -245,7 +249,12 @@ def test_the_budget_ends_a_run_inconclusively() -> None:
     case = Case(name="fake", model=lambda: None, batch=((), ()))
     slow = FakeLearner(way=lambda step: step / 4000)
     bench = Bench(
-        case=case, seed=0, make_learner=lambda: slow, make_trainer=no_trainer, clock=lambda: float(next(ticks))
+        case=case,
+        seed=0,
+        make_learner=lambda: slow,
+        make_trainer=no_trainer,
+        limits_of=no_limits,
+        clock=lambda: float(next(ticks)),
     )
     judgement = PROBE.judge(PROBE.measure(bench, resolved.values), resolved)
     assert judgement.outcome == "inconclusive"

@@ -79,7 +79,7 @@ def test_the_score_decides(own: float, plain: float, outcome: str, words: str) -
 def test_too_few_or_too_noisy_pairs_are_undecided() -> None:
     found = judge(around(0.93, 10, 0.05), [run(0.9)] * 10, stop="seeds")
     assert found.outcome == "inconclusive"
-    assert found.summary.startswith("undecided, about seeds=")
+    assert found.summary.startswith("undecided; about seeds=")
     assert judge(around(0.93, 2), around(0.9, 2), stop="budget").summary.startswith(
         "undecided when the budget was spent"
     )
@@ -204,11 +204,11 @@ def test_less_than_one_row_is_no_effect() -> None:
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"seeds": 9}, r"seeds=9, but fewer than 10 pairs cannot give an answer"),
-        ({"seeds": 1}, r"seeds=1, but fewer than 10 pairs"),
-        ({"margin": 0.0}, r"margin=0, but"),
-        ({"epochs": 0}, r"epochs=0, but"),
-        ({"alpha": 0.7}, r"alpha=0.7, but"),
+        ({"seeds": 9}, r"seeds: expected 10 or more, got 9: fewer pairs cannot give an answer"),
+        ({"seeds": 1}, r"seeds: expected 10 or more, got 1: fewer pairs"),
+        ({"margin": 0.0}, r"margin: expected .* got 0"),
+        ({"epochs": 0}, r"epochs: expected .* got 0"),
+        ({"alpha": 0.7}, r"alpha: expected .* got 0.7"),
         ({"seed": 3}, r"seed"),
     ],
 )

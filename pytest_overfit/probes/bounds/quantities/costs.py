@@ -22,7 +22,7 @@ def memory_peak(subject: Subject) -> Found:
     return Found(why=NOT_HERE) if found is None else Found(value=found / 1e6)
 
 
-@quantity("ratio", "34 training steps or more", "lower")
+@quantity("ratio", "34 training steps or more", "lower", timed=True)
 def step_time_ratio(subject: Subject) -> Found:
     """Seconds of a training step on the batch over those of a product of two 256 x 256 matrices beside it.
 

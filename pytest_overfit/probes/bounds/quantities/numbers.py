@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 def initial_loss(subject: Subject) -> Found:
     """Loss of the untrained model on the case's batch, penalties off.
 
-    Dropout off, batch normalisation on the batch's statistics. A loop of one's own whose loss cannot be read apart:
-    the loss that its first step returns. `theory` is what a model that knows nothing has, `constant_loss` what one
+    Dropout off, batch normalisation on the batch's statistics. A custom loop whose loss cannot be read apart:
+    the loss that its first step returns. `theory` is the loss of an uninformed model, `constant_loss` what one
     has that knows how often each answer is wanted.
     """
     loss = subject.first.loss
@@ -238,19 +238,19 @@ def _of_outputs(subject: Subject, get: Callable[[Any], float]) -> Found:
 
 @quantity("output", "one forward pass")
 def output_mean(subject: Subject) -> Found:
-    """Mean of all numbers that the untrained model answers on the batch."""
+    """Mean of the untrained model's outputs on the batch."""
     return _of_outputs(subject, lambda values: float(values.mean()))
 
 
 @quantity("output", "one forward pass")
 def output_std(subject: Subject) -> Found:
-    """Standard deviation of all numbers that the untrained model answers on the batch."""
+    """Standard deviation of the untrained model's outputs on the batch."""
     return _of_outputs(subject, lambda values: float(values.std()))
 
 
 @quantity("output", "one forward pass")
 def output_range(subject: Subject) -> Found:
-    """Largest minus smallest number that the untrained model answers on the batch."""
+    """Largest minus smallest of the untrained model's outputs on the batch."""
     return _of_outputs(subject, lambda values: float(values.max() - values.min()))
 
 

@@ -9,12 +9,11 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable
-from typing import Literal
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
+from pytest_overfit.core.verdict import Better
 from pytest_overfit.probes.bounds.subject import Found, Subject
 
-Better = Literal["lower", "higher", ""]
 Measure = Callable[[Subject, str], Found]
 
 
@@ -35,6 +34,8 @@ class Quantity:
     once: bool
     #: anchors that a bound on it may be written with
     anchors: tuple[str, ...]
+    #: a clock measures it: another machine, or another day, gives another number, so no baseline keeps it
+    timed: bool
     measure: Measure
 
 
@@ -53,6 +54,7 @@ def quantity(
     once: bool = False,
     layered: bool = False,
     anchors: tuple[str, ...] = (),
+    timed: bool = False,
 ) -> Callable[[Callable[..., Found]], Callable[..., Found]]:
     """Put the function that follows on the list, under its own name; the first line of its docstring explains it."""
 
@@ -61,7 +63,7 @@ def quantity(
         measure: Measure = function if layered else lambda subject, _layer: function(subject)
         QUANTITIES[name] = Quantity(
             name=name, unit=unit, better=better, cost=cost, line=line, layered=layered, once=once, anchors=anchors,
-            measure=measure,
+            timed=timed, measure=measure,
         )  # fmt: skip
         return function
 

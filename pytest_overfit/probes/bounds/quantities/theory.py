@@ -1,4 +1,4 @@
-"""The loss of a model that knows nothing, where the loss is a recognised one.
+"""The loss of an uninformed model, where the loss is a recognised one.
 
 PYTEST_DONT_REWRITE
 """

@@ -48,7 +48,7 @@ def _same(pair: Any) -> bool | None:
 
 @quantity(YES_NO, "`k` steps, a new model, two forward passes", "higher", once=True)
 def save_load(subject: Subject) -> Found:
-    """A new model that takes over the saved state, after `k` steps, answers the batch as the saved one does.
+    """A new model that takes over the saved state, after `k` steps, gives the same outputs on the batch.
 
     torch: `state_dict` through a file image, loaded with `weights_only=True`. Keras: `save_weights`. The new model
     starts from another seed, so that whatever is not saved shows.
