@@ -10,7 +10,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
-from zoo_models.base import Architecture, adam, digits, random
+
+from benchmarks.verdicts.zoo_models.base import Architecture, adam, digits, random
 
 
 def sound_net() -> nn.Module:
@@ -213,7 +214,7 @@ def places() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class Denoiser(nn.Module):
-    """Predicts the noise in a picture, told how much there is: one step of a diffusion model."""
+    """Predicts the noise in a picture, given how much there is: one step of a diffusion model."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
 """Real healthy architectures: is any of them refuted, and what does the answer cost?
 
     pip install -c constraints.txt -e '.[examples]' timm transformers torchvision
-    OMP_NUM_THREADS=2 python benchmarks/zoo.py --cache zoo.jsonl             # all of them: about 25 minutes
-    OMP_NUM_THREADS=2 python benchmarks/zoo.py --cache zoo.jsonl --torch     # or --keras
-    OMP_NUM_THREADS=2 python benchmarks/zoo.py --cache zoo.jsonl --only timm.mobile
-    python benchmarks/zoo.py --cache zoo.jsonl --table                       # what the cache holds, nothing is run
+    OMP_NUM_THREADS=2 python -m benchmarks.verdicts.zoo --cache zoo.jsonl            # all of them: about 25 minutes
+    OMP_NUM_THREADS=2 python -m benchmarks.verdicts.zoo --cache zoo.jsonl --torch    # or --keras
+    OMP_NUM_THREADS=2 python -m benchmarks.verdicts.zoo --cache zoo.jsonl --only timm.mobile
+    python -m benchmarks.verdicts.zoo --cache zoo.jsonl --table                      # what is cached; nothing is run
 
 Each row is a model of a real library or tutorial with the optimizer, the loss and the kind of input that its own
 configuration or tutorial has, untrained, under the default limits. All are healthy: a `failed` is a false alarm, and an
@@ -36,21 +36,21 @@ from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import pairs
+from benchmarks.machine import machine
 
 if TYPE_CHECKING:
-    from zoo_models.base import Architecture
+    from benchmarks.verdicts.zoo_models.base import Architecture
 
 #: seconds; quicker rows are timed `REPEATS` times
 QUICK = 2.0
 REPEATS = 3
-#: what is wanted
+#: the targets
 MOST_INCONCLUSIVE, SLOWEST = 2, 3.0
 
 
 def torch_architectures() -> Iterator[Architecture]:
-    import torchvision_import
-    from zoo_models import language, signals, text, tutorials, vision
+    from benchmarks.verdicts import torchvision_import
+    from benchmarks.verdicts.zoo_models import language, signals, text, tutorials, vision
 
     torchvision_import.declare_operators()
     for module in (tutorials, text, signals, language, vision):
@@ -58,7 +58,7 @@ def torch_architectures() -> Iterator[Architecture]:
 
 
 def keras_architectures() -> Iterator[Architecture]:
-    from zoo_models import keras_models
+    from benchmarks.verdicts.zoo_models import keras_models
 
     yield from keras_models.architectures()
 
@@ -102,7 +102,7 @@ def bare_keras(row: Architecture, steps: int) -> list[float]:
 
 
 def warm_up(row: Architecture) -> None:
-    """The first call of each framework loads libraries, which is nobody's cost."""
+    """The first call of each framework loads libraries, which is not timed."""
     from pytest_overfit import run_probes
 
     run_probes(row.case(), ["overfit_batch"], steps=5)
@@ -187,7 +187,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
         f"**{len(rows)} architectures: {count['passed']} passed, {count['failed']} failed, {unsure} inconclusive, "
         f"{wrong} errors; ratio to the bare loop: median {statistics.median(ratios.values()):.2f}, "
         f"{sum(each <= 1.5 for each in ratios.values())} at most 1.5, worst {ratios[worst]:.2f} ({worst}).** "
-        f"Wanted: no failed, at most {MOST_INCONCLUSIVE} inconclusive, none above {SLOWEST:g}: "
+        f"Targets: no failed, at most {MOST_INCONCLUSIVE} inconclusive, none above {SLOWEST:g}: "
         f"{'met' if good else 'MISSED'}."
     )
 
@@ -237,7 +237,7 @@ def main() -> None:
         if arguments.cache is not None:
             with arguments.cache.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-    print(pairs.machine(), "\n")
+    print(machine(), "\n")
     print(table(list(rows.values())))
 
 

@@ -1,4 +1,6 @@
-"""How often do the tests behind `early_accuracy` see something where nothing is? `python benchmarks/early_accuracy.py`
+"""How often do the tests behind `early_accuracy` see something where nothing is?
+
+    python -m benchmarks.error_rates.early_accuracy     # some two minutes
 
 Three statements, each at the probe's `alpha` of 0.001, and what follows from them:
 
@@ -7,10 +9,12 @@ Three statements, each at the probe's `alpha` of 0.001, and what follows from th
 * "permuted labels beat chance", which fails a model: two such tests for each of `repeats` trainings, all of which must
   say yes. Simulated as the probe does it, on answers that know nothing.
 
-All of it runs through the package's own functions. It takes some two minutes.
+All of it runs through the package's own functions.
 """
 
 from __future__ import annotations
+
+import argparse
 
 import numpy as np
 from scipy import stats
@@ -24,7 +28,7 @@ RUNS = 20_000
 
 
 def classes(random: np.random.Generator, rows: int, share: float, kinds: int) -> Predictions:
-    """Guesses: the first class is wanted in this share of the rows, the others as often as each other."""
+    """Guesses: the first class is right in this share of the rows, the others as often as each other."""
     weights = [share, *[(1 - share) / (kinds - 1)] * (kinds - 1)]
     target = random.choice(kinds, (rows, 1), p=weights)
     raw = random.normal(size=(rows, kinds))
@@ -35,8 +39,10 @@ def classes(random: np.random.Generator, rows: int, share: float, kinds: int) ->
 
 def values(random: np.random.Generator, rows: int, heavy: bool) -> Predictions:
     draw = random.standard_cauchy if heavy else random.standard_normal
-    said, target = draw((rows, 1)), draw((rows, 1))
-    return Predictions(kind="values", predicted=said, target=target, counted=np.ones((rows, 1), bool), raw=said)
+    predicted, target = draw((rows, 1)), draw((rows, 1))
+    return Predictions(
+        kind="values", predicted=predicted, target=target, counted=np.ones((rows, 1), bool), raw=predicted
+    )
 
 
 KINDS = {
@@ -104,6 +110,7 @@ def pipeline() -> float:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     rates = (by_luck(), above(), pipeline())
     print(f"\nhighest rates, in 1,000: {', '.join(f'{1000 * each:.2f}' for each in rates)}; alpha: {1000 * ALPHA:g}")
     return int(rates[0] > 2 * ALPHA or rates[2] > ALPHA)

@@ -1,4 +1,6 @@
-"""Near-copies of real texts, beside SemHash: `python benchmarks/texts.py`.
+"""Near-copies of real texts, ours and SemHash's.
+
+    python -m benchmarks.error_rates.texts [SHOWN]     # SHOWN: print that many of the pairs that are least alike
 
 The texts are paragraphs of docstrings of Python's own standard library: real English, installed everywhere, and nothing
 has to be downloaded. They have near-copies of their own (one function described like another), so that not all that is
@@ -9,13 +11,13 @@ TF-IDF, on their 256 main components (scikit-learn). With its own encoder its nu
 
 from __future__ import annotations
 
+import argparse
 import ast
 import difflib
 import functools
 import os
 import random
 import re
-import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -155,5 +157,11 @@ def near_copies(shown: int = 0) -> None:
             print(f"    {test[row]}\n    {found[row]}\n")
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shown", nargs="?", type=int, default=0, help="pairs to print, the least alike first")
+    near_copies(parser.parse_args().shown)
+
+
 if __name__ == "__main__":
-    near_copies(*map(int, sys.argv[1:]))
+    main()

@@ -1,4 +1,6 @@
-"""What the plugin adds to every start of pytest: `python benchmarks/start_up.py`.
+"""What the plugin adds to every start of pytest.
+
+    python -m benchmarks.speed.start_up
 
 Each number is from a fresh interpreter, with compiled modules, as after an installation. The variants take turns, so
 that a busy machine slows all of them, and each is there twice (A/A), which shows how far to believe the differences.
@@ -6,6 +8,7 @@ that a busy machine slows all of them, and each is there twice (A/A), which show
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -40,6 +43,7 @@ def milliseconds(statement: str, environment: dict[str, str], folder: str) -> fl
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as compiled:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": compiled}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)

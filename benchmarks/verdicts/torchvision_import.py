@@ -1,4 +1,4 @@
-"""Makes `import torchvision` work where its compiled operators are of another build than torch, as beside CPU builds.
+"""Makes `import torchvision` work where its compiled operators are of another build than torch, as with CPU builds.
 
 timm, transformers and torchmetrics import it. The operators are declared and never called: no model here uses them.
 """

@@ -1,13 +1,16 @@
-"""How often is a paired comparison wrong that stops as soon as it knows? `python benchmarks/sequential.py`
+"""How often is a paired comparison wrong that stops as soon as it knows?
+
+    python -m benchmarks.error_rates.sequential     # some five minutes
 
 Simulated differences of many kinds, 20,000 comparisons a cell, every random number from a fixed seed. A comparison is
 wrong that claims "helps" or "harms" where the true mean is 0, the wrong sign, or "no measurable effect" where the true
-mean is a margin or more. All numbers are in margins. It takes some five minutes; all of it runs through
-`pytest_overfit.probes.regularization.paired.interval`, and `answers` is checked against `paired` in the tests.
+mean is a margin or more. All numbers are in margins. All of it runs through
+`pytest_overfit.probes.regularization.paired.interval`; `test_paired.py` checks `answers` against `paired`.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import itertools
 import math
@@ -72,15 +75,15 @@ class Rule:
             going = np.flatnonzero(what == OPEN)
             narrowest = self.floor * unseen(1.0, k, 0.05)
             low, high = interval(x[going, :k], boundary, narrowest, self.skew)
-            said = np.select([(low > -1) & (high < 1), low > 0, high < 0], [NO_EFFECT, HELPS, HARMS], OPEN)
-            what[going], seeds[going], ends[:, going] = said, np.where(said == OPEN, seeds[going], k), (low, high)
+            answers = np.select([(low > -1) & (high < 1), low > 0, high < 0], [NO_EFFECT, HELPS, HARMS], OPEN)
+            what[going], seeds[going], ends[:, going] = answers, np.where(answers == OPEN, seeds[going], k), (low, high)
         return what, seeds, ends[0], ends[1]
 
 
-def wrong(said: Array, effect: float) -> float:
+def wrong(answers: Array, effect: float) -> float:
     """Share of the answers that are wrong when this is the true mean."""
-    sign = (said == HELPS) | (said == HARMS) if effect == 0 else said == (HARMS if effect > 0 else HELPS)
-    return float(np.mean(sign | ((said == NO_EFFECT) & (abs(effect) >= 1))))
+    sign = (answers == HELPS) | (answers == HARMS) if effect == 0 else answers == (HARMS if effect > 0 else HELPS)
+    return float(np.mean(sign | ((answers == NO_EFFECT) & (abs(effect) >= 1))))
 
 
 def worst(noise: Noise, sd: float, rule: Rule, runs: int = RUNS, seed: int = 0) -> tuple[float, float]:
@@ -88,8 +91,8 @@ def worst(noise: Noise, sd: float, rule: Rule, runs: int = RUNS, seed: int = 0) 
     x = sd * noise(np.random.default_rng(seed), (runs, rule.looks[-1]))
     errors, covered = [], []
     for effect in (0.0, 1.0, -1.0):
-        said, _, low, high = rule.answers(x + effect)
-        errors.append(wrong(said, effect))
+        answers, _, low, high = rule.answers(x + effect)
+        errors.append(wrong(answers, effect))
         covered.append(float(np.mean((low <= effect) & (effect <= high))))
     return max(errors), min(covered)
 
@@ -120,10 +123,10 @@ def plain_t() -> None:
         share = crossed(at, [stats.t.ppf(0.975, each - 1) for each in at])
         print(f"| plain t test after each of {first} to {last} seeds | {100 * share:.1f} |")
     for at in (looks(MOST), tuple(range(4, MOST + 1))):
-        told = ", ".join(map(str, at)) if len(at) < 5 else f"each from {at[0]}"
+        when = ", ".join(map(str, at)) if len(at) < 5 else f"each from {at[0]}"
         normal = normal_boundaries(at)
         as_t = [float(stats.t.isf(stats.norm.sf(z), each - 1)) for z, each in zip(normal, at, strict=True)]
-        print(f"| spending, boundaries of a normal walk (looks at {told}) | {100 * crossed(at, normal):.2f} |")
+        print(f"| spending, boundaries of a normal walk (looks at {when}) | {100 * crossed(at, normal):.2f} |")
         print(f"| the same, as t at the same level | {100 * crossed(at, as_t):.2f} |")
         print(f"| spending, boundaries of the t walk | {100 * crossed(at, boundaries(at, 0.05)):.2f} |")
 
@@ -170,10 +173,10 @@ def accuracies() -> float:
         for effect in (least, 0.0):
             drawn = random.multinomial(n, [q, q + effect, 1 - 2 * q - effect], (RUNS, MOST))
             x = (drawn[..., 1] - drawn[..., 0]) / n
-            said, seeds, _, _ = Rule().answers(x / least)
-            errors.append(wrong(said, effect / least))
+            answers, seeds, _, _ = Rule().answers(x / least)
+            errors.append(wrong(answers, effect / least))
         most = max(most, *errors)
-        row = percent([float(np.mean(x == 0)), errors[1], errors[0], float(np.mean(said == NO_EFFECT))])
+        row = percent([float(np.mean(x == 0)), errors[1], errors[0], float(np.mean(answers == NO_EFFECT))])
         print(f"| {margin} | {n} | {q} | {row} | {seeds.mean():.1f} |")
     return most
 
@@ -186,8 +189,8 @@ def power() -> None:
         row = []
         for effect in effects:
             x = effect + sd * NOISE["normal"](np.random.default_rng(4), (RUNS, MOST))
-            said, seeds, _, _ = Rule().answers(x)
-            none, helps = np.mean(said == NO_EFFECT), np.mean(said == HELPS)
+            answers, seeds, _, _ = Rule().answers(x)
+            none, helps = np.mean(answers == NO_EFFECT), np.mean(answers == HELPS)
             row.append(f"{100 * none:.0f} / {100 * helps:.0f} ({seeds.mean():.1f})")
         print(f"| {sd:g} | {' | '.join(row)} |")
 
@@ -225,9 +228,10 @@ def choices() -> None:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     stages = looks(MOST)
-    told = ", ".join(f"{c:.3f} at {k}" for k, c in zip(stages, boundaries(stages, 0.05), strict=True))
-    print(f"Boundaries of |t|: {told} seeds")
+    listed = ", ".join(f"{c:.3f} at {k}" for k, c in zip(stages, boundaries(stages, 0.05), strict=True))
+    print(f"Boundaries of |t|: {listed} seeds")
     plain_t()
     most = max(wrong_answers(), accuracies())
     power()

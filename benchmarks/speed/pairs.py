@@ -1,4 +1,4 @@
-"""Timing in interleaved pairs, for the benchmarks beside it: a contender against the same work done by hand.
+"""Timing in interleaved pairs, for `overfit_batch.py`: a contender against the same work done by hand.
 
 A busy machine slows everything for a while, so two times taken minutes apart say little. Here each time of a contender
 (B) lies between two times of its baseline (A and A'), and what counts is the ratio B / mean(A, A') of one triple. The
@@ -14,8 +14,6 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
-import os
-import platform
 import re
 import statistics
 import time
@@ -41,7 +39,7 @@ class Contender:
     baseline: Prepare
     #: what the baseline does, for the table
     against: str
-    #: what the contender said, from what `run` returned
+    #: what the contender answered, from what `run` returned
     says: Callable[[Any], str] = lambda answer: "-"
 
 
@@ -144,7 +142,7 @@ def measure(
 ) -> list[Timing]:
     """Time all contenders in turn, round after round, until each has `pairs` triples or the clock passes `until`.
 
-    `start_at` is told the number of each triple before it: all three times may then begin at another random start.
+    `start_at` gets the number of each triple before it: all three times may then begin at another random start.
     A contender's first time in this process warms up and is not counted.
     """
     warm: set[str] = set()
@@ -190,9 +188,3 @@ def table(title: str, timings: Sequence[Timing]) -> str:
             f"{len(each.triples)} |"
         )
     return "\n".join(lines)
-
-
-def machine() -> str:
-    """One line on what the times were taken with; threads are set by the environment."""
-    threads = os.environ.get("OMP_NUM_THREADS", "as many as the libraries take")
-    return f"{platform.machine()}, {os.cpu_count()} cores, threads: {threads}, Python {platform.python_version()}"

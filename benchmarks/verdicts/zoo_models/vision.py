@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch.nn import functional as F
-from zoo_models.base import Architecture, adam, adamw, digits, photographs, sgd
+
+from benchmarks.verdicts.zoo_models.base import Architecture, adam, adamw, digits, photographs, sgd
 
 #: convolutions: AdamW 1e-3
 TIMM_CNNS = (

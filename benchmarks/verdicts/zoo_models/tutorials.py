@@ -10,7 +10,8 @@ import torch
 from sklearn.datasets import load_breast_cancer
 from torch import nn
 from torch.nn import functional as F
-from zoo_models.base import Architecture, adam, adamw, digits, random, sgd
+
+from benchmarks.verdicts.zoo_models.base import Architecture, adam, adamw, digits, random, sgd
 
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
 

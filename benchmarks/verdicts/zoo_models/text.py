@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 from torch.nn import functional as F
-from zoo_models.base import Architecture, adam, adamw, random, sgd, tokens
+
+from benchmarks.verdicts.zoo_models.base import Architecture, adam, adamw, random, sgd, tokens
 
 LENGTHS = torch.tensor([16, 14, 12, 10, 16, 14, 12, 10])
 

@@ -1,17 +1,22 @@
-"""What do several seeds of one small model cost at once, beside a plain loop over the seeds?
+"""What do several seeds of one small model cost at once, compared with a plain loop over the seeds?
 
-`python benchmarks/seeds_at_once.py pairs` trains 16 paired seeds of two digits networks at batch 32, 20 epochs: an arm
+    OMP_NUM_THREADS=1 python -m benchmarks.speed.seeds_at_once pairs 3
+    OMP_NUM_THREADS=1 python -m benchmarks.speed.seeds_at_once sizes 2 --units 128 --seeds 10
+    OMP_NUM_THREADS=1 python -m benchmarks.speed.seeds_at_once verdict 3
+
+`pairs` trains 16 paired seeds of two digits networks at batch 32, 20 epochs: an arm
 with dropout and an arm without, validation accuracy after each epoch. The plain loop is written by hand in this file
-and shares no code with ours. `python benchmarks/seeds_at_once.py sizes` trains ten and three seeds of both arms at
+and shares no code with ours. `sizes` trains ten and three seeds of both arms at
 several batch sizes, without readings. `verdict` times the whole probe, at once and one after the other.
 
-The second argument is the number of rounds, `sizes` also takes the hidden units and the number of seeds. All contenders
+The number is that of the rounds. All contenders
 are interleaved; each ratio is of neighbours in time, and the loop stands against itself too (A/A). Lowest
 and highest ratio are in brackets.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import time
@@ -77,14 +82,14 @@ def starts(units: int, dropout: float, batch: int, seeds: range) -> list[Start]:
 
 
 def at_once(
-    units: int, dropout: float, batch: int, epochs: int, lots: tuple[int, ...], reads: bool, always: bool = False
+    units: int, dropout: float, batch: int, epochs: int, groups: tuple[int, ...], reads: bool, always: bool = False
 ) -> None:
-    """Ours, in lots; as the rule says, or `always` at once."""
+    """Ours, in groups of so many seeds; as the rule says, or `always` at once."""
     begun = 0
-    for lot in lots:
-        made = starts(units, dropout, batch, range(begun, begun + lot))
-        begun += lot
-        joins = always or JointTrainingByFramework().may_join(made[0].trainer, lot, epochs)
+    for size in groups:
+        made = starts(units, dropout, batch, range(begun, begun + size))
+        begun += size
+        joins = always or JointTrainingByFramework().may_join(made[0].trainer, size, epochs)
         most = sys.maxsize if always else joining.MOST_PRODUCTS
         with mock.patch.object(joining, "MOST_PRODUCTS", most):
             if not joins:
@@ -152,19 +157,21 @@ def pairs(rounds: int) -> None:
         )
 
 
-def sizes(rounds: int, units: int, lot: int, epochs: int = 5) -> None:
-    print(f"\n64-{units}-10, {lot} seeds, {epochs} epochs, without readings")
+def sizes(rounds: int, units: int, count: int, epochs: int = 5) -> None:
+    print(f"\n64-{units}-10, {count} seeds, {epochs} epochs, without readings")
     for batch in (8, 32, 128, 256, 512, CUT):
         print(f"\nbatch {batch}\n\n| | s | of the loop |\n|---|---:|---:|")
         more = max(1, batch // 32) * epochs
-        hand = both(lambda d, b=batch, e=more: by_hand(units, d, b, e, lot, reads=False))
+        hand = both(lambda d, b=batch, e=more: by_hand(units, d, b, e, count, reads=False))
         ratios(
             {
                 "plain loop": hand,
-                "ours, as the rule says": both(lambda d, b=batch, e=more: at_once(units, d, b, e, (lot,), reads=False)),
-                "ours, at once": both(lambda d, b=batch, e=more: at_once(units, d, b, e, (lot,), False, always=True)),
+                "ours, as the rule says": both(
+                    lambda d, b=batch, e=more: at_once(units, d, b, e, (count,), reads=False)
+                ),
+                "ours, at once": both(lambda d, b=batch, e=more: at_once(units, d, b, e, (count,), False, always=True)),
                 "ours, one after the other": both(
-                    lambda d, b=batch, e=more: one_by_one(starts(units, d, b, range(lot)), e, reads=False)
+                    lambda d, b=batch, e=more: one_by_one(starts(units, d, b, range(count)), e, reads=False)
                 ),
                 "plain loop again (A/A)": hand,
             },
@@ -191,10 +198,19 @@ def verdict(rounds: int) -> None:
     )
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["pairs", "sizes", "verdict"])
+    parser.add_argument("rounds", type=int)
+    parser.add_argument("--units", type=int, default=128, help="sizes: hidden units (default %(default)s)")
+    parser.add_argument("--seeds", type=int, default=10, help="sizes: seeds at once (default %(default)s)")
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    what, count = sys.argv[1], int(sys.argv[2])
-    if what == "sizes":
-        sizes(count, int(sys.argv[3]), int(sys.argv[4]))
+    if given.what == "sizes":
+        sizes(given.rounds, given.units, given.seeds)
     else:
-        {"pairs": pairs, "verdict": verdict}[what](count)
+        {"pairs": pairs, "verdict": verdict}[given.what](given.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,9 @@
-"""How each rival is asked whether a torch program can memorise one batch, and what it answers.
+"""What pytest-overfit and other tools answer about healthy and broken torch programs: can they memorise one batch?
+
+    pip install -c constraints.txt -e '.[examples]' lightning pytest-torch torchtest2
+    OMP_NUM_THREADS=1 python -m benchmarks.verdicts.rivals
+
+`programs.py` has the programs. How each rival is asked:
 
 *pytest-torch*: `assert_overfits_one_batch`. In its default form it trains with an Adam of its own (1e-2, at most 200
 steps) down to 5 % of the first loss; it can be given the user's optimizer.
@@ -9,18 +14,21 @@ model pass. `overfit_batch` alone is the check that compares. It takes the user'
 
 from __future__ import annotations
 
+import argparse
 import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torchvision_import
 from torch import nn
 
+from benchmarks.verdicts import programs, torchvision_import
 from pytest_overfit import Case, CaseError, Verdict, run_probes
 
 if TYPE_CHECKING:
-    from programs import Program
+    from collections.abc import Callable
+
+    from benchmarks.verdicts.programs import Program
 
 #: where the weights start; a benchmark may set it, so that no answer hangs on one lucky start
 SEED = 0
@@ -108,7 +116,7 @@ def pytest_torch_with_the_optimizer(program: Program) -> str:
 
 
 def torchtest2(program: Program, **form: Any) -> str:
-    """The outcome of `check_model`: "ok" unless a check failed; then what `overfit_batch` alone said."""
+    """The outcome of `check_model`: "ok" unless a check failed; then the result of `overfit_batch` alone."""
     import torchtest2 as rival
 
     x, y = program.batch
@@ -169,3 +177,46 @@ def _lightning_module(program: Program) -> Any:
             return program.optimizer(self.parameters())
 
     return Module()
+
+
+# ------------------------------------------------------------------------------------------------- table
+
+
+def table() -> str:
+    """A row a program, a column a tool."""
+    askers: dict[str, Callable[[Any], str]] = {
+        "pytest-overfit": our_answer,
+        "pytest-torch, default": pytest_torch,
+        "pytest-torch, same optimizer": pytest_torch_with_the_optimizer,
+        "torchtest2 `check_model`, default": torchtest2,
+    }
+    lines = [
+        "### What each says about healthy and broken programs",
+        "",
+        "Set in bold: a broken program that passes, or a healthy one that does not.",
+        "",
+        f"| program | truth | {' | '.join(askers)} |",
+        "|---|---|" + "---|" * len(askers),
+    ]
+    wrong = dict.fromkeys(askers, 0)
+    start_at(0)
+    twins = programs.twins()
+    for program in twins:
+        cells = []
+        for name, ask in askers.items():
+            answer = ask(program)
+            false = answer.startswith("pass") != program.healthy
+            wrong[name] += false
+            cells.append(f"**{answer}**" if false else answer)
+        lines.append(f"| {program.name} | {'healthy' if program.healthy else 'broken'} | {' | '.join(cells)} |")
+    lines.append(f"| wrong answers, of {len(twins)} | | {' | '.join(str(each) for each in wrong.values())} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    print(table())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,8 +1,11 @@
-"""Exact copies between splits, beside a plain read of the data and other tools: `python benchmarks/duplicates.py`.
+"""Exact copies between splits: the time over that of a plain read of the data, ours and other tools'.
 
-Every tool gets the same arrays and runs in a process of its own on one thread (duckdb and polars too), where it is
-timed beside a read of both arrays, `x.sum()`: 18 to 20 GB a second here, what the memory gives one core; a copy takes
-as long again for writing. `x read` is the ratio, the minimum of some rounds each; `A/A` is the same for a second read,
+    python -m benchmarks.speed.duplicates --rounds 9 --deepchecks-python PATH
+    python -m benchmarks.speed.duplicates --only "table, a tenth"
+
+Every tool gets the same arrays and runs in a process of its own on one thread (duckdb and polars too), which also reads
+both arrays, `x.sum()`: 18 to 20 GB a second here, what the memory gives one core; a copy takes as long again for
+writing. `x read` is the time over that of a read, the minimum of some rounds each; `A/A` is the same for a second read,
 made after the tool ran. Memory is the growth of the highest resident size.
 `find_duplicates` is the whole answer (copies across and within, labels, checks), `overlap` the search across alone.
 deepchecks wants older pandas and numpy: `--deepchecks-python PATH` names an interpreter that has it.
@@ -25,6 +28,8 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POL
     os.environ[_name] = "1"
 
 import numpy as np  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def images(order: str = "C") -> tuple[Any, Any]:
@@ -172,7 +177,7 @@ def one(data: str, tool: str, rounds: int, part: int) -> None:
     """Measure one tool on one data set, in this process; writes a line of JSON."""
     train, test = (each[: len(each) // part] for each in DATA[data]())
     reads, again, times, found = [], [], [], -1
-    Path("/proc/self/clear_refs").write_text("5")  # the highest resident size starts anew, after the data were made
+    Path("/proc/self/clear_refs").write_text("5")  # resets the highest resident size, after the data were made
     before = highest()
     for _ in range(rounds):
         reads += [read(train, test) for _ in range(3)]
@@ -188,11 +193,16 @@ def table_of_tools(data: str, rounds: int, part: int, tools: list[str], pythons:
     print(f"\n### {data}{f', a {part}th of the rows' if part > 1 else ''}\n")
     print("| tool | s | x read | A/A | + MB | copies found |\n|---|---|---|---|---|---|")
     for tool in tools:
-        program = [pythons.get(tool, sys.executable), __file__]
+        program = [pythons.get(tool, sys.executable), "-m", "benchmarks.speed.duplicates"]
         how = ["--rounds", str(1 if tool in ONCE else rounds), "--part", str(part)]
         try:
             done = subprocess.run(
-                [*program, "--one", data, tool, *how], capture_output=True, text=True, check=False, timeout=150
+                [*program, "--one", data, tool, *how],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=150,
             )
         except subprocess.TimeoutExpired:
             print(f"| {tool} | over 150 | | | | |", flush=True)
@@ -232,9 +242,7 @@ def streams() -> None:
 
 
 def texts() -> None:
-    """Exact copies of texts; then near ones beside SemHash, in `texts.py`."""
-    from texts import near_copies
-
+    """Exact copies of texts; near ones are in `error_rates/texts.py`."""
     from pytest_overfit import find_duplicates
 
     random = np.random.default_rng(0)
@@ -246,17 +254,16 @@ def texts() -> None:
         f"\n### 100,000 texts against 10,500\n\nfind_duplicates: {time.perf_counter() - start:.3f} s, "
         f"{found.measured['across'][0]['rows']} copies"
     )
-    near_copies()
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("--one", nargs=2)
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--part", type=int, default=1)
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--one", nargs=2, metavar=("DATA", "TOOL"), help="measure one tool, in this process")
+    arguments.add_argument("--rounds", type=int, default=5, help="measurements, of which the quickest counts")
+    arguments.add_argument("--part", type=int, default=1, help="with --one: a part of the rows, 10 for a tenth")
     parts = ["images", "images F", "table", "images, a tenth", "table, a tenth", "streams", "texts"]
-    arguments.add_argument("--only", nargs="*", default=parts, choices=parts)
-    arguments.add_argument("--deepchecks-python", default=sys.executable)
+    arguments.add_argument("--only", nargs="*", default=parts, choices=parts, help="parts to measure (default: all)")
+    arguments.add_argument("--deepchecks-python", default=sys.executable, help="an interpreter that has deepchecks")
     given = arguments.parse_args()
     if given.one:
         one(*given.one, given.rounds, given.part)

@@ -1,7 +1,7 @@
-"""1,000 repeats of quick cases, and every verdict that differs: `python benchmarks/stability.py --log FILE`.
+"""1,000 repeats of quick cases, and every verdict that differs: `python -m benchmarks.verdicts.stability --log FILE`.
 
-`tests/test_matrix.py` has the cases. It is run from 100 seeds in ten ways: orders, processes, workers, numbers of
-threads, hash seeds, company. Two questions are asked of the verdicts:
+`tests/programs/test_matrix.py` has the cases. It is run from 100 seeds in ten ways: orders, processes, workers, numbers
+of threads, hash seeds, other plugins. Two questions are asked of the verdicts:
 
 * one seed, any way: is the verdict identical? Outcome and steps must be, losses as far as float arithmetic allows;
 * over the seeds: does any outcome differ?
@@ -15,40 +15,21 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-CASES = ROOT / "tests" / "test_matrix.py"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "programs"))
+
+from verdict_runs import Read, Way, differences, run_cases, spread, threads
+
 SEEDS = 100
 #: seeds that one process takes
 BLOCK = 10
-
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
-
-
-def threads(count: int | None) -> dict[str, str | None]:
-    """The environment that gives frameworks so many threads; None: what they take by themselves.
-
-    Threads that wait do not spin, which takes ten times as long where processes share cores, and changes no sum.
-    """
-    return {**dict.fromkeys(_THREADS, None if count is None else str(count)), "OMP_WAIT_POLICY": "PASSIVE"}
-
-
-class Way(NamedTuple):
-    """One way to run the cases: options of pytest, and environment variables (None removes one)."""
-
-    name: str
-    options: Sequence[str] = ()
-    environment: Mapping[str, str | None] = threads(1)
-
 
 WAYS = [
     Way("plain"),
@@ -62,77 +43,6 @@ WAYS = [
     Way("2 workers, threads as they come", ["-n", "2"], threads(None)),
     Way("coverage and timeout", ["--cov=pytest_overfit", "--cov-report=", "--timeout=300"]),
 ]
-
-
-class Read(NamedTuple):
-    """What one verdict says."""
-
-    case: str
-    seed: int
-    outcome: str
-    steps: int
-    losses: tuple[float, ...]
-    summary: str
-    attempts: int = 1
-
-
-def run_cases(
-    way: Way, seeds: Sequence[int], folder: Path, python: Sequence[str] = (sys.executable,)
-) -> tuple[list[Read], str]:
-    """Run the cases once in this way; the verdicts, and the output of pytest if the run was not a success."""
-    report = folder / "verdicts.json"
-    report.unlink(missing_ok=True)
-    environment = dict(os.environ)
-    changes = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3", "COVERAGE_FILE": str(folder / "coverage")}
-    for name, value in {**changes, "OVERFIT_SEEDS": ",".join(map(str, seeds)), **way.environment}.items():
-        environment.pop(name, None)
-        if value is not None:
-            environment[name] = value
-    # without this repository's conftest.py, which sets the number of threads
-    command = [*python, "-m", "pytest", str(CASES), "-q", "--noconftest", f"--overfit-json={report}", *way.options]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-    read = read_verdicts(report) if report.is_file() else []
-    return read, "" if done.returncode == 0 else (done.stdout + done.stderr)[-2000:]
-
-
-def read_verdicts(path: Path) -> list[Read]:
-    found = json.loads(path.read_text(encoding="utf-8"))["verdicts"]
-    return [
-        Read(
-            each["case"],
-            int(each["seeds"][0]),
-            each["outcome"],
-            int(each["steps"]),
-            tuple(float(loss) for loss in each["losses"]),
-            each["summary"],
-            int(each["attempts"]),
-        )
-        for each in found
-    ]
-
-
-def spread(first: Sequence[float], second: Sequence[float]) -> float:
-    """The largest difference of two curves, as a part of the first one's largest loss."""
-    if len(first) != len(second):
-        return math.inf
-    scale = max((abs(each) for each in first if math.isfinite(each)), default=0.0) or 1.0
-    gaps = [abs(a - b) / scale for a, b in zip(first, second, strict=True) if math.isfinite(a) or math.isfinite(b)]
-    return max((math.inf if math.isnan(each) else each for each in gaps), default=0.0)
-
-
-def differences(plain: Iterable[Read], other: Iterable[Read], slack: int = 0) -> list[str]:
-    """Where verdicts differ from those of the plain run: missing ones, outcomes, steps by more than `slack`."""
-    expected, seen = {(each.case, each.seed): each for each in plain}, set()
-    lines = []
-    for each in other:
-        key = (each.case, each.seed)
-        seen.add(key)
-        first = expected.get(key)
-        if first is None:
-            lines.append(f"{key}: is not in the plain run")
-        elif first.outcome != each.outcome or abs(first.steps - each.steps) > slack:
-            lines.append(f"{key}: {first.outcome} at {first.steps} -> {each.outcome} at {each.steps}: {each.summary}")
-    return lines + [f"{key}: no verdict" for key in expected if key not in seen]
 
 
 # ----------------------------------------------------------------------------------------------------------------- log

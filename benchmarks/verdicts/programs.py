@@ -64,8 +64,8 @@ def make_normalised_cnn(*, momentum: float = 0.1) -> nn.Module:
 #: the programs that are timed
 TORCH = (Program(name="digits MLP", model=make_mlp), Program(name="digits CNN", model=make_cnn))
 
-#: the same with the learning rate that pytest-torch brings along: some 16 steps, so that what a verdict costs beside
-#: its steps is most of it
+#: the same with the learning rate that pytest-torch brings along: some 16 steps, so that most of it
+#: is what a verdict costs besides its steps
 QUICK = (
     Program(name="digits MLP, Adam 1e-2", model=make_mlp, optimizer=quick_adam),
     Program(name="digits CNN, Adam 1e-2", model=make_cnn, optimizer=quick_adam),
@@ -87,7 +87,7 @@ class IgnoresInput(nn.Module):
 
 
 class AlwaysDrops(nn.Module):
-    """`functional.dropout` drops in evaluation too, unless it is told."""
+    """`functional.dropout` drops in evaluation too, unless training=False is passed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,13 +106,13 @@ def _with_dropout() -> nn.Module:
 
 
 def _measurements() -> tuple[torch.Tensor, torch.Tensor]:
-    """Temperatures around 20 degrees: a target that nobody centred."""
+    """Temperatures around 20 degrees: a target that was not centred."""
     x, _ = digits()
     return x, 20 + torch.randn(len(x), 1, generator=torch.Generator().manual_seed(0))
 
 
 def _contradictory() -> tuple[torch.Tensor, torch.Tensor]:
-    """Every second row is a copy of the one before, under another label: nobody can do better than even odds there."""
+    """Every second row is a copy of the one before, under another label: even odds are the best possible there."""
     x, y = digits()
     x[1::2] = x[::2]
     return x, y
@@ -123,7 +123,7 @@ def _flat(x_y: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.T
 
 
 def twins() -> list[Program]:
-    """Each beside what it says about its truth."""
+    """The timed programs and their twins, healthy and broken."""
     smooth = nn.CrossEntropyLoss(label_smoothing=0.2)
     quick = lambda parameters: torch.optim.Adam(parameters, lr=1e-2)  # noqa: E731
     return [

@@ -9,8 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
-from zoo_models import base
-from zoo_models.base import Architecture
+
+from benchmarks.verdicts.zoo_models import base
+from benchmarks.verdicts.zoo_models.base import Architecture
 
 #: name: side of the image, channels scaled to 0..255 because the model normalises them itself
 APPLICATIONS = {
@@ -64,7 +65,7 @@ def _sequential(shape: tuple[Any, ...], *parts: Any, loss: Any = CLASSES, optimi
 
 
 def mnist_mlp() -> keras.Model:
-    """The quickstart: logits, and a loss told so."""
+    """The quickstart: logits, and a loss that expects them."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     parts = [layers.Flatten(), layers.Dense(128, "relu"), layers.Dropout(0.2), layers.Dense(10)]
     return _sequential((28, 28, 1), *parts, loss=loss)

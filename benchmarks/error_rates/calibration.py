@@ -1,9 +1,12 @@
-"""How often does a calibrated bound fail a model that did not change? `python benchmarks/calibration.py [--real N]`
+"""How often does a calibrated bound fail a model that did not change?
+
+    python -m benchmarks.error_rates.calibration                # simulated: four minutes
+    python -m benchmarks.error_rates.calibration --real 800     # the whole probe on a small model, some 0.4 s each
 
 Simulated: 100,000 times a calibration and one later run, for each kind of values, every random number from a fixed
-seed, through `seeds_wanted`, `ends_of` and `run_answer` of `pytest_overfit.probes.bounds.tolerance`. Beside it, on the
-same values, two bounds that need normal ones. It takes four minutes. `--real N`: N times the whole probe on a small
-model, calibration and run, from N seeds; some 0.4 s each. `--changed N`: that model changed after N calibrations.
+seed, through `seeds_wanted`, `ends_of` and `run_answer` of `pytest_overfit.probes.bounds.tolerance`, and on the same
+values two bounds that assume normal ones. `--real N`: N times the whole probe on a small model, calibration and run,
+from N seeds. `--changed N`: that model changed after N calibrations.
 """
 
 from __future__ import annotations
@@ -65,23 +68,23 @@ KINDS: dict[str, tuple[Draw, Tails]] = {
 def one_run(values: Sequence[float], low: float, high: float) -> tuple[bool, int]:
     """Does the run fail, and after how many seeds is it known?"""
     for seen in range(1, SEEDS + 1):
-        told = run_answer(values[:seen], low, high, SEEDS)
-        if told != "inconclusive":
-            return told == "failed", seen
+        answer = run_answer(values[:seen], low, high, SEEDS)
+        if answer != "inconclusive":
+            return answer == "failed", seen
     raise AssertionError("a run of all seeds has an answer")
 
 
 def ours(old: Array, new: Array, shifts: Sequence[float] = (0.0,)) -> tuple[Array, Array, Array]:
     """The ends of each calibration; failures and seeds of each run at each shift."""
     ends = np.array([ends_of(each) for each in old.tolist()])
-    told = [
+    answers = [
         [
             one_run([each + shift for each in run], low, high)
             for run, (low, high) in zip(new.tolist(), ends, strict=True)
         ]
         for shift in shifts
     ]
-    found = np.array(told, float)
+    found = np.array(answers, float)
     return ends, found[..., 0], found[..., 1]
 
 
@@ -154,8 +157,8 @@ def power() -> None:
     print(f"| rule | {' | '.join(f'{each:g}' for each in shifts)} |\n|---|{'---:|' * len(shifts)}")
     print(f"| ours, % failed | {' | '.join(f'{100 * each.mean():.0f}' for each in failed)} |")
     print(f"| ours, seeds of a run | {' | '.join(f'{each.mean():.1f}' for each in seen)} |")
-    told = [of_mean(old, new, factor, 4, shift).mean() for shift in shifts]
-    print(f"| tolerance bound for normal means of 4, % failed | {' | '.join(f'{100 * each:.0f}' for each in told)} |")
+    normal = [of_mean(old, new, factor, 4, shift).mean() for shift in shifts]
+    print(f"| tolerance bound for normal means of 4, % failed | {' | '.join(f'{100 * each:.0f}' for each in normal)} |")
 
 
 # ---------------------------------------------------------------------------------------------------------------- real
@@ -206,7 +209,7 @@ def small_case(
 def verdict_of(case: Case, seed: int, stated: float = REAL, entries: dict[str, Any] | None = None) -> Verdict:
     """Calibrate and judge a run; with the entries of a calibration, judge a run alone."""
     found = Calibration(now=entries is None, read=lambda _: entries or {}, path=str, command=str)
-    reset = set_settings(Settings(seed=seed, calibration=lambda: found))
+    reset = set_settings(Settings(seed=seed, calibration=found))
     try:
         return run_probes(case, ["bounds"], false_alarms=stated, k=10)[0]
     finally:

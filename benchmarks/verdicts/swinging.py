@@ -1,8 +1,8 @@
-"""Small networks at learning rates from sound to diverging: does a change of the readings change what is said of them?
+"""Small networks at learning rates from sound to diverging: does a change of the readings change their verdicts?
 
-    OMP_NUM_THREADS=1 python benchmarks/swinging.py one.jsonl                    # about 6 minutes
-    OMP_NUM_THREADS=1 python benchmarks/swinging.py other.jsonl                  # at another commit
-    python benchmarks/swinging.py one.jsonl --against other.jsonl                # what differs; nothing is run
+    OMP_NUM_THREADS=1 python -m benchmarks.verdicts.swinging one.jsonl                    # about 6 minutes
+    OMP_NUM_THREADS=1 python -m benchmarks.verdicts.swinging other.jsonl                  # at another commit
+    python -m benchmarks.verdicts.swinging one.jsonl --against other.jsonl                # what differs; nothing is run
 
 Where a rate is too high, a loss swings, dips and dies: a fit that is looked for more often is found more often, also in
 a dip. Digits, diabetes and breast cancer, 4 and 32 rows; a deep network, one with batch normalisation, a linear model;
