@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_overfit import CaseError
@@ -135,6 +135,7 @@ def test_a_rule_looks_at_what_became_worse(rule: str, before: float, now: float,
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0, 100), st.sampled_from(["gap", "val_score", "parameters_trainable"]))
+@settings(deadline=None)
 def test_what_did_not_change_breaks_no_rule(value: float, amount: float, name: str) -> None:
     assert not Rule(name, amount, relative=True).broken_by(value, value, WAYS[name])
     assert not Rule(name, amount, relative=False).broken_by(value, value, WAYS[name])

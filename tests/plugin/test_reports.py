@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_overfit import Diagnosis, Finding, Verdict
@@ -445,6 +445,7 @@ VERDICTS = st.builds(
 
 
 @given(VERDICTS)
+@settings(deadline=None)
 def test_a_verdict_survives_strict_json(verdict: Verdict) -> None:
     form = verdict.to_dict()
     text = json.dumps(form, allow_nan=False)
@@ -456,6 +457,7 @@ def test_a_verdict_survives_strict_json(verdict: Verdict) -> None:
 
 
 @given(VERDICTS)
+@settings(deadline=None)
 def test_every_verdict_can_be_printed(verdict: Verdict) -> None:
     assert failure_text(verdict.to_dict(), "pytest x").endswith("alone pytest x")
     assert len(summary_lines([verdict.to_dict()], 60)[0]) <= 60
@@ -472,6 +474,7 @@ def test_what_is_not_plain_is_refused() -> None:
 
 
 @given(st.lists(NUMBERS, max_size=200), st.integers(1, 60))
+@settings(deadline=None)
 def test_sparkline(values: list[float], width: int) -> None:
     line = sparkline(values, width)
     assert len(line) == min(len(values), width)
@@ -481,6 +484,7 @@ def test_sparkline(values: list[float], width: int) -> None:
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40))
+@settings(deadline=None)
 def test_sparkline_keeps_order(values: list[float]) -> None:
     line = sparkline(values)
     for i, j in ((i, j) for i in range(len(values)) for j in range(len(values)) if values[i] <= values[j]):

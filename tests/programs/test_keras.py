@@ -1,4 +1,4 @@
-"""`overfit_batch` on what people train in Keras: each kind of program beside a twin with a planted fault."""
+"""`overfit_batch` on what people train in Keras: each kind of program with a twin that has a planted fault."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Program:
 
 
 class Blind(layers.Layer):
-    """Lets nothing through: what stands behind it sees no input."""
+    """Lets nothing through: what follows it sees no input."""
 
     supports_masking = True
 
@@ -147,7 +147,7 @@ def endpoint(broken: bool) -> Any:
 
 
 class AddsLoss(keras.Model):
-    """An autoencoder whose loss is added in its call, beside a penalty on weights."""
+    """An autoencoder whose loss is added in its call, next to a penalty on weights."""
 
     def __init__(self, broken: bool) -> None:
         super().__init__()
@@ -160,14 +160,8 @@ class AddsLoss(keras.Model):
         return shown
 
 
-def adds_loss(broken: bool) -> Any:
-    model = AddsLoss(broken)
-    model.compile(keras.optimizers.Adam(1e-2))
-    return model
-
-
 class Distilled(keras.Model):
-    """A step of one's own with two terms, one against a frozen teacher."""
+    """A custom step with two terms, one against a frozen teacher."""
 
     def __init__(self, broken: bool) -> None:
         super().__init__()
@@ -222,7 +216,7 @@ def stepping(kind: Any) -> Callable[[bool], Any]:
 
 INSIDE = {
     "add_loss_layer": Program(endpoint, ([X, LABELS.astype("int32")], None)),
-    "add_loss_model": Program(adds_loss, (X, None)),
+    "add_loss_model": Program(stepping(AddsLoss), (X, None)),
     "distillation_step": Program(stepping(Distilled), (X, LABELS)),
     "contrastive_step": Program(stepping(Contrastive), (X, None), ""),
 }
@@ -431,7 +425,7 @@ def vae_add_loss(broken: bool) -> Any:
 
 
 class Vae(keras.Model):
-    """As tutorials write it: an encoder, a decoder, a step of one's own, and no call."""
+    """As tutorials write it: an encoder, a decoder, a custom step, and no call."""
 
     def __init__(self, broken: bool) -> None:
         super().__init__()
@@ -465,9 +459,9 @@ def test_a_vae_passes_and_one_whose_decoder_sees_no_code_does_not(name: str) -> 
     assert healthy.outcome == "passed", healthy.summary
     assert "the model samples" in healthy.data["reference"]["how"]
     if name == "train_step":
-        (said,) = healthy.data["remarks"]
-        assert "the loss that custom train_step differentiates" in said
-        assert "without terms that compare nothing with the batch" in said
+        (remark,) = healthy.data["remarks"]
+        assert "the loss that custom train_step differentiates" in remark
+        assert "without terms that compare nothing with the batch" in remark
     assert any(each.name == "eval_forwards_agree" and each.outcome == "warning" for each in healthy.findings)
     assert blind.outcome != "passed", blind.summary
 

@@ -1,4 +1,4 @@
-"""`overfit_batch` on the losses and outputs that torch programs have, each beside a faulty twin."""
+"""`overfit_batch` on the losses and outputs that torch programs have, each with a faulty twin."""
 
 from __future__ import annotations
 
@@ -10,37 +10,13 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_diabetes, load_digits
+from sklearn.datasets import load_diabetes
 from torch import Tensor, nn
 
-from pytest_overfit import Case, Verdict, run_probes
+from tests.programs.helpers import ROWS, Fields, Forget, Programs, adam, digits, generator, mlp, verdict
 
-ROWS = 24
-Fields = dict[str, Any]
-PROGRAMS: dict[str, Callable[[bool], Fields]] = {}
-
-
-def program(make: Callable[[bool], Fields]) -> Callable[[bool], Fields]:
-    """Register a program: called with False it is healthy, with True faulty."""
-    PROGRAMS[make.__name__] = make
-    return make
-
-
-def adam(rate: float = 3e-3) -> Callable[..., torch.optim.Optimizer]:
-    return lambda parameters: torch.optim.Adam(parameters, lr=rate)
-
-
-def verdict(**fields: Any) -> Verdict:
-    return run_probes(Case(name="case", **{"optimizer": adam(), **fields}), ["overfit_batch"])[0]
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def digits(rows: int = ROWS) -> tuple[Tensor, Tensor]:
-    x, y = load_digits(return_X_y=True)
-    return torch.tensor(x[:rows] / 16, dtype=torch.float32), torch.tensor(y[:rows])
+PROGRAMS = Programs()
+program = PROGRAMS.add
 
 
 def black_and_white(rows: int = ROWS) -> Tensor:
@@ -51,18 +27,6 @@ def diabetes() -> tuple[Tensor, Tensor]:
     x, y = load_diabetes(return_X_y=True)
     x, y = torch.tensor(x[:ROWS] * 20, dtype=torch.float32), torch.tensor(y[:ROWS], dtype=torch.float32)
     return x, ((y - y.mean()) / y.std())[:, None]
-
-
-class Forget(nn.Module):
-    """A layer that is wired wrongly: what comes in is lost."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * 0
-
-
-def mlp(inputs: int = 64, outputs: int = 10, *last: nn.Module, broken: bool = False) -> nn.Sequential:
-    first = [Forget()] if broken else []
-    return nn.Sequential(*first, nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, outputs), *last)
 
 
 # ------------------------------------------------------------------- several outputs, several heads
@@ -222,7 +186,7 @@ def distillation_of_an_unsure_teacher(broken: bool) -> Fields:
 
 
 @program
-def sample_weights_beside_the_targets(broken: bool) -> Fields:
+def sample_weights_next_to_the_targets(broken: bool) -> Fields:
     def loss(o: Tensor, y: tuple[Tensor, Tensor]) -> Tensor:
         return (F.cross_entropy(o, y[0], reduction="none") * y[1]).sum() / y[1].sum()
 
@@ -614,7 +578,7 @@ class TestFaults:
         assert verdict(model=lambda: Variational(False, False), loss=loss, batch=(x, x)).outcome == "failed"
 
     def test_collapsed_posterior(self) -> None:
-        """A divergence summed beside a reconstruction averaged weighs 64 times too much: nothing gets through."""
+        """A summed divergence next to an averaged reconstruction weighs 64 times too much: nothing gets through."""
 
         def loss(o: tuple[Tensor, Tensor, Tensor], x: Tensor) -> Tensor:
             made, mean, spread = o
@@ -634,7 +598,7 @@ class TestFaults:
         assert found.outcome == "failed"
 
     def test_a_normalising_flow_is_not_refuted(self) -> None:
-        """Its density has no upper bound, and a constant output means nothing: nobody can tell without a score."""
+        """Its density has no upper bound, and a constant output means nothing: without a score it cannot be judged."""
 
         class Flow(nn.Module):
             def __init__(self) -> None:

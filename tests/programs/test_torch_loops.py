@@ -1,4 +1,4 @@
-"""`overfit_batch` on the ways in which torch programs train and load: schedules, steps of one's own, containers."""
+"""`overfit_batch` on the ways in which torch programs train and load: schedules, custom steps, containers."""
 
 from __future__ import annotations
 
@@ -10,36 +10,24 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 from torch.utils import data
 
-from pytest_overfit import Case, Verdict, run_probes
+from pytest_overfit import Verdict
+from tests.programs import helpers
+from tests.programs.helpers import ROWS, Fields, adam, digits, mlp
 
-ROWS = 24
-Fields = dict[str, Any]
 Step = Callable[[nn.Module, Tensor, Tensor], Any]
+ADAM = adam()
 
 
 def verdict(**fields: Any) -> Verdict:
-    given = {"model": mlp, "loss": F.cross_entropy, "optimizer": adam, **fields}
+    """Of the smallest model on the digits, but for what `fields` say."""
+    given = {"model": mlp, "loss": F.cross_entropy, **fields}
     if "train" not in fields:
         given.setdefault("batch", digits)
-    return run_probes(Case(name="case", **given), ["overfit_batch"])[0]
-
-
-def adam(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=3e-3)
-
-
-def digits(rows: int = ROWS) -> tuple[Tensor, Tensor]:
-    x, y = load_digits(return_X_y=True)
-    return torch.tensor(x[:rows] / 16, dtype=torch.float32), torch.tensor(y[:rows])
-
-
-def mlp() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    return helpers.verdict(**given)
 
 
 # ------------------------------------------------------------------------ optimizers and schedules
@@ -101,10 +89,10 @@ class TestTraining:
         assert found.outcome == "failed", found.summary
 
 
-# --------------------------------------------------------------------------------- steps of one's own
+# -------------------------------------------------------------------------------------- custom steps
 
 
-def optimizer_of(model: nn.Module, make: Callable[[Any], Any] = adam) -> Any:
+def optimizer_of(model: nn.Module, make: Callable[[Any], Any] = ADAM) -> Any:
     """The model's own optimizer, made at its first step."""
     return model.__dict__.setdefault("own_optimizer", make(model.parameters()))
 
@@ -195,7 +183,7 @@ def mixed_up(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def two_optimizers(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    halves = model.__dict__.setdefault("halves", [adam(model[0].parameters()), adam(model[2].parameters())])  # type: ignore[index]
+    halves = model.__dict__.setdefault("halves", [ADAM(model[0].parameters()), ADAM(model[2].parameters())])  # type: ignore[index]
     loss = F.cross_entropy(model(x), y)
     model.zero_grad()
     loss.backward()
@@ -277,7 +265,7 @@ class TestStepFaults:
 
         def step(model: Any, x: Tensor, y: None) -> float:
             if "both" not in model.__dict__:
-                model.__dict__["both"] = [adam(model.critic.parameters()), adam(model.maker.parameters())]
+                model.__dict__["both"] = [ADAM(model.critic.parameters()), ADAM(model.maker.parameters())]
             made, ends = model.maker(torch.randn(len(x), 8)), (torch.ones(len(x), 1), torch.zeros(len(x), 1))
             judge = F.binary_cross_entropy_with_logits
             total = 0.0
@@ -335,7 +323,7 @@ class TestLossForms:
         assert found.outcome == ("failed" if blind else "passed"), found.summary
 
     @pytest.mark.parametrize("blind", [False, True])
-    def test_targets_under_a_name_of_ones_own(self, blind: bool) -> None:
+    def test_targets_under_another_name(self, blind: bool) -> None:
         class Own(nn.Module):
             def __init__(self) -> None:
                 super().__init__()

@@ -12,39 +12,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pytest_overfit import Case, Verdict, run_probes
+from tests.programs.helpers import ROWS, Fields, Forget, Programs, adam, digits, generator, mlp, verdict
 
-ROWS = 24
-Fields = dict[str, Any]
-PROGRAMS: dict[str, Callable[[bool], Fields]] = {}
-
-
-def program(make: Callable[[bool], Fields]) -> Callable[[bool], Fields]:
-    """Register a program: called with False it is healthy, with True faulty."""
-    PROGRAMS[make.__name__] = make
-    return make
-
-
-def adam(rate: float = 3e-3) -> Callable[..., torch.optim.Optimizer]:
-    return lambda parameters: torch.optim.Adam(parameters, lr=rate)
-
-
-def verdict(**fields: Any) -> Verdict:
-    return run_probes(Case(name="case", **{"optimizer": adam(), **fields}), ["overfit_batch"])[0]
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def digits() -> tuple[Tensor, Tensor]:
-    x, y = load_digits(return_X_y=True)
-    return torch.tensor(x[:ROWS] / 16, dtype=torch.float32), torch.tensor(y[:ROWS])
+PROGRAMS = Programs()
+program = PROGRAMS.add
 
 
 def on_digits(model: Callable[[], nn.Module], **more: Any) -> Fields:
@@ -56,19 +31,8 @@ def on_pictures(model: Callable[[], nn.Module], **more: Any) -> Fields:
     return on_digits(model, batch=lambda: (x.reshape(-1, 1, 8, 8), y), **more)
 
 
-class Forget(nn.Module):
-    """A layer that is wired wrongly: what comes in is lost."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * 0
-
-
 def first(broken: bool) -> nn.Module:
     return Forget() if broken else nn.Identity()
-
-
-def mlp(broken: bool = False, outputs: int = 10) -> nn.Sequential:
-    return nn.Sequential(first(broken), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, outputs))
 
 
 # -------------------------------------------------------------------------------------- recurrent
@@ -143,8 +107,8 @@ def recurrent_with_ctc(broken: bool) -> Fields:
         return F.ctc_loss(o.transpose(0, 1), y, torch.full((8,), 9), torch.full((8,), 3))
 
     x, _ = series(8)
-    said = torch.randint(1, 6, (8, 3), generator=generator(1))
-    return {"model": Aligned, "loss": loss, "batch": lambda: (x, said), "optimizer": adam(1e-2)}
+    spoken = torch.randint(1, 6, (8, 3), generator=generator(1))
+    return {"model": Aligned, "loss": loss, "batch": lambda: (x, spoken), "optimizer": adam(1e-2)}
 
 
 # ---------------------------------------------------------------------------------------- masks
@@ -203,7 +167,10 @@ def causal_transformer(broken: bool) -> Fields:
 
 @program
 def mask_as_an_input_and_in_the_loss(broken: bool) -> Fields:
-    """Tags for real words only; the twin multiplies by the mask turned round."""
+    """Tags for real words only; the twin's mask hides every word.
+
+    Turned round it would show how long a row is, and the loss would creep down for as long as one likes.
+    """
 
     class Tagger(nn.Module):
         def __init__(self) -> None:
@@ -212,7 +179,7 @@ def mask_as_an_input_and_in_the_loss(broken: bool) -> Fields:
             self.net = nn.GRU(32, 32, batch_first=True, bidirectional=True)
 
         def forward(self, words: Tensor, mask: Tensor) -> Tensor:
-            kept = 1 - mask if broken else mask
+            kept = torch.zeros_like(mask) if broken else mask
             return self.head(self.net(self.embed(words) * kept[..., None])[0])
 
     def loss(o: Tensor, y: tuple[Tensor, Tensor]) -> Tensor:
@@ -370,7 +337,7 @@ def functional_call(broken: bool) -> Fields:
     class Functional(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.net = mlp(broken)
+            self.net = mlp(broken=broken)
 
         def forward(self, x: Tensor) -> Tensor:
             return torch.func.functional_call(self.net, dict(self.net.named_parameters()), (x,))
@@ -411,7 +378,7 @@ def weights_in_half_precision(broken: bool) -> Fields:
 @program
 def double_precision(broken: bool) -> Fields:
     x, y = digits()
-    return on_digits(lambda: mlp(broken).double()) | {"batch": lambda: (x.double(), y)}
+    return on_digits(lambda: mlp(broken=broken).double()) | {"batch": lambda: (x.double(), y)}
 
 
 @program
@@ -439,13 +406,13 @@ def sparse_embedding_gradients(broken: bool) -> Fields:
 
 @program
 def compiled(broken: bool) -> Fields:
-    return on_digits(lambda: torch.compile(mlp(broken), backend="eager"))
+    return on_digits(lambda: torch.compile(mlp(broken=broken), backend="eager"))
 
 
 @program
 def compiled_in_place(broken: bool) -> Fields:
     def model() -> nn.Module:
-        found = mlp(broken)
+        found = mlp(broken=broken)
         found.compile(backend="eager")
         return found
 
@@ -457,13 +424,13 @@ class TestScripted:
     @pytest.mark.parametrize("broken", [False, True])
     @pytest.mark.parametrize("make", [torch.jit.script, lambda net: torch.jit.trace(net, torch.zeros(ROWS, 64))])
     def test_scripted_and_traced(self, make: Callable[[nn.Module], nn.Module], broken: bool) -> None:
-        found = verdict(**on_digits(lambda: make(mlp(broken))))
+        found = verdict(**on_digits(lambda: make(mlp(broken=broken))))
         assert found.outcome == ("failed" if broken else "passed"), found.summary
 
 
 @program
 def data_parallel(broken: bool) -> Fields:
-    return on_digits(lambda: nn.DataParallel(mlp(broken)))
+    return on_digits(lambda: nn.DataParallel(mlp(broken=broken)))
 
 
 @program
@@ -503,7 +470,7 @@ class TestDevices:
 
     @pytest.mark.parametrize("broken", [False, True])
     def test_autocast(self, device: str, broken: bool) -> None:
-        found = verdict(**on_digits(lambda: mlp(broken).to(device), autocast="float16"))
+        found = verdict(**on_digits(lambda: mlp(broken=broken).to(device), autocast="float16"))
         assert found.outcome == ("failed" if broken else "passed"), found.summary
 
     @pytest.mark.parametrize("broken", [False, True])
@@ -511,11 +478,11 @@ class TestDevices:
         x, y = digits()
         wanted = F.one_hot(y, 10).float()
         loss = lambda o, y: ((o - y).abs() ** 1.5).mean()  # noqa: E731
-        found = verdict(model=lambda: mlp(broken).to(device), loss=loss, batch=(x, wanted))
+        found = verdict(model=lambda: mlp(broken=broken).to(device), loss=loss, batch=(x, wanted))
         assert found.outcome == ("failed" if broken else "passed"), found.summary
 
     @pytest.mark.parametrize("broken", [False, True])
-    def test_a_step_of_ones_own(self, device: str, broken: bool) -> None:
+    def test_a_custom_step(self, device: str, broken: bool) -> None:
         def step(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             optimizer = model.__dict__.setdefault("own", torch.optim.Adam(model.parameters(), lr=3e-3))
             optimizer.zero_grad()
@@ -524,7 +491,7 @@ class TestDevices:
             optimizer.step()
             return loss
 
-        found = verdict(model=lambda: mlp(broken).to(device), step=step, optimizer=None, batch=digits())
+        found = verdict(model=lambda: mlp(broken=broken).to(device), step=step, optimizer=None, batch=digits())
         assert found.outcome == ("failed" if broken else "passed"), found.summary
 
 

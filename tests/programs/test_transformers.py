@@ -19,37 +19,22 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
-from pytest_overfit import Case, Verdict, run_probes  # noqa: E402
+from pytest_overfit import Verdict  # noqa: E402
+from tests.programs import helpers  # noqa: E402
+from tests.programs.helpers import Fields, Programs, generator  # noqa: E402
 
 #: the library says so to everybody who trains an encoder-decoder
 pytestmark = pytest.mark.filterwarnings("ignore:Version v4.12.0:FutureWarning")
 
 ROWS, LENGTH, WORDS, LABELS = 8, 10, 50, 3
-SIZES: dict[str, Any] = {
-    "vocab_size": WORDS,
-    "hidden_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 32,
-}
-Fields = dict[str, Any]
-PROGRAMS: dict[str, Callable[[bool], Fields]] = {}
-
-
-def program(make: Callable[[bool], Fields]) -> Callable[[bool], Fields]:
-    """Register a program: called with False it is healthy, with True faulty."""
-    PROGRAMS[make.__name__] = make
-    return make
+BODY: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+SIZES = {"vocab_size": WORDS, **BODY, "max_position_embeddings": 32}
+PROGRAMS = Programs()
+program = PROGRAMS.add
 
 
 def verdict(**fields: Any) -> Verdict:
-    given = {"optimizer": lambda parameters: torch.optim.AdamW(parameters, lr=5e-3), **fields}
-    return run_probes(Case(name="case", **given), ["overfit_batch"])[0]
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+    return helpers.verdict(**{"optimizer": lambda parameters: torch.optim.AdamW(parameters, lr=5e-3), **fields})
 
 
 def tokens(seed: int = 0, length: int = LENGTH) -> tuple[Tensor, Tensor]:
@@ -102,7 +87,10 @@ def blind(model: nn.Module, broken: bool) -> nn.Module:
 
 
 def bert(kind: str, broken: bool, **more: Any) -> nn.Module:
-    return blind(getattr(transformers, f"BertFor{kind}")(transformers.BertConfig(**SIZES, **more)), broken)
+    found = getattr(transformers, f"BertFor{kind}")(transformers.BertConfig(**SIZES, **more))
+    if broken:  # places too: with them the mask would still tell rows of different lengths apart
+        cut(found.bert.embeddings)
+    return found
 
 
 def gpt2(broken: bool = False, **more: Any) -> nn.Module:
@@ -260,23 +248,24 @@ def deaf(model: nn.Module, broken: bool) -> nn.Module:
 
 @program
 def sequence_to_sequence_t5(broken: bool) -> Fields:
-    sizes = {"vocab_size": WORDS, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2}
+    # half as wide, one seed of four stays for 300 steps and more where two rows have one answer; this one takes 60
+    sizes = {"vocab_size": WORDS, "d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 1, "num_heads": 4}
     config = transformers.T5Config(**sizes, decoder_start_token_id=0, pad_token_id=0)
     return {
         "model": lambda: deaf(transformers.T5ForConditionalGeneration(config), broken),
         "batch": lambda: (translation(), None),
-        "optimizer": lambda parameters: torch.optim.AdamW(parameters, lr=1e-2),
         "limits": {"steps": 500},
     }
 
 
 def bart(broken: bool) -> nn.Module:
     sides = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in _BART_SIDE.items()}
-    config = transformers.BartConfig(vocab_size=WORDS, d_model=32, max_position_embeddings=32, **sides)
+    config = transformers.BartConfig(vocab_size=WORDS, d_model=64, max_position_embeddings=32, **sides)
     return deaf(transformers.BartForConditionalGeneration(config), broken)
 
 
-_BART_SIDE = {"layers": 1, "attention_heads": 2, "ffn_dim": 64}
+#: half as wide, a deaf decoder goes on creeping for 500 steps from some seeds, by up to 1 % in the last 40 % of them
+_BART_SIDE = {"layers": 1, "attention_heads": 4, "ffn_dim": 128}
 
 
 @program
@@ -304,8 +293,7 @@ def sequence_to_sequence_with_decoder_inputs(broken: bool) -> Fields:
 
 @program
 def image_classification(broken: bool) -> Fields:
-    sizes = {name: value for name, value in SIZES.items() if name.startswith(("hidden", "num", "intermediate"))}
-    config = transformers.ViTConfig(**sizes, image_size=16, patch_size=4, num_labels=LABELS)
+    config = transformers.ViTConfig(**BODY, image_size=16, patch_size=4, num_labels=LABELS)
     return {
         "model": lambda: blind(transformers.ViTForImageClassification(config), broken),
         "batch": lambda: ({"pixel_values": pictures(), "labels": labels()}, None),
@@ -313,9 +301,8 @@ def image_classification(broken: bool) -> Fields:
 
 
 def clip(broken: bool) -> nn.Module:
-    sizes = {name: value for name, value in SIZES.items() if name.startswith(("hidden", "num", "intermediate"))}
-    words = {**sizes, "vocab_size": WORDS, "max_position_embeddings": 16, "eos_token_id": 2, "pad_token_id": 0}
-    seen = {**sizes, "image_size": 16, "patch_size": 8}
+    words = {**BODY, "vocab_size": WORDS, "max_position_embeddings": 16, "eos_token_id": 2, "pad_token_id": 0}
+    seen = {**BODY, "image_size": 16, "patch_size": 8}
     found = transformers.CLIPModel(transformers.CLIPConfig(text_config=words, vision_config=seen, projection_dim=16))
     if broken:
         cut(found.text_projection)
@@ -339,11 +326,10 @@ def contrastive_pairs_of_text_and_image(broken: bool) -> Fields:
 
 @program
 def speech_recognition_by_ctc(broken: bool) -> Fields:
-    sizes = {name: value for name, value in SIZES.items() if name.startswith(("hidden", "num", "intermediate"))}
     layers = {"conv_dim": (16, 16), "conv_kernel": (10, 4), "conv_stride": (8, 4), "num_feat_extract_layers": 2}
     positions = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
     off = {"mask_time_prob": 0.0, "layerdrop": 0.0, "ctc_loss_reduction": "mean"}
-    config = transformers.Wav2Vec2Config(vocab_size=10, **sizes, **layers, **positions, **off)
+    config = transformers.Wav2Vec2Config(vocab_size=10, **BODY, **layers, **positions, **off)
 
     def model() -> nn.Module:
         found = transformers.Wav2Vec2ForCTC(config)
@@ -352,8 +338,8 @@ def speech_recognition_by_ctc(broken: bool) -> Fields:
         return found
 
     sound = torch.randn(4, 480, generator=generator(0))
-    said = torch.randint(1, 10, (4, 3), generator=generator(1))
-    return {"model": model, "batch": lambda: ({"input_values": sound, "labels": said}, None)}
+    spoken = torch.randint(1, 10, (4, 3), generator=generator(1))
+    return {"model": model, "batch": lambda: ({"input_values": sound, "labels": spoken}, None)}
 
 
 @program

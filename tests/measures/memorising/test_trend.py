@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_overfit.measures.memorising.trend import HORIZON, TRICKLE, WINDOW, trend
@@ -15,6 +15,7 @@ GOAL = 0.05
 
 
 @given(rate=st.floats(0.0005, 0.005))
+@settings(deadline=None)
 def test_a_steady_fall_reaches_the_goal_where_it_does(rate: float) -> None:
     found = trend(STEPS, [math.exp(-rate * step) for step in STEPS], GOAL)
     assert found.still_falling
@@ -24,12 +25,14 @@ def test_a_steady_fall_reaches_the_goal_where_it_does(rate: float) -> None:
 
 
 @given(plateau=st.floats(0.3, 1.2), speed=st.floats(0.025, 0.1))
+@settings(deadline=None)
 def test_a_fall_to_a_plateau_is_no_fall_to_the_goal(plateau: float, speed: float) -> None:
     found = trend(STEPS, [plateau + (1.5 - plateau) * math.exp(-speed * step) for step in STEPS], GOAL)
     assert not found.still_falling
 
 
 @given(seed=st.integers(0, 1000), noise=st.floats(0.001, 0.2))
+@settings(deadline=None)
 def test_noise_around_a_level_is_seldom_a_fall(seed: int, noise: float) -> None:
     draw = random.Random(seed)
     found = [trend(STEPS, [math.exp(draw.gauss(-0.5, noise)) for _ in STEPS], GOAL).still_falling for _ in range(20)]
@@ -54,6 +57,7 @@ def test_beyond_the_horizon_a_trickle_stands_still() -> None:
 
 
 @given(steps=st.integers(2, 60), points=st.integers(2, 30))
+@settings(deadline=None)
 def test_a_short_steady_fall_is_a_fall(steps: int, points: int) -> None:
     at = sorted({max(1, round(steps * each / points)) for each in range(1, points + 1)} | {0})
     found = trend(at, [math.exp(-2 * step / steps) for step in at], GOAL)

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_overfit import Case
@@ -56,6 +56,7 @@ def test_planted_fault_is_caught_and_its_healthy_twin_passes(kind: str, watched:
 
 
 @given(good=st.sets(st.integers(0, 80)), share=st.floats(0, 1))
+@settings(deadline=None)
 def test_a_dip_does_not_pass(good: set[int], share: float) -> None:
     """Two readings five steps apart; or before, between and after the last two updates: every time it fits."""
     for watched, apart in ((False, (5, 0)), (True, (2, 1, 0))):
@@ -70,6 +71,7 @@ def test_a_dip_does_not_pass(good: set[int], share: float) -> None:
     ratios=st.lists(st.floats(0, 2) | st.floats(0.999999, 1.000001) | st.floats(0.049, 0.051), min_size=2, max_size=2),
     apart=st.sampled_from([1, 5]),
 )
+@settings(deadline=None)
 def test_the_next_reading_comes_within_25_steps(ratios: list[float], apart: int) -> None:
     reference = Reference(constant=1.0, best=0.0, how="")
     points = [Point(step=step, loss=ratio) for step, ratio in zip((25, 50), ratios, strict=True)]
@@ -84,6 +86,7 @@ def test_the_next_reading_comes_within_25_steps(ratios: list[float], apart: int)
     half=st.floats(2, 60),
     floor=st.sampled_from([0.0, 0.3, -0.2]),
 )
+@settings(deadline=None)
 def test_any_model_that_memorises_passes(kind: str, seed: int, rows: int, half: float, floor: float) -> None:
     way = lambda step: 1.0 - 0.5 ** (step / half)  # noqa: E731
     judgement = judge(FakeLearner(kind=kind, seed=seed, rows=rows, classes=min(4, rows), way=way, floor=floor))
@@ -92,6 +95,7 @@ def test_any_model_that_memorises_passes(kind: str, seed: int, rows: int, half: 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(seed=st.integers(0, 10_000), rows=st.integers(3, 40), share=st.floats(0, 0.1))
+@settings(deadline=None)
 def test_no_model_that_stops_short_passes(kind: str, seed: int, rows: int, share: float) -> None:
     way = lambda step: min(memorising(step), share)  # noqa: E731
     judgement = judge(FakeLearner(kind=kind, seed=seed, rows=rows, classes=min(4, rows), way=way))
