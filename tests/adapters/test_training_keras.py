@@ -812,7 +812,7 @@ from keras import layers
 from pytest_overfit import Case
 from pytest_overfit.adapters.dispatch import trainer_for
 from pytest_overfit.data.splits import open_split
-from pytest_overfit.measures.scores import scores_of
+from pytest_overfit.measures.predictions.scores import scores_of
 
 x = np.random.default_rng(0).normal(size=(70, 6)).astype("float32")
 y = (x[:, :3]).argmax(axis=1)
