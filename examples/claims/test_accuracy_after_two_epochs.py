@@ -1,12 +1,13 @@
-"""The three programs of "Why does Keras classifier accuracy reach 100% after the second epoch?" with their verdicts.
+"""A tutorial explains why a Keras classifier reaches 100 % accuracy after the second epoch. Its three programs.
 
-The answer says that a large model reaches 100 % very quickly on ten random rows, that L2 reduces this, and that early
-stopping prevents it. The first two programs have no validation data, so nothing can be said of overfitting at all, and
-the probe says that. Given 200 further rows, drawn as theirs are, what can be said is that the labels do not depend on
-the inputs: not for the model, not for a linear model, not for the nearest neighbour. That answer is `inconclusive`, not
-`failed`, because a later epoch might still find something. The third program validates on 20 of its 100 random rows and
-gets the same answer. Nothing here is too good too soon: there is nothing to learn. Trained for long enough, the first
-network does know its ten rows by heart, and the comparison with permuted labels shows that this is all it can do.
+It claims that a large model reaches 100 % very quickly on ten random rows, that L2 reduces this, and that early
+stopping prevents it. The first two programs have no validation data, so overfitting cannot be judged at all, and the
+probe reports that. With 200 further rows, drawn as theirs are, the result is that the labels do not depend on the
+inputs: not for the model, not for a linear model, not for the nearest neighbour. That verdict is `inconclusive`, not
+`failed`, because a later epoch might still find something. The third program validates on 20 of its 100 random rows
+and gets the same verdict. Nothing here is too good too soon: there is nothing to learn. Trained for long enough, the
+first network does know its ten rows by heart, and the comparison with permuted labels shows that this is all it can
+do.
 
 The programs are Keras; the same networks are written in torch here. Early stopping and L2 are for other probes.
 """

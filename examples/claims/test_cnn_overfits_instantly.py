@@ -1,16 +1,16 @@
-"""The three programs of "Why is my Keras CNN overfitting instantly, despite no dataset problems?" with their verdicts.
+"""A tutorial claims that a Keras CNN which overfits instantly has too much capacity. Its three programs.
 
-The answer blames too much capacity. It offers fewer filters (here 32 and 16 for 64 and 32), batch normalisation with
-dropout and L2, and augmentation. On 400 of scikit-learn's digits, with the ten epochs of the programs, the network with
-fewer filters is worse in training and in validation: it was behind, not better regularised. Batch normalisation,
-dropout and L2 together help; which of them does is not told, only that the answer is right about the three. Shifts of a
-fifth of the image, turns of 20 degrees and a mirror, which no digit of the validation rows shows, cost 30 points. From
-another two seeds (one for the second program), and at most 16 pairs, the verdicts were the same.
+It offers fewer filters (here 32 and 16 for 64 and 32), batch normalisation with dropout and L2, and augmentation. On
+400 of scikit-learn's digits, with the ten epochs of the programs, the network with fewer filters is worse in training
+and in validation: it was behind, not better regularised. Batch normalisation, dropout and L2 together help; the
+comparison does not show which of them does, only that the claim is right about the three. Shifts of a fifth of the
+image, turns of 20 degrees and a mirror, which no digit of the validation rows shows, cost 30 points. From another two
+random seeds (one for the second program), and at most 16 pairs, the verdicts were the same.
 
 Adapted: the images are 8 x 8, not 28 x 28, so the convolutions are padded to let two poolings fit. The first two
 programs are written in torch here, with the initial weights of Keras, because Keras takes about a second to build and
-trace each of twenty networks. The third is Keras: `ImageDataGenerator` is deprecated, and Keras' random layers take its
-place. Batch normalisation is never taken out by itself: `unregularized=` names the network without it.
+trace each of twenty networks. The third is Keras: `ImageDataGenerator` is deprecated, and Keras' random layers take
+its place. Batch normalisation is never taken out by itself: `unregularized=` names the network without it.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
-"""The three programs of "How can a Keras model be overfit on a single batch?" with their true verdicts.
+"""A tutorial claims that a Keras model can be overfit on a single batch of four rows. Its three programs.
 
-The answer says of all three that accuracy shoots up to 100 % in 500 epochs. Run with the seed below, none of them has
+It claims of all three that accuracy shoots up to 100 % in 500 epochs. With the random seed below, none of them has
 memorised its four rows after 500 updates: only the second predicts them all, and not one comes near the loss of a model
-that knows them. Over 20 seeds, every row was right in 0, 10 and 0 runs, and the batch memorised in 0, 1 and 0.
+that knows them. Over 20 random seeds, every row was right in 0, 10 and 0 runs, and the batch memorised in 0, 1 and 0.
 """
 
 import keras

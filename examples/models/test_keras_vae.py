@@ -1,4 +1,4 @@
-"""A variational autoencoder with a training step of its own, as tutorials write it: no targets, no call, no metric.
+"""A variational autoencoder with a custom training step, as tutorials write it: no targets, no call, no metric.
 
 The loss is the one that the step differentiates. Its divergence term looks at no data and is taken off; what is left
 is judged against the best picture that is the same for all rows. The verdict says so, and that evaluation samples.

@@ -56,7 +56,7 @@ def test_phishing_repeats_by_nature_and_contradicts_itself() -> None:
 
 
 def test_a_published_split_that_leaks() -> None:
-    """Covid3Month of the time series archive, which sktime and aeon ship: two series of the test file stand in the
+    """Covid3Month of the time series archive, which sktime and aeon ship: two series of the test file are also in the
     training file."""
     load = pytest.importorskip("sktime.datasets").load_UCR_UEA_dataset  # reads what the package ships
     (x, y), (test, labels) = (load("Covid3Month", split=part, return_type="numpy3d") for part in ("train", "test"))

@@ -1,4 +1,4 @@
-"""Regularisers in torch, each compared with the same network without it: what is derived, and what has to be said.
+"""Regularisers in torch, each compared with the same network without it: what is derived, and what has to be declared.
 
 Dropout and the weight decay of the optimizer are found and taken out. A penalty inside the loss, an augmentation inside
 the data, fewer units and batch normalisation are not: `unregularized=` names what differs without them. The data are
@@ -45,7 +45,7 @@ class WithItsNorm(nn.Module):
 
 
 class Shifted(torch.utils.data.Dataset):
-    """Digits, moved by up to one pixel in both directions, anew each time one is read."""
+    """Digits, moved by up to one pixel in both directions, differently each time one is read."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         self.images, self.labels = np.pad(images.reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1))), labels

@@ -1,4 +1,4 @@
-"""A training loop of one's own: softmax regression in plain NumPy, and scikit-learn's `partial_fit`, through `step`."""
+"""Any other training loop, through `step`: softmax regression in plain NumPy, and scikit-learn's `partial_fit`."""
 
 import numpy as np
 from sklearn.datasets import load_digits

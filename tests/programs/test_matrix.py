@@ -1,6 +1,7 @@
 """Quick programs of every kind with the verdict that each must get: in any order, any company, from any seed.
 
-`.ci/matrix` runs this file in many ways and compares the verdicts one by one; `benchmarks/stability.py` repeats it.
+`.ci/matrix` runs this file in many ways and compares the verdicts one by one, with `verdict_runs.py`, as does
+`benchmarks/verdicts/stability.py` from many seeds.
 Two environment variables are for them: `OVERFIT_SEEDS=3,4` runs every case with these seeds, and with
 `OVERFIT_FAIL_FIRST=1` each test fails once after its verdict, so that plugins which rerun tests have work.
 """
