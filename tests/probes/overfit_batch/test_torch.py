@@ -39,6 +39,11 @@ def adam(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=3e-3)
 
 
+def faster(parameters: Any) -> torch.optim.Optimizer:
+    """For language models: at a rate of 3e-3 they need 266 to 459 of the 500 steps, seed by seed."""
+    return torch.optim.Adam(parameters, lr=1e-2)
+
+
 def verdict(model: Callable[[], nn.Module], loss: Any, batch: Any, **fields: Any) -> Verdict:
     given = {"optimizer": adam, **fields}
     return run_probes(Case(name="case", model=model, loss=loss, batch=batch, **given), ["overfit_batch"])[0]
@@ -252,7 +257,7 @@ class TestBroken:
     def test_language_model_that_learnt_padding_only(self) -> None:
         found = verdict(lambda: Language(blind=True), per_token, padded_language())
         assert found.outcome != "passed"
-        assert verdict(Language, per_token, padded_language()).outcome == "passed"
+        assert verdict(Language, per_token, padded_language(), optimizer=faster).outcome == "passed"
 
     def test_double_softmax(self) -> None:
         assert verdict(lambda: mlp(64, 10, nn.Softmax(1)), F.cross_entropy, digits()).outcome == "failed"
@@ -378,7 +383,7 @@ class TestHealthy:
                 return {"loss": per_token(scores, labels) + router, "logits": scores}
 
         tokens, labels = padded_language()
-        found = verdict(WithLoss, None, ({"tokens": tokens, "labels": labels}, None))
+        found = verdict(WithLoss, None, ({"tokens": tokens, "labels": labels}, None), optimizer=faster)
         assert found.outcome == "passed", found.summary
         assert "token accuracy" in found.summary
 
