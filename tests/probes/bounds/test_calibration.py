@@ -529,7 +529,7 @@ def test_workers_measure_and_only_the_controller_writes(user: Any, monkeypatch: 
         LEARNER
         + """
 import os
-from pytest_overfit.report import case_files
+from pytest_overfit.baselines import case_files
 
 real = case_files.write_json
 
