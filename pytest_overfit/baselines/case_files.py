@@ -57,7 +57,7 @@ class Kind:
             )
         entries = form.get(self.part) if isinstance(form, dict) else None
         if schema != self.schema or not isinstance(entries, dict) or not all(map(self.is_entry, entries.values())):
-            raise CaseError(f"{self.word} {path} is no {self.word} of pytest-overfit; it was left as it is")
+            raise CaseError(f"{self.word} {path} is not a pytest-overfit {self.word}; it was left as it is")
         if form.get("case") != case:
             raise CaseError(
                 f"{self.word} {path} is of case {form.get('case')!r}, not of {case!r}; it was left as it is"

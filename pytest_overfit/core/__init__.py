@@ -1,4 +1,4 @@
-"""Plain types and the run itself: no framework and no pytest in here.
+"""Plain types and promises: no framework and no pytest in here.
 
 PYTEST_DONT_REWRITE
 """

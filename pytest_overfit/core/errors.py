@@ -1,4 +1,4 @@
-"""What can go wrong, told apart: a refuted model, a misuse, a crash of the user's own program.
+"""What can go wrong, kept apart: a refuted model, a misuse, a crash of the user's own program.
 
 PYTEST_DONT_REWRITE
 """

@@ -41,8 +41,8 @@ def user_code(what: str) -> Iterator[None]:
 
 
 def _message(what: str, error: Exception) -> str:
-    said = str(error).strip() or "(no message)"
-    first, *rest = said[:_LONGEST].splitlines()
+    text = str(error).strip() or "(no message)"
+    first, *rest = text[:_LONGEST].splitlines()
     lines = [f"{what} raised {type(error).__name__}: {first}"]
     lines += [f"  {note}" for note in getattr(error, "__notes__", ())]
     lines += [f"  {line}" for line in rest]
@@ -68,6 +68,6 @@ def _is_users(filename: str) -> bool:
 
 
 def is_users_class(kind: type) -> bool:
-    """The class is written in the user's own code; True also where nobody can tell, as in a notebook."""
+    """The class is written in the user's own code; True also where that is unknown, as in a notebook."""
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     return file is None or _is_users(file)

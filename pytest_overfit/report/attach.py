@@ -19,7 +19,7 @@ def attach(report: Any, forms: Sequence[Mapping[str, Any]], html: bool = False) 
     """
     report.overfit = list(forms)
     shown = [each for each in forms if "outcome" in each]
-    problems = [told for each in shown for told in each.get("baseline", {}).get("problems", ())]
+    problems = [problem for form in shown for problem in form.get("baseline", {}).get("problems", ())]
     if problems and report.passed:  # the model passed, its numbers did not
         report.outcome, report.longrepr = "failed", "\n".join(problems)
     if report.passed:

@@ -12,7 +12,7 @@ from typing import Any
 _BARS = "▁▂▃▄▅▆▇█"
 _SPARKS = 40
 
-#: how an outcome is said in a first line; nobody may take an inconclusive verdict for a refuted model
+#: how an outcome reads in a first line; nobody may take an inconclusive verdict for a refuted model
 WORDS = {
     "passed": "passed",
     "failed": "FAILED",
@@ -56,7 +56,7 @@ def _curve(losses: Sequence[float], form: Form) -> str:
 
 def _again(form: Form, command: str) -> list[str]:
     seed = ", ".join(str(each) for each in form["seeds"])
-    took = "" if form["losses"] else f", {form['seconds']:.1f} s"  # else the curve tells
+    took = "" if form["losses"] else f", {form['seconds']:.1f} s"  # else it stands below the curve
     lines = [f"  probe {form['probe']}, seed {seed}{took}"]
     return [*lines, f"  alone {command}"] if command else lines
 

@@ -317,11 +317,11 @@ CORRUPT = {
     "empty": ("", "cannot be read: no JSON"),
     "binary": (b"\xff\xfe\x00", "cannot be read: no JSON"),
     "newer": ('{"schema": 99, "pytest_overfit": "9.9"}', "has schema 99, this version of pytest-overfit reads up to 1"),
-    "list": ("[1, 2]", "is no baseline of pytest-overfit"),
+    "list": ("[1, 2]", "is not a pytest-overfit baseline"),
     "other": ('{"schema": 1, "case": "other", "probes": {}}', "is of case 'other', not of 'good'"),
     "words": (
         '{"schema": 1, "case": "good", "probes": {"overfit_batch": {"quantities": {"a": "b"}}}}',
-        "is no baseline",
+        "is not a pytest-overfit baseline",
     ),
 }
 

@@ -482,11 +482,17 @@ CORRUPT = {
     "half": ('{"schema": 1, "case": "go', "cannot be read: no JSON"),
     "binary": (b"\xff\xfe\x00", "cannot be read: no JSON"),
     "newer": ('{"schema": 99, "pytest_overfit": "9.9"}', "has schema 99, this version of pytest-overfit reads up to 1"),
-    "baseline": ('{"schema": 1, "case": "good", "probes": {}}', "is no calibration of pytest-overfit"),
+    "baseline": ('{"schema": 1, "case": "good", "probes": {}}', "is not a pytest-overfit calibration"),
     "other": ('{"schema": 1, "case": "other", "quantities": {}}', "is of case 'other', not of 'good'"),
-    "no ends": (ENTRY % "{}", "is no calibration of pytest-overfit"),
-    "infinite": (ENTRY % '{"low": 0, "high": Infinity, "seeds": 9, "epochs": 1, "k": 1, "steps": 1}', "is no calib*"),
-    "low > high": (ENTRY % '{"low": 2, "high": 1, "seeds": 9, "epochs": 1, "k": 1, "steps": 1}', "is no calibration"),
+    "no ends": (ENTRY % "{}", "is not a pytest-overfit calibration"),
+    "infinite": (
+        ENTRY % '{"low": 0, "high": Infinity, "seeds": 9, "epochs": 1, "k": 1, "steps": 1}',
+        "is not a pytest-overfit calib*",
+    ),
+    "low > high": (
+        ENTRY % '{"low": 2, "high": 1, "seeds": 9, "epochs": 1, "k": 1, "steps": 1}',
+        "is not a pytest-overfit calibration",
+    ),
 }
 
 
