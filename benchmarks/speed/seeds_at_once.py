@@ -32,7 +32,7 @@ from pytest_overfit import Case, run_probes
 from pytest_overfit.adapters.dispatch import JointTrainingByFramework, trainer_for
 from pytest_overfit.adapters.torch.ensemble import eligible as joining
 from pytest_overfit.data.splits import open_split
-from pytest_overfit.measures.training_runs import Start, run_arm, run_arms
+from pytest_overfit.measures.training_runs import Start, joint_training_runs, training_run
 
 X, Y = load_digits(return_X_y=True)
 X = (X / 16).astype("float32")
@@ -95,7 +95,7 @@ def at_once(
             if not joins:
                 one_by_one(made, epochs, reads)
             elif reads:
-                assert run_arms(JointTrainingByFramework(), made, epochs, None) is not None
+                assert joint_training_runs(JointTrainingByFramework(), made, epochs, None) is not None
             else:
                 assert (
                     JointTrainingByFramework().train([each.trainer for each in made], epochs, lambda member: None)
@@ -106,7 +106,7 @@ def at_once(
 def one_by_one(made: list[Start], epochs: int, reads: bool) -> None:
     for each in made:
         if reads:
-            run_arm(each.trainer, each.seed, epochs, each.train, each.val, None)
+            training_run(each.trainer, each.seed, epochs, each.train, each.val, None)
         else:
             each.trainer.train(epochs)
 

@@ -54,7 +54,7 @@ class TrainingRun:
         return math.nan if self.val.score is None else self.val.score
 
 
-def run_arm(trainer: Trainer, seed: int, epochs: int, train: Split, val: Split, task: str | None) -> TrainingRun:
+def training_run(trainer: Trainer, seed: int, epochs: int, train: Split, val: Split, task: str | None) -> TrainingRun:
     """Train for so many epochs and read both splits."""
     run = _Run(trainer, seed, train, val, task)
     return run.ended(trainer.train(epochs, run.after_epoch))
@@ -90,8 +90,10 @@ class Start:
     val: Split
 
 
-def run_arms(joint: JointTraining, starts: Sequence[Start], epochs: int, task: str | None) -> list[TrainingRun] | None:
-    """`run_arm` of each at once; None: it could not be done, and the trainers must not be used afterwards."""
+def joint_training_runs(
+    joint: JointTraining, starts: Sequence[Start], epochs: int, task: str | None
+) -> list[TrainingRun] | None:
+    """`training_run` of each at once; None: it could not be done, and the trainers must not be used afterwards."""
     runs = [_Run(each.trainer, each.seed, each.train, each.val, task) for each in starts]
     losses = joint.train([each.trainer for each in starts], epochs, lambda member: runs[member].after_epoch())
     return None if losses is None else [run.ended(each) for run, each in zip(runs, losses, strict=True)]
@@ -164,8 +166,8 @@ def few_rows(run: TrainingRun, split: str) -> Iterator[Finding]:
     """A warning where one validation row is more than 5 % of the score."""
     rows, metric = run.val.rows, run.val.metric or "score"
     if rows < _FEW_ROWS:
-        told = f"{split} has {rows} rows: one row is {1 / rows:.0%} of the {metric}"
-        yield Finding(name="validation_rows", value=rows, outcome="warning", message=told)
+        text = f"{split} has {rows} rows: one row is {1 / rows:.0%} of the {metric}"
+        yield Finding(name="validation_rows", value=rows, outcome="warning", message=text)
 
 
 def broken(runs: Sequence[TrainingRun], who: str) -> str:

@@ -88,7 +88,7 @@ class _Plot:
         self.x, self.y = _span(across), _span(heights)
         self.x_ticks = list(_ticks(*self.x, least=float(all(each == int(each) for each in across))))
         self.y_ticks = list(_ticks(*self.y))
-        self.left = max(_LEFT, int(26 + _CHARACTER * max(len(told) for _, told in self.y_ticks)))
+        self.left = max(_LEFT, int(26 + _CHARACTER * max(len(text) for _, text in self.y_ticks)))
 
     def at(self, x: float, y: float) -> Point:
         across = self.left + _share(x, self.x) * (_WIDTH - self.left - _RIGHT)
@@ -99,14 +99,14 @@ class _Plot:
         if self.empty:
             yield _text("nothing finite to draw", (left + right) / 2, self.top + _HEIGHT / 2, anchor="middle")
         else:
-            for value, told in self.y_ticks:
+            for value, text in self.y_ticks:
                 y = self.at(self.x[0], value)[1]
                 yield f'<path d="M{left} {y:.1f}H{right}" stroke="{GREY}" stroke-opacity=".25"/>'
-                yield _text(told, left - 6, y + 4, anchor="end")
-            for value, told in self.x_ticks:
+                yield _text(text, left - 6, y + 4, anchor="end")
+            for value, text in self.x_ticks:
                 x = self.at(value, self.y[0])[0]
                 yield f'<path d="M{x:.1f} {bottom}v4" stroke="{GREY}"/>'
-                yield _text(told, x, bottom + 17, anchor="middle")
+                yield _text(text, x, bottom + 17, anchor="middle")
         yield f'<path d="M{left} {self.top}V{bottom}H{right}" fill="none" stroke="{GREY}"/>'
         yield _text(_short(x_label), (left + right) / 2, bottom + 34, anchor="middle")
         middle = self.top + _HEIGHT / 2
@@ -194,16 +194,16 @@ def _path(points: Sequence[Point]) -> str:
 
 
 def _text(
-    told: str, x: float, y: float, *, anchor: str = "start", size: int = 0, bold: bool = False, turn: str = ""
+    text: str, x: float, y: float, *, anchor: str = "start", size: int = 0, bold: bool = False, turn: str = ""
 ) -> str:
     look = f' font-size="{size}"' * bool(size) + ' font-weight="bold"' * bold
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{look}{turn}>{_escaped(told)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{look}{turn}>{_escaped(text)}</text>'
 
 
-def _short(told: str, most: int = _NAME) -> str:
-    return told if len(told) <= most else f"{told[: most - 3]}..."
+def _short(text: str, most: int = _NAME) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def _escaped(told: str) -> str:
+def _escaped(text: str) -> str:
     """For XML, which has no way at all to hold a control character."""
-    return escape("".join(each if each.isprintable() else " " for each in told))
+    return escape("".join(each if each.isprintable() else " " for each in text))

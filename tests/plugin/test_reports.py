@@ -36,7 +36,7 @@ def test_failure_text_has_all_its_parts(project: Any) -> None:
     result.assert_outcomes(failed=2)
     lines = [re.sub(r"^E {3}(?:    )?", "", line) for line in result.stdout.lines]
     first = next(line for line in lines if "net: FAILED:" in line).removeprefix("pytest_overfit.ProbeFailed: ").strip()
-    assert re.fullmatch(r"net: FAILED: loss at 1\.00 of the constant's after 60 steps, .*", first)
+    assert re.fullmatch(r"net: FAILED: loss ratio 1\.00 after 60 steps and .*", first)
     assert len(first) <= 80
     text = "\n".join(lines)
     assert re.search(r"FAIL +loss_ratio +1 +<= 0\.05 +\(default\) +see above", text)
@@ -110,7 +110,7 @@ def test_the_command_reruns_just_that_test(
 
 def test_one_line_styles(project: Any) -> None:
     result = project.run(FAILING, "--tb=line")
-    result.stdout.fnmatch_lines(["*net: FAILED: loss at 1.00*", "*nan.net: FAILED: the loss is nan*"])
+    result.stdout.fnmatch_lines(["*net: FAILED: loss ratio 1.00*", "*nan.net: FAILED: the loss is nan*"])
 
 
 # ------------------------------------------------------------------------------------------------------------- summary
@@ -122,7 +122,7 @@ def test_terminal_summary(project: Any) -> None:
     result.stdout.fnmatch_lines(
         [
             "*== overfit: overfit_batch ==*",
-            "FAIL  net      loss at 1.00 of the constant's after 60 steps, standing still",
+            "FAIL  net      loss ratio 1.00 after 60 steps and no longer falling",
             "FAIL  nan.net  the loss is nan from step 8 on",
             "ok    good     memorised 16 rows in 1? steps: loss ratio *, accuracy 1",
         ]
@@ -259,12 +259,14 @@ def test_junit_properties(project: Any, family: str) -> None:
         {each.get("name"): each.get("value") for each in case.findall("properties/property")} for case in cases
     )
     assert first["overfit.net.overfit_batch.outcome"] == "failed"
-    assert first["overfit.net.overfit_batch.summary"].startswith("loss at 1.00")
+    assert first["overfit.net.overfit_batch.summary"].startswith("loss ratio 1.00")
     assert first["overfit.net.overfit_batch.seed"] == "0"
     assert first["overfit.net.overfit_batch.steps"] == "60"
     assert float(first["overfit.net.overfit_batch.loss_ratio"]) == 1.0
     assert second["overfit.nan.net.overfit_batch.first_non_finite_step"] == "8"
-    assert cases[0].find("failure").get("message").startswith("pytest_overfit.ProbeFailed: net: FAILED: loss at 1.00")
+    assert (
+        cases[0].find("failure").get("message").startswith("pytest_overfit.ProbeFailed: net: FAILED: loss ratio 1.00")
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ progress

@@ -42,7 +42,7 @@ class Program:
 
     make: Callable[[bool], Any]
     batch: Any
-    says: str = "of the constant's"
+    says: str = "loss ratio"
     outcome: str = "failed"
     fields: Any = dataclasses.field(default_factory=dict)
 
@@ -310,7 +310,7 @@ LOSSES = {
         lambda broken: compiled(mlp(broken, 4, "sigmoid"), "binary_crossentropy", 3e-2), (X, SEVERAL)
     ),
     "learnt_variance": Program(
-        lambda broken: compiled(mlp(broken, 2, None), likelihood), (X, VALUES), "standing still"
+        lambda broken: compiled(mlp(broken, 2, None), likelihood), (X, VALUES), "no longer falling"
     ),
     "triplet": Program(lambda broken: compiled(mlp(broken, 8, None), hardest_triplet), (X, LABELS), ""),
     "siamese_contrastive": Program(siamese, ([X, OTHER], np.arange(ROWS) % 2), ""),

@@ -110,8 +110,8 @@ def _entry(asked: Asked, found: Sequence[Found], plan: Plan) -> dict[str, Any]:
     else:
         low, high = ends_of(values, max(each.resolution for each in found))
         rate = plan.limits.false_alarms
-    told = {"mean": _short(statistics.fmean(values)), "sd": _short(statistics.pstdev(values))}
-    return {"low": low, "high": high, "seeds": len(values), "false_alarms": rate, **told, **plan.same}
+    text = {"mean": _short(statistics.fmean(values)), "sd": _short(statistics.pstdev(values))}
+    return {"low": low, "high": high, "seeds": len(values), "false_alarms": rate, **text, **plan.same}
 
 
 def _short(value: float) -> float:

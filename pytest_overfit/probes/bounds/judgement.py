@@ -98,11 +98,11 @@ class Series:
             return "failed"
         if self.holds:
             return "passed" if all(self.holds) else "inconclusive" if any(self.holds) else "failed"
-        told = self._told_by_calibration(limits)
+        text = self._told_by_calibration(limits)
         rooms = [self._over(each, limits) for each in self._written_ends()]
-        if told == "failed" or any(each.high < 0 for each in rooms):
+        if text == "failed" or any(each.high < 0 for each in rooms):
             return "failed"
-        return told if all(each.low >= 0 for each in rooms) else "inconclusive"
+        return text if all(each.low >= 0 for each in rooms) else "inconclusive"
 
     def _told_by_calibration(self, limits: SeedLimits) -> Answer:
         return run_answer(self.values, *self._calibrated_ends(), limits.seeds) if self.calibrated else "passed"
@@ -131,9 +131,9 @@ def judge_bounds(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgemen
 def _finding(series: Series, limits: SeedLimits) -> Finding:
     outcome = series.answer(limits)
     if series.why:
-        told = f"{series.name}: {series.why}; the bound is {series.bound}"
+        text = f"{series.name}: {series.why}; the bound is {series.bound}"
         return Finding(
-            name=series.name, value=None, limit=series.bound, source=series.source, outcome=outcome, message=told
+            name=series.name, value=None, limit=series.bound, source=series.source, outcome=outcome, message=text
         )
     found = series.mean(limits)
     bad = [each for each in series.values if not math.isfinite(each)]
@@ -173,8 +173,8 @@ def _words(series: Series, found: SeedMean, value: float, outcome: Answer) -> st
         around += f" over {len(series.values)} seed{'s' * (len(series.values) != 1)}"
     ends = ", ".join(f"{each[0]:.4g}" for each in (series.lows, series.highs) if each)
     resolved = f" = {ends}" if ends and any(word in series.bound for word in ANCHORS) else ""
-    told = f"{series.name} {_number(value, series.unit)}{around}, bound {series.bound}{resolved}"
-    return f"{told}: too close to call; try a larger seeds=" if outcome == "inconclusive" else told
+    text = f"{series.name} {_number(value, series.unit)}{around}, bound {series.bound}{resolved}"
+    return f"{text}: too close to call; try a larger seeds=" if outcome == "inconclusive" else text
 
 
 def _number(value: float, unit: str) -> str:
@@ -186,5 +186,5 @@ def _number(value: float, unit: str) -> str:
 
 def _expected(series: Series) -> Iterator[Finding]:
     if series.expected is not None:
-        told = f"{series.name} of an uninformed model: {series.theory}"
-        yield Finding(name="expected_by_theory", value=series.expected, source="theory", message=told)
+        text = f"{series.name} of an uninformed model: {series.theory}"
+        yield Finding(name="expected_by_theory", value=series.expected, source="theory", message=text)

@@ -14,7 +14,7 @@ from pytest_overfit.measures.memorising.evaluation import unsuitable
 from pytest_overfit.measures.memorising.memorise import BatchRun, Fit, MemoriseLimits, memorise
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
 from pytest_overfit.measures.reference_losses.ties import tied_rows
-from pytest_overfit.measures.training_runs import TrainingRun, run_arm
+from pytest_overfit.measures.training_runs import TrainingRun, training_run
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner, Reading
@@ -101,7 +101,7 @@ class Subject:
         if train is None:
             return None
         val, trainer = self.open_split("val") or train, self.make_trainer()
-        return trainer, run_arm(trainer, self.seed, self.epochs, train, val, self.task)
+        return trainer, training_run(trainer, self.seed, self.epochs, train, val, self.task)
 
     @property
     def run(self) -> TrainingRun | None:

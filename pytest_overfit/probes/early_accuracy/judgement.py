@@ -13,7 +13,7 @@ from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement
 from pytest_overfit.probes.early_accuracy import leaks, symptoms
 from pytest_overfit.probes.early_accuracy.estimates import clearly_above
-from pytest_overfit.probes.early_accuracy.words import interval, told
+from pytest_overfit.probes.early_accuracy.words import counted, interval
 
 Measured = Mapping[str, Any]
 
@@ -35,7 +35,7 @@ class _Judge:
     def __init__(self, measured: Measured, limits: Resolved[Any]) -> None:
         self.measured, self.limits, self.values = measured, limits, limits.values
         self.alpha = float(limits.values.alpha)
-        self.epochs = told(len(measured["losses"]), "epoch")
+        self.epochs = counted(len(measured["losses"]), "epoch")
         self.split = measured["split"]
 
     def findings(self) -> Iterator[Finding]:
@@ -71,17 +71,17 @@ class _Judge:
     def believable(self) -> str:
         """Why the scores can be believed, in one line."""
         after, metric = self.measured["after"]["val"], self.measured["metric"]
-        said = f"{self.split} {metric} {_score(after)} after {self.epochs}"
+        text = f"{self.split} {metric} {_score(after)} after {self.epochs}"
         best, constant = symptoms.best_baseline(self.measured["baselines"]), self.measured["baselines"].get("constant")
         if not symptoms.signal(after, self.alpha):
-            return f"{said} is still at chance while the loss falls: not learnt yet; raise epochs="
+            return f"{text} is still at chance while the loss falls: not learnt yet; raise epochs="
         if constant is not None and not clearly_above(after, constant, self.alpha):
-            return f"{said} says little yet: a constant answer reaches {_score(constant)}"
+            return f"{text} says little yet: a constant answer reaches {_score(constant)}"
         if best is None:
-            return f"{said} is believable: no control shows a fault"
+            return f"{text} is believable: no control shows a fault"
         if symptoms.too_good(self.measured, self.alpha):
-            return f"{said} is above {_NAMES[best[0]]} ({_score(best[1])}), and no control shows a fault"
-        return f"{said} is believable: {_NAMES[best[0]]} reaches {_score(best[1])}"
+            return f"{text} is above {_NAMES[best[0]]} ({_score(best[1])}), and no control shows a fault"
+        return f"{text} is believable: {_NAMES[best[0]]} reaches {_score(best[1])}"
 
     # ----------------------------------------------------------------------------------------------------- at chance
 
@@ -118,12 +118,12 @@ class _Judge:
 
     def _memorising(self) -> Finding:
         after, runs = self.measured["after"], self.measured["permuted"]
-        said = f"train {_score(after['train'])}, {self.split} {_score(after['val'])}, which is chance"
+        text = f"train {_score(after['train'])}, {self.split} {_score(after['val'])}, which is chance"
         if not symptoms.fits_random_labels(self.measured, self.alpha):
             why = f" (permuted labels: {_score(runs[0]['train'])})" if runs else ""
-            message = f"{said}, and random labels are not fitted as fast{why}: train and {self.split} differ"
+            message = f"{text}, and random labels are not fitted as fast{why}: train and {self.split} differ"
             return Finding(name="memorising", value=after["train"]["score"], outcome="inconclusive", message=message)
-        message = f"memorising: {said}, and permuted labels are fitted as fast ({_score(runs[0]['train'])} on train)"
+        message = f"memorising: {text}, and permuted labels are fitted as fast ({_score(runs[0]['train'])} on train)"
         return Finding.failed("memorising", after["train"]["score"], message)
 
     # --------------------------------------------------------------------------------------------------------- stuck
@@ -148,7 +148,7 @@ class _Judge:
         """Only running statistics lie between one answer for all rows and an answer for each."""
         steps = self.measured["steps"]
         message = (
-            f"in evaluation every row gets the same answer after {self.epochs} ({told(steps, 'update')}), on the "
+            f"in evaluation every row gets the same answer after {self.epochs} ({counted(steps, 'update')}), on the "
             "batch's own statistics rows differ: running statistics have not settled"
         )
         outcome: FindingOutcome = "warning" if steps < _SETTLED else "inconclusive"
@@ -157,19 +157,19 @@ class _Judge:
     def _nothing_learnt(self, learnable: bool | None) -> Finding:
         after = self.measured["after"]
         fell = f"train loss {_number(after['start_loss'])} to {_number(after['end_loss'])}"
-        said = f"nothing is learnt in {self.epochs}: {fell}, {self.split} {_score(after['val'])}"
+        text = f"nothing is learnt in {self.epochs}: {fell}, {self.split} {_score(after['val'])}"
         outcome: FindingOutcome = "inconclusive"
         if self.measured["has_schedule"] and not symptoms.diverging(self.measured):
-            outcome, said = "warning", f"{said}; a schedule or the loop's own rate may still rise"
+            outcome, text = "warning", f"{text}; a schedule or the loop's own rate may still rise"
         elif symptoms.printed_falls(after):
-            outcome, said = (
+            outcome, text = (
                 "warning",
-                f"{said}; the loop's own loss falls: evaluation may lag, or it is slow{self._tried()}",
+                f"{text}; the loop's own loss falls: evaluation may lag, or it is slow{self._tried()}",
             )
         else:
             beside = ", while a simple model learns" if learnable else ""
-            said = f"{said}{beside}{self._tried() or '; no cause could be tried'}; give more epochs="
-        return Finding(name="nothing_learnt", value=after["val"]["score"], outcome=outcome, message=said)
+            text = f"{text}{beside}{self._tried() or '; no cause could be tried'}; give more epochs="
+        return Finding(name="nothing_learnt", value=after["val"]["score"], outcome=outcome, message=text)
 
     def _tried(self) -> str:
         """The interventions that did not help, in words."""

@@ -14,7 +14,7 @@ def interval(estimate: Mapping[str, Any]) -> str:
     return f"{estimate['score']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
-def told(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
     """`1 epoch`, `2 epochs`."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 

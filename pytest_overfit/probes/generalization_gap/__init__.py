@@ -21,8 +21,8 @@ from pytest_overfit.measures.training_runs import (
     epochs_of,
     numbers_of_runs,
     plain_form,
-    run_arm,
     seed_of_run,
+    training_run,
 )
 from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.generalization_gap.controls import blank_inputs, permuted_targets
@@ -100,7 +100,7 @@ class GeneralizationGap(Probe):
             seed = seed_of_run(bench.seed, number)
             trainer = bench.make_trainer(seed)
             remarks, framework = trainer.remarks, trainer.framework
-            runs.append(run_arm(trainer, seed, epochs, train, val, case.task))
+            runs.append(training_run(trainer, seed, epochs, train, val, case.task))
             bench.progress(number + 1, limits.seeds, runs[-1].val.loss)
             if not math.isfinite(runs[-1].score) or bounds.decided(runs):
                 break
@@ -119,7 +119,7 @@ class GeneralizationGap(Probe):
 
     def _controls(self, bench: Bench, epochs: int, train: Split, val: Split) -> dict[str, list[TrainingRun]]:
         def trained(seed: int, spoilt: Split, judged: Split) -> TrainingRun:
-            return run_arm(bench.make_trainer(seed, train=spoilt), seed, epochs, spoilt, judged, bench.case.task)
+            return training_run(bench.make_trainer(seed, train=spoilt), seed, epochs, spoilt, judged, bench.case.task)
 
         seeds = [seed_of_run(bench.seed, -number) for number in range(1, PERMUTATIONS + 1)]
         return {

@@ -120,21 +120,21 @@ class _Judge:
         found = bound.found
         around = f" [{found.low:.3f}, {found.high:.3f}]" if found.low > -math.inf else " (no interval yet)"
         what = f"gap of {self.metric}" if bound.name == "gap" else f"{self.split} {self.metric}"
-        told = f"{what} {found.mean:.3f}{around} over {len(self.runs)} seeds"
+        text = f"{what} {found.mean:.3f}{around} over {len(self.runs)} seeds"
         if bound.name == "above_chance":
             chance = bound.bound - self.limits.values.above_chance
-            told = f"{told}; the best constant answer has {chance:.3f}"
+            text = f"{text}; the best constant answer has {chance:.3f}"
         if bound.outcome == "inconclusive":
-            told = f"{told}: too close to {bound.bound:.3f} to call; try a larger seeds="
-        return told
+            text = f"{text}: too close to {bound.bound:.3f} to call; try a larger seeds="
+        return text
 
     def _controls(self) -> Iterator[Finding]:
         for name, forms in self.measured["controls"].items():
             runs = [run_of(each) for each in forms]
             why, chance = broken(runs, f"model trained on {name}"), runs[0].val.chance
             if why or chance is None:
-                told = why or f"control {name}: chance is not known for a score of the case's own"
-                yield Finding.note(told, f"control[{name}]")
+                text = why or f"control {name}: chance is not known for a score of the case's own"
+                yield Finding.note(text, f"control[{name}]")
                 continue
             scores = [each.score for each in runs]
             yield self._control(name, scores, chance)
@@ -147,7 +147,7 @@ class _Judge:
         # of several runs the mean must be above what is allowed beyond the spread between them
         least = mean_over_seeds(scores, 2 * _CONTROL_ALPHA, len(scores)).low if len(scores) > 1 else value
         good = least <= most
-        told = f"trained on {name}, {self.split} {self.metric} is {value:.3f}, chance {chance:.3f}"
+        text = f"trained on {name}, {self.split} {self.metric} is {value:.3f}, chance {chance:.3f}"
         return Finding(
             name=f"control[{name}]",
             value=value,
@@ -155,7 +155,7 @@ class _Judge:
             relation="<=",
             source="theory",
             outcome="passed" if good else "failed",
-            message=told if good else f"{told}: {_MEANING[name]}",
+            message=text if good else f"{text}: {_MEANING[name]}",
         )
 
     def _above_control(self, name: str, scores: Sequence[float]) -> Finding:
@@ -165,7 +165,7 @@ class _Judge:
         most = found.mean + (found.high - found.mean) * math.sqrt(len(scores) + 1)
         value = sum(each.score for each in self.runs) / len(self.runs)
         luck = f"trained on {name} it is {found.mean:.3f}, by luck up to {most:.3f}"
-        told = f"{self.split} {self.metric} {value:.3f}; {luck}"
+        text = f"{self.split} {self.metric} {value:.3f}; {luck}"
         return Finding(
             name=f"above_control[{name}]",
             value=value,
@@ -173,7 +173,7 @@ class _Judge:
             relation=">=",
             source="theory",
             outcome="passed" if value > most else "inconclusive",
-            message=told if value > most else f"{told}: no better, as far as this tells",
+            message=text if value > most else f"{text}: no better, as far as this tells",
         )
 
     def _beside(self) -> Iterator[Finding]:

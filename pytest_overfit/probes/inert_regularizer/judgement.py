@@ -59,9 +59,9 @@ def _works(good: Sequence[Finding], unclear: int) -> str:
     counts: dict[str, int] = {}
     for each in good:
         counts[each.name] = counts.get(each.name, 0) + 1
-    told = ", ".join(name if count == 1 else f"{name} ({count} places)" for name, count in counts.items())
+    text = ", ".join(name if count == 1 else f"{name} ({count} places)" for name, count in counts.items())
     rest = f"; of {unclear} more this batch cannot tell" if unclear else ""
-    return f"every regulariser that could be measured works: {told}{rest}"
+    return f"every regulariser that could be measured works: {text}{rest}"
 
 
 def _nothing(measured: Values, judged: Sequence[Finding]) -> str:
@@ -88,7 +88,7 @@ def _remarks(measured: Values) -> Iterator[Finding]:
 
 
 def _noise(noise: Values, always_on: bool) -> Finding:
-    outcome, told = _noise_said(noise, always_on)
+    outcome, text = _noise_said(noise, always_on)
     return Finding(
         name=noise["kind"],
         value=noise["training"],
@@ -96,7 +96,7 @@ def _noise(noise: Values, always_on: bool) -> Finding:
         relation="",
         source="declared",
         outcome=outcome,
-        message=told,
+        message=text,
     )
 
 
@@ -111,8 +111,8 @@ def _noise_said(noise: Values, always_on: bool) -> tuple[FindingOutcome, str]:
     if not noise["called"]:
         if rate is None or not noise["reached"]:
             return "note", f"{name}{declared} was not reached by this batch, so it was not looked at"
-        told = f"{name}{declared} is inert: it is made, but never called in a training pass"
-        return ("warning", f"{told} of its library's module") if noise["of_library"] else ("failed", told)
+        text = f"{name}{declared} is inert: it is made, but never called in a training pass"
+        return ("warning", f"{text} of its library's module") if noise["of_library"] else ("failed", text)
     if noise["frozen"]:
         return (
             "note",
@@ -154,7 +154,7 @@ def _shrinkage(given: Values, limits: Resolved[Any]) -> Finding:
     least = limits.values.min_decay
     rate = given["rate"]
     total = None if rate is None else -math.expm1(-RUN * max(rate, 0.0))
-    outcome, told = _shrinkage_said(given, total, least)
+    outcome, text = _shrinkage_said(given, total, least)
     return Finding(
         name=given["kind"],
         value=total,
@@ -162,15 +162,15 @@ def _shrinkage(given: Values, limits: Resolved[Any]) -> Finding:
         relation=">=",
         source=limits.source("min_decay"),
         outcome=outcome,
-        message=told,
+        message=text,
     )
 
 
 def _shrinkage_said(given: Values, total: float | None, least: float) -> tuple[FindingOutcome, str]:
     name, rate, why = given["name"], given["rate"], given["why"]
     if total is None or rate is None:
-        told = f"{name}: what it does could not be measured" + (f"; {why}" if why else "")
-        return ("note" if given["by_default"] else "inconclusive"), told
+        text = f"{name}: what it does could not be measured" + (f"; {why}" if why else "")
+        return ("note" if given["by_default"] else "inconclusive"), text
     some = "" if given["reached"] in (0, given["tensors"]) else _partly(given)
     share = "" if given["share"] is None else f"; it is {given['share']:.2g} of the training loss"
     if total >= least:
@@ -191,13 +191,13 @@ def _shrinkage_said(given: Values, total: float | None, least: float) -> tuple[F
 
 
 def _too_slow(given: Values, total: float, least: float) -> str:
-    told = f"over {RUN:,} steps it takes {total:.1g} of the weights' length"
+    text = f"over {RUN:,} steps it takes {total:.1g} of the weights' length"
     nominal = given["nominal"]
     if not nominal:
-        return told
-    told += f"; learning rate times decay is {nominal:.1g} a step"
+        return text
+    text += f"; learning rate times decay is {nominal:.1g} a step"
     enough = -math.expm1(-RUN * nominal) >= least
-    return f"{told}, which the rounding of weights in low precision swallows" if enough else told
+    return f"{text}, which the rounding of weights in low precision swallows" if enough else text
 
 
 def _partly(given: Values) -> str:
@@ -226,12 +226,12 @@ def _split(given: Values) -> Finding:
     name, varies = given["split"], given["varies"]
     outcome: FindingOutcome = "note"
     if given["trains"]:
-        told = f"{name}=: a sample read again is another one: augmentation works"
+        text = f"{name}=: a sample read again is another one: augmentation works"
         outcome = "passed"
         if not varies:
-            outcome, told = "failed", f"{name}=: its transform is inert: {given['how']}"
+            outcome, text = "failed", f"{name}=: its transform is inert: {given['how']}"
     elif varies:
-        outcome, told = (
+        outcome, text = (
             "failed",
             (
                 f"{name}=: the same sample, read twice, was not the same ({given['how']}): random augmentation in "
@@ -239,6 +239,6 @@ def _split(given: Values) -> Finding:
             ),
         )
     else:
-        told = f"{name}=: a sample read again is the same"
+        text = f"{name}=: a sample read again is the same"
     kind = "augmentation" if given["trains"] else "evaluation data"
-    return Finding(name=kind, value=given["how"], outcome=outcome, message=told)
+    return Finding(name=kind, value=given["how"], outcome=outcome, message=text)

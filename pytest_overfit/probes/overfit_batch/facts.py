@@ -21,10 +21,10 @@ _MOST_NAMES = 3
 def references(measured: Mapping[str, Any]) -> list[Finding]:
     """The losses the fit was judged between, and how the loss was read."""
     reference = measured["reference"]
-    least = "outputs that memorise"
+    least = "outputs that memorise: loss ratio 0"
     if reference["best"] is None:
         least = "no lower bound: predictions and a margin below constant_loss decide"
-    found = {"constant": "an output that ignores the input", "best": least}
+    found = {"constant": "an output that ignores the input: loss ratio 1", "best": least}
     losses = [
         Finding(name=f"{name}_loss", value=reference[name], source=reference["how"], message=message)
         for name, message in found.items()

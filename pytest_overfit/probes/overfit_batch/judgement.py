@@ -210,30 +210,30 @@ class _Judge:
             return self._loss_finding("inconclusive", f"still falling at step {steps} ({where}); {needs(slow, steps)}")
         if self._floor_is_unknown():
             return self._unknown_floor(where)
-        return self._loss_finding("failed", f"{where} after {steps} steps{self._standing(slow)}")
+        return self._loss_finding("failed", f"{where} after {steps} steps{self._course(slow, where)}")
 
     def _where(self) -> str:
         wrong = [each for each in self.scores if not agrees(each, self.values)]
         if math.isfinite(self.ratio) and self.ratio > self.values.max_loss_ratio:
-            return (
-                f"loss at {self.ratio:.2f} of the constant's" if self.ratio < _FAR else "loss far above the constant's"
-            )
+            return f"loss ratio {self.ratio:.2f}" if self.ratio < _FAR else "loss far above a constant output's"
         if wrong:
             return score_words(wrong[0])
         loss, least = self.last.loss, margin(self.scores, self.reference)
         if self.reference.best is None and math.isfinite(least) and self.reference.constant is not None:
             wanted = self.reference.constant - least
             return (
-                f"loss {loss:.4g}, where a constant output has {self.reference.constant:.4g} and {wanted:.4g} is wanted"
+                f"loss {loss:.4g}: expected at most {wanted:.4g}, a constant output has {self.reference.constant:.4g}"
             )
         return f"loss at {loss:.4g}"
 
-    def _standing(self, slow: Sequence[Trend]) -> str:
+    def _course(self, slow: Sequence[Trend], where: str) -> str:
+        """How the loss moves at the end."""
         first, last = self.points[0].loss, self.last.loss
-        if math.isfinite(first) and last > first:
-            return " and rising"
         trickles = slow and all(each.significant and each.fall > TRICKLE / 10 for each in slow)
-        return ", hardly falling" if trickles else ", standing still"
+        moves = "hardly falling" if trickles else "no longer falling"
+        if math.isfinite(first) and last > first:
+            moves = "rising"
+        return f" and {moves}" if where.startswith("loss") else f", the loss {moves}"
 
     def _floor_is_unknown(self) -> bool:
         return bool(self.measured["control"]) and self.ratio <= UNKNOWN_FLOOR
@@ -242,7 +242,7 @@ class _Judge:
         """A blinded control tells the constant's loss but not how low memorising can go."""
         return self._loss_finding(
             "inconclusive" if not self.scores else "failed",
-            f"{where}, standing still; predictions were {'wrong' if self.scores else 'not measured: give score='}",
+            f"{where} and no longer falling; predictions were {'wrong' if self.scores else 'not measured: give score='}",
         )
 
     # -------------------------------------------------------------- agreement

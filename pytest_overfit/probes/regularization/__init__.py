@@ -20,14 +20,14 @@ from pytest_overfit.measures.training_runs import (
     TrainingRun,
     curves,
     epochs_of,
+    joint_training_runs,
     numbers_of_runs,
     plain_form,
-    run_arm,
-    run_arms,
     seed_of_run,
+    training_run,
 )
 from pytest_overfit.probes.base import Bench, Probe, of_findings
-from pytest_overfit.probes.regularization.judgement import judge_arms
+from pytest_overfit.probes.regularization.judgement import judge_pairs
 from pytest_overfit.probes.regularization.new_split import resplit
 from pytest_overfit.probes.regularization.paired import FIRST_LOOK, MOST, batch_of_pairs, compare
 
@@ -119,7 +119,7 @@ class Regularization(Probe):
 
     def judge(self, measured: Mapping[str, Any], limits: Resolved[RegularizationLimits]) -> Judgement:
         """Decide from the measured values alone."""
-        return judge_arms(measured, limits)
+        return judge_pairs(measured, limits)
 
     def numbers(self, verdict: Verdict) -> Iterator[BaselineNumber]:
         """Also the mean scores and losses of the regularised runs."""
@@ -170,12 +170,12 @@ class _Pairs:
         joint, task = self.bench.joint_training, self.bench.case.task
         if self.at_once and all(joint.may_join(each.trainer, count, self.epochs) for each in first):
             pairs = [first, *(self._made(each) for each in range(number + 1, number + count))]
-            own = run_arms(joint, [each for each, _ in pairs], self.epochs, task)
-            plain = None if own is None else run_arms(joint, [each for _, each in pairs], self.epochs, task)
+            own = joint_training_runs(joint, [each for each, _ in pairs], self.epochs, task)
+            plain = None if own is None else joint_training_runs(joint, [each for _, each in pairs], self.epochs, task)
             if own is not None and plain is not None:
                 return list(zip(own, plain, strict=True))
             self.at_once, first = False, self._made(number)
-        runs = [run_arm(each.trainer, each.seed, self.epochs, each.train, each.val, task) for each in first]
+        runs = [training_run(each.trainer, each.seed, self.epochs, each.train, each.val, task) for each in first]
         return [(runs[0], runs[1])]
 
     def _made(self, number: int) -> tuple[Start, Start]:

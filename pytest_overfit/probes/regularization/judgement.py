@@ -18,7 +18,7 @@ from pytest_overfit.probes.regularization.paired import PairedComparison, compar
 _ROUNDING = 1e-5
 
 
-def judge_arms(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
+def judge_pairs(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
     """Judge one comparison; see `Regularization` for what passing means."""
     return _Judge(measured, limits).judgement()
 
@@ -54,13 +54,13 @@ class _Judge:
     def _nothing_differs(self) -> Finding:
         removed = self.measured["removed"]
         if removed and all(each.startswith("early stopping") for each in removed):
-            told = (
+            text = (
                 f"no measurable effect: {', '.join(removed)} stopped none of the {self.measured['epochs']}-epoch runs"
             )
-            return Finding(name="score_difference", value=0.0, outcome="passed", source="theory", message=told)
+            return Finding(name="score_difference", value=0.0, outcome="passed", source="theory", message=text)
         what = ", ".join(removed) or "what unregularized= leaves out"
-        told = f"inert: with and without {what}, both arms do the same to the bit in {_pairs(len(self.pairs))}"
-        return Finding(name="score_difference", value=0.0, outcome="failed", source="theory", message=told)
+        text = f"inert: with and without {what}, both arms do the same to the bit in {_pairs(len(self.pairs))}"
+        return Finding(name="score_difference", value=0.0, outcome="failed", source="theory", message=text)
 
     def _comparison(self) -> PairedComparison:
         values = self.limits.values
@@ -136,12 +136,12 @@ class _Judge:
         if not losses:
             return
         with_, without = (_mean([each[place] for each in losses]) for place in (0, 1))
-        told = f"{self.measured['split']} loss: {with_:.4g} with, {without:.4g} without"
+        text = f"{self.measured['split']} loss: {with_:.4g} with, {without:.4g} without"
         score = _mean([a.score - b.score for a, b in self.pairs])
         apart = (with_ > without and score > self.least) or (with_ < without and score < -self.least)
         if apart:
-            told = f"{told}: loss and {self.metric} disagree; the {self.metric} decides"
-        yield Finding(name="loss", value=with_ - without, outcome="warning" if apart else "note", message=told)
+            text = f"{text}: loss and {self.metric} disagree; the {self.metric} decides"
+        yield Finding(name="loss", value=with_ - without, outcome="warning" if apart else "note", message=text)
 
 
 def _same(mine: TrainingRun, other: TrainingRun) -> bool:
