@@ -1,7 +1,4 @@
-"""Commands on saved results; nothing is trained: `python -m pytest_overfit compare A B`.
-
-PYTEST_DONT_REWRITE
-"""
+"""Commands on saved results; nothing is trained: `python -m pytest_overfit compare A B`."""
 
 from __future__ import annotations
 

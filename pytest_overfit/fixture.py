@@ -1,7 +1,4 @@
-"""The ways in from a test: the fixture's methods and the parametrizing decorator.
-
-PYTEST_DONT_REWRITE
-"""
+"""The ways in from a test: the fixture's methods and the parametrizing decorator."""
 
 from __future__ import annotations
 

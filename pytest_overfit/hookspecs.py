@@ -1,7 +1,4 @@
-"""Hooks that a conftest or another plugin can implement.
-
-PYTEST_DONT_REWRITE
-"""
+"""Hooks that a conftest or another plugin can implement."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Options and ini values of the plugin: declared, read and checked, without pytest itself.
-
-PYTEST_DONT_REWRITE
-"""
+"""Options and ini values of the plugin: declared, read and checked, without pytest itself."""
 
 from __future__ import annotations
 

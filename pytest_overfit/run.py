@@ -1,7 +1,4 @@
-"""Run probes on a case: limits, seeds, state, measurement, judgement, verdict.
-
-PYTEST_DONT_REWRITE
-"""
+"""Run probes on a case: limits, seeds, state, measurement, judgement, verdict."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What surrounds a run of probes. Loaded at pytest's start-up, so it imports next to nothing.
-
-PYTEST_DONT_REWRITE
-"""
+"""What surrounds a run of probes. Loaded at pytest's start-up, so it imports next to nothing."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 Importing this module registers the settings profile "pytest-overfit" and leaves the active profile alone. Load it with
 `hypothesis.settings.load_profile("pytest-overfit")`.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

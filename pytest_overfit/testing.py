@@ -1,7 +1,4 @@
-"""For authors of probes and adapters: a learner made of numbers, planted faults, and the adapter contract.
-
-PYTEST_DONT_REWRITE
-"""
+"""For authors of probes and adapters: a learner made of numbers, planted faults, and the adapter contract."""
 
 from __future__ import annotations
 

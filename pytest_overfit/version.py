@@ -1,6 +1,3 @@
-"""The version, in one place: the build and every written file read it here.
-
-PYTEST_DONT_REWRITE
-"""
+"""The version, in one place: the build and every written file read it here."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,1 @@
-"""One framework, one adapter. Only `adapters/<name>` imports that framework.
-
-PYTEST_DONT_REWRITE
-"""
+"""One framework, one adapter. Only `adapters/<name>` imports that framework."""

@@ -1,7 +1,4 @@
-"""What adapters work out on arrays, whatever framework these came from.
-
-PYTEST_DONT_REWRITE
-"""
+"""What adapters work out on arrays, whatever framework these came from."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """What an adapter must offer: a `Learner`, which a probe can step, read and question.
 
 Everything that crosses this border is a float, a string or a numpy array.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

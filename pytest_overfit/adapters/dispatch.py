@@ -1,7 +1,4 @@
-"""From a case to a learner: build the model, find out whose it is, ask that adapter.
-
-PYTEST_DONT_REWRITE
-"""
+"""From a case to a learner: build the model, find out whose it is, ask that adapter."""
 
 from __future__ import annotations
 
@@ -9,21 +6,18 @@ import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pytest_overfit.adapters.base import Learner, Regularizers
 from pytest_overfit.adapters.frameworks import FRAMEWORKS, adapter_of, part_of
-from pytest_overfit.adapters.trainer import JointTraining
+from pytest_overfit.adapters.trainer import JointTraining, Trainer
 from pytest_overfit.core import foreign
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.state import Guard, epoch_seed, seed_standard_library
 from pytest_overfit.core.usercode import user_code
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Learner, Regularizers
-    from pytest_overfit.adapters.trainer import Trainer
-    from pytest_overfit.core.case import Case
-    from pytest_overfit.data.batch import Batch
-    from pytest_overfit.data.splits import Split
+from pytest_overfit.data.batch import Batch
+from pytest_overfit.data.splits import Split
 
 
 def _loaded() -> list[str]:

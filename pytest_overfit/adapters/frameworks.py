@@ -1,7 +1,4 @@
-"""Which frameworks have an adapter, and what an adapter offers beyond a learner and a trainer.
-
-PYTEST_DONT_REWRITE
-"""
+"""Which frameworks have an adapter, and what an adapter offers beyond a learner and a trainer."""
 
 from __future__ import annotations
 

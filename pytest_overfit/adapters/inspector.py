@@ -1,18 +1,13 @@
-"""What a framework may be asked beyond a `Learner`'s methods, each answer optional; nothing is trained or left changed.
-
-PYTEST_DONT_REWRITE
-"""
+"""What a framework may be asked beyond a `Learner`'s methods, each answer optional; nothing is left changed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
+from pytest_overfit.adapters.base import GradientsInParts, Learner
 from pytest_overfit.adapters.frameworks import part_of
 from pytest_overfit.core.arrays import Array
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import GradientsInParts, Learner
 
 
 class Inspector(Protocol):

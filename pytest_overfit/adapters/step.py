@@ -1,27 +1,21 @@
-"""Any other training loop: whatever the factory returns, stepped by the user's own `step`.
-
-PYTEST_DONT_REWRITE
-"""
+"""Any other training loop: whatever the factory returns, stepped by the user's own `step`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_overfit.adapters.base import Mode, ParameterFacts, Reading
 from pytest_overfit.adapters.trainer import EpochTrainer, SplitLearner
 from pytest_overfit.adapters.user_step import step_loss, step_needs_targets
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.state import preserved
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.data.batch import to_numpy
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
-    from pytest_overfit.data.batch import Batch
-    from pytest_overfit.data.splits import Split
+from pytest_overfit.data.batch import Batch, to_numpy
+from pytest_overfit.data.splits import Split
 
 
 def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any]) -> StepLearner:

@@ -1,20 +1,15 @@
-"""What an adapter must offer to train on a whole split: a `Trainer`, which trains by epochs and is read on any split.
-
-PYTEST_DONT_REWRITE
-"""
+"""What an adapter offers to train on a whole split: a `Trainer`, trained by epochs and read on any split."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from pytest_overfit.adapters.base import Learner, Mode, Reading
 from pytest_overfit.core.arrays import Array
-
-if TYPE_CHECKING:
-    from pytest_overfit.data.batch import Batch
-    from pytest_overfit.data.splits import Split
+from pytest_overfit.data.batch import Batch
+from pytest_overfit.data.splits import Split
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,22 +1,16 @@
-"""A user's own step: the loss that it returns, and whether it looks at its targets.
-
-PYTEST_DONT_REWRITE
-"""
+"""A user's own step: the loss that it returns, and whether it looks at its targets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.state import preserved
 from pytest_overfit.core.usercode import user_code
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
-    from pytest_overfit.data.batch import Batch
-
+from pytest_overfit.data.batch import Batch
 
 #: at its very start a model that answers nothing yet may have the same loss for any targets
 _STEPS = 3

@@ -1,4 +1,1 @@
-"""Numbers kept in files and compared with those of a later run: baselines and calibrations.
-
-PYTEST_DONT_REWRITE
-"""
+"""Numbers kept in files and compared with those of a later run: baselines and calibrations."""

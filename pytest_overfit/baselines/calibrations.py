@@ -1,7 +1,4 @@
-"""Calibrated bounds on disk: read where tests run, written on the controller by `--overfit-calibrate`.
-
-PYTEST_DONT_REWRITE
-"""
+"""Calibrated bounds on disk: read where tests run, written on the controller by `--overfit-calibrate`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Files of one case each that people keep in git: plain JSON, written whole or not at all, never over what is not ours.
-
-PYTEST_DONT_REWRITE
-"""
+"""Files of one case each, kept in git: plain JSON, written whole or not at all, never over what is not ours."""
 
 from __future__ import annotations
 

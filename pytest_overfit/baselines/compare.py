@@ -1,8 +1,6 @@
 """Save a run's numbers, compare them with saved ones, and say what became worse.
 
 A worker of xdist compares and never writes; what it found travels on the verdict.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

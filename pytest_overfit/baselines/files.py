@@ -1,7 +1,4 @@
-"""Baselines on disk: plain JSON, one file a case, in a folder a name.
-
-PYTEST_DONT_REWRITE
-"""
+"""Baselines on disk: plain JSON, one file a case, in a folder a name."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The numbers of a verdict that another machine would get as well, and which way they are better.
-
-PYTEST_DONT_REWRITE
-"""
+"""The numbers of a verdict that another machine would get as well, and which way they are better."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Two baselines side by side, as text.
-
-PYTEST_DONT_REWRITE
-"""
+"""Two baselines side by side, as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,1 @@
-"""Plain types and promises: no framework and no pytest in here.
-
-PYTEST_DONT_REWRITE
-"""
+"""Plain types and promises: no framework and no pytest in here."""

@@ -1,7 +1,4 @@
-"""The one name for a numpy array of any shape and type. Nothing is imported at run time.
-
-PYTEST_DONT_REWRITE
-"""
+"""The one name for a numpy array of any shape and type. Nothing is imported at run time."""
 
 from __future__ import annotations
 

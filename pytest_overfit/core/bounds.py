@@ -1,7 +1,4 @@
-"""What a team writes as a bound: a pair, `approx`, a function, chance or theory with a margin, `calibrated`.
-
-PYTEST_DONT_REWRITE
-"""
+"""What a team writes as a bound: a pair, `approx`, a function, chance or theory with a margin, `calibrated`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Where the ends of bounds written as `calibrated` come from, as plain functions: probes know no files.
-
-PYTEST_DONT_REWRITE
-"""
+"""Where the ends of bounds written as `calibrated` come from, as plain functions: probes know no files."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """The case: what is under test, checked when it is written down.
 
 Nothing is built, loaded or trained here: cases are made at collection time, in every worker.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What can go wrong, kept apart: a refuted model, a misuse, a crash of the user's own program.
-
-PYTEST_DONT_REWRITE
-"""
+"""What can go wrong, kept apart: a refuted model, a misuse, a crash of the user's own program."""
 
 from __future__ import annotations
 

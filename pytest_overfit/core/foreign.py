@@ -1,8 +1,6 @@
 """Recognise another library's objects without importing that library.
 
 An object of a library can only exist once that library has been imported, so `sys.modules` is enough.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Limits are resolved once, in one order, and each remembers where it was written.
-
-PYTEST_DONT_REWRITE
-"""
+"""Limits are resolved once, in one order, and each remembers where it was written."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Seeds for a run, and the promise that everything global is afterwards as it was before.
-
-PYTEST_DONT_REWRITE
-"""
+"""Seeds for a run, and the promise that everything global is afterwards as it was before."""
 
 from __future__ import annotations
 

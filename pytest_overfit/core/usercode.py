@@ -1,7 +1,4 @@
-"""Call the user's own code and, when it raises, show the user's frames and hide ours.
-
-PYTEST_DONT_REWRITE
-"""
+"""Call the user's own code and, when it raises, show the user's frames and hide ours."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a probe answers: findings, diagnoses and the verdict over them, as plain values.
-
-PYTEST_DONT_REWRITE
-"""
+"""What a probe answers: findings, diagnoses and the verdict over them, as plain values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,1 @@
-"""Reading containers as samples; foreign containers are recognised through `sys.modules`.
-
-PYTEST_DONT_REWRITE
-"""
+"""Reading containers as samples; foreign containers are recognised through `sys.modules`."""

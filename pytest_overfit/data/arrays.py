@@ -1,7 +1,4 @@
-"""One leaf of a batch: what can be fed to a model, what is converted, what is refused and why.
-
-PYTEST_DONT_REWRITE
-"""
+"""One leaf of a batch: what can be fed to a model, what is converted, what is refused and why."""
 
 from __future__ import annotations
 

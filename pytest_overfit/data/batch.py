@@ -1,19 +1,17 @@
-"""The one batch a model has to memorise: taken from what the user gave, checked, and copied.
-
-PYTEST_DONT_REWRITE
-"""
+"""The one batch a model has to memorise: taken from what the user gave, checked, and copied."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pytest_overfit.core import foreign
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.arrays import check_leaf, copied, first_rows, is_text, settled, with_shape
@@ -37,10 +35,6 @@ from pytest_overfit.data.tree import (
     take,
     to_numpy,
 )
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
-
 
 __all__ = ["ROWS", "Batch", "Rows", "batch_of", "leaves", "map_leaves", "missing_values", "take", "to_numpy"]
 

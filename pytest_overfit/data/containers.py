@@ -1,8 +1,6 @@
 """Which container is this? What holds data is recognised here, for training and for the duplicate search.
 
 Libraries are not imported for it: an object of a library only exists once that library has been imported.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

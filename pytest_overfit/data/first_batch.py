@@ -1,7 +1,4 @@
-"""The first batch of whatever holds the training data: arrays, tables, datasets, loaders, generators.
-
-PYTEST_DONT_REWRITE
-"""
+"""The first batch of whatever holds the training data: arrays, tables, datasets, loaders, generators."""
 
 from __future__ import annotations
 
@@ -9,11 +6,12 @@ import itertools
 import numbers
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from pytest_overfit.core import foreign
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.containers import (
@@ -27,9 +25,6 @@ from pytest_overfit.data.containers import (
 )
 from pytest_overfit.data.layout import is_plain
 from pytest_overfit.data.tree import is_array, parts_of, rebuilt
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
 
 #: rows taken from arrays and datasets, which have no batch size of their own
 ROWS = 32

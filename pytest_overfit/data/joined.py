@@ -1,7 +1,4 @@
-"""Several batches as one.
-
-PYTEST_DONT_REWRITE
-"""
+"""Several batches as one."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 A list can be several inputs, or one input with one entry a row (texts, images of unequal size). It is several inputs
 wherever that reading gives every part the same number of rows.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

@@ -1,21 +1,16 @@
-"""What of a batch are inputs, and what are targets.
-
-PYTEST_DONT_REWRITE
-"""
+"""What of a batch are inputs, and what are targets."""
 
 from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_overfit.core import foreign
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.layout import is_plain
 from pytest_overfit.data.tree import is_leaf, parts_of, rebuilt
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
 
 #: names of the part of a dict that a loss compares outputs with
 TARGETS = ("label", "labels", "target", "targets", "y")

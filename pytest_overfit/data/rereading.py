@@ -1,8 +1,6 @@
 """Data that are read again: are they the same, and generators that they carry are put back.
 
 Reading a split to look at it must not change what training draws next.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

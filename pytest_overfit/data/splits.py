@@ -1,7 +1,4 @@
-"""A whole split in batches: in an order of our own to train on, in its own order to be judged by.
-
-PYTEST_DONT_REWRITE
-"""
+"""A whole split in batches: in an order of our own to train on, in its own order to be judged by."""
 
 from __future__ import annotations
 
@@ -10,12 +7,13 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from pytest_overfit.core import foreign
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import Batch, checked
@@ -32,10 +30,6 @@ from pytest_overfit.data.first_batch import ROWS, check_source, collated
 from pytest_overfit.data.parts import split
 from pytest_overfit.data.rereading import seeded_generators
 from pytest_overfit.data.tree import is_array, length, parts_of, take_rows, taker
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
-
 
 #: rows of a forward pass where nothing is trained, and the most that small rows of numbers may come to
 CHUNK, _LARGEST = 512, 2048

@@ -1,7 +1,4 @@
-"""What a batch is made of: containers, and leaves with one entry a row.
-
-PYTEST_DONT_REWRITE
-"""
+"""What a batch is made of: containers, and leaves with one entry a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,1 @@
-"""Which samples of one split also occur in another: exactly, nearly, as a window, by group, or out of time order.
-
-PYTEST_DONT_REWRITE
-"""
+"""Which samples of one split also occur in another: exactly, nearly, as a window, by group, or out of time order."""

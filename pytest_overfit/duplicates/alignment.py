@@ -1,7 +1,4 @@
-"""Open all splits, bring their parts together by name, and note what prevents an answer.
-
-PYTEST_DONT_REWRITE
-"""
+"""Open all splits, bring their parts together by name, and note what prevents an answer."""
 
 from __future__ import annotations
 

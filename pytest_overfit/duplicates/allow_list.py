@@ -1,7 +1,4 @@
-"""The allow-list: copies that are known and meant, each with its reason.
-
-PYTEST_DONT_REWRITE
-"""
+"""The allow-list: copies that are known and meant, each with its reason."""
 
 from __future__ import annotations
 

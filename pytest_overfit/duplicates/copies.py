@@ -1,7 +1,4 @@
-"""Which rows of which split have an equal where: in memory by keys, else by fingerprints, one or many processes.
-
-PYTEST_DONT_REWRITE
-"""
+"""Which rows of which split have an equal where: in memory by keys, else by fingerprints, one or many processes."""
 
 from __future__ import annotations
 

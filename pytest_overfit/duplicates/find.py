@@ -1,7 +1,4 @@
-"""Split duplicates: is the test set really unseen? `find_duplicates` and what it answers.
-
-PYTEST_DONT_REWRITE
-"""
+"""Split duplicates: is the test set really unseen? `find_duplicates` and what it answers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""From what was found in the splits to a verdict, on plain values alone.
-
-PYTEST_DONT_REWRITE
-"""
+"""From what was found in the splits to a verdict, on plain values alone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What is no exact copy and leaks all the same: near-copies, overlapping windows, shared groups, broken time order.
-
-PYTEST_DONT_REWRITE
-"""
+"""What is no exact copy and leaks all the same: near-copies, overlapping windows, shared groups, broken time order."""
 
 from __future__ import annotations
 

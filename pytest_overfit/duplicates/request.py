@@ -1,7 +1,4 @@
-"""What `find_duplicates` was asked for, checked before anything is read.
-
-PYTEST_DONT_REWRITE
-"""
+"""What `find_duplicates` was asked for, checked before anything is read."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""One run of `find_duplicates`: open, find, compare labels, apply the allow-list; plain values come out.
-
-PYTEST_DONT_REWRITE
-"""
+"""One run of `find_duplicates`: open, find, compare labels, apply the allow-list; plain values come out."""
 
 from __future__ import annotations
 

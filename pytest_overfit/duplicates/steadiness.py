@@ -1,7 +1,4 @@
-"""Does a split give the same samples when it is read twice? If not, copies in it cannot be recognised.
-
-PYTEST_DONT_REWRITE
-"""
+"""Does a split give the same samples when it is read twice? If not, copies in it cannot be recognised."""
 
 from __future__ import annotations
 

@@ -6,8 +6,6 @@ verdict is the same whether an image library is installed or not.
 
 What is an image: height x width, of 4 pixels at least each, alone or with 1 to 4 channels first or last. A clip or
 volume, which has one dimension more, is shown by its middle frame. A flat row is never guessed to be one.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

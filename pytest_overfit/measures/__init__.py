@@ -1,4 +1,1 @@
-"""Numbers that probes share, from numpy arrays and floats alone: no framework in here.
-
-PYTEST_DONT_REWRITE
-"""
+"""Numbers that probes share, from numpy arrays and floats alone: no framework in here."""

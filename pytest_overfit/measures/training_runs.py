@@ -1,7 +1,4 @@
-"""Training runs of one model on one split, from several seeds: made, kept as plain values, and shown as curves.
-
-PYTEST_DONT_REWRITE
-"""
+"""Training runs of one model on one split, from several seeds: made, kept as plain values, and shown as curves."""
 
 from __future__ import annotations
 
@@ -9,16 +6,13 @@ import dataclasses
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pytest_overfit.adapters.trainer import JointTraining, Trainer
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.verdict import BaselineNumber, Finding
+from pytest_overfit.data.splits import Split
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.trainer import JointTraining, Trainer
-    from pytest_overfit.core.case import Case
-    from pytest_overfit.data.splits import Split
-
 
 #: epochs where neither the call nor `fit_kwargs` says how many
 EPOCHS = 20

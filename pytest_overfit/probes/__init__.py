@@ -1,7 +1,4 @@
-"""The probes, found by name: a module here that does not begin with `_` and has a `PROBE` is a probe.
-
-PYTEST_DONT_REWRITE
-"""
+"""The probes, found by name: a module here that does not begin with `_` and has a `PROBE` is a probe."""
 
 from __future__ import annotations
 

@@ -1,23 +1,18 @@
-"""What a probe is: a measurement, which trains, and a judgement, which is pure.
-
-PYTEST_DONT_REWRITE
-"""
+"""What a probe is: a measurement, which trains, and a judgement, which is pure."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from pytest_overfit.adapters.base import Learner
 from pytest_overfit.adapters.trainer import JointTraining, Trainer
+from pytest_overfit.core.calibration import Calibration
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Learner
-    from pytest_overfit.core.calibration import Calibration
-    from pytest_overfit.core.case import Case
-    from pytest_overfit.data.splits import Split
+from pytest_overfit.data.splits import Split
 
 
 class MakeTrainer(Protocol):

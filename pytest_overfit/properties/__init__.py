@@ -4,8 +4,6 @@ Each takes a case and an `(x, y)` batch, looks at the case's new, untrained mode
 `PropertyFailed` (an `AssertionError`) with the measured number, the limit and the batch as code. Under `@given` that is
 the smallest failing batch that Hypothesis found. The model is built once a case and kept for the last eight cases, so
 make the case outside of the test. Generators, threads, default dtype and environment are afterwards as they were.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

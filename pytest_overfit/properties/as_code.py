@@ -1,7 +1,4 @@
-"""A batch as Python that makes it again, to be copied from a message into a test.
-
-PYTEST_DONT_REWRITE
-"""
+"""A batch as Python that makes it again, to be copied from a message into a test."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What batches of a kind look like, written down: shapes, dtypes, ranges, classes, lengths, padding, holes.
-
-PYTEST_DONT_REWRITE
-"""
+"""What batches of a kind look like, written down: shapes, dtypes, ranges, classes, lengths, padding, holes."""
 
 from __future__ import annotations
 

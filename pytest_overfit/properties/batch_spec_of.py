@@ -1,7 +1,4 @@
-"""The spec of a case's own data: what its batch has, as fields.
-
-PYTEST_DONT_REWRITE
-"""
+"""The spec of a case's own data: what its batch has, as fields."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""One property asked of one batch: its outputs, compared, and the failure with the batch as code.
-
-PYTEST_DONT_REWRITE
-"""
+"""One property asked of one batch: its outputs, compared, and the failure with the batch as code."""
 
 from __future__ import annotations
 

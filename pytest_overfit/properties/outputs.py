@@ -1,27 +1,21 @@
-"""What a case's new model answers on any batch, and how its answers follow the number of rows.
-
-PYTEST_DONT_REWRITE
-"""
+"""What a case's new model answers on any batch, and how its answers follow the number of rows."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Learner, Reading
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.data.batch import Batch, checked
 from pytest_overfit.data.splits import rows_of
 from pytest_overfit.data.tree import Rows, leaves
 from pytest_overfit.properties.perturbed import pair_of
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Learner, Reading
-    from pytest_overfit.core.case import Case
-
 
 #: share of the largest output that arithmetic may change: kernels sum in other orders for other sizes of a batch
 TOLERANCE = 1e-3

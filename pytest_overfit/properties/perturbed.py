@@ -1,7 +1,4 @@
-"""Other batches made of one: rows in another order or twice, columns of padding, noise, another scale.
-
-PYTEST_DONT_REWRITE
-"""
+"""Other batches made of one: rows in another order or twice, columns of padding, noise, another scale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,1 @@
-"""Showing verdicts, from their plain form alone.
-
-PYTEST_DONT_REWRITE
-"""
+"""Showing verdicts, from their plain form alone."""

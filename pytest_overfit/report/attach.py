@@ -1,7 +1,4 @@
-"""Verdicts on pytest's report of a test.
-
-PYTEST_DONT_REWRITE
-"""
+"""Verdicts on pytest's report of a test."""
 
 from __future__ import annotations
 

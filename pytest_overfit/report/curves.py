@@ -2,8 +2,6 @@
 
 No background is painted, and every colour is a middle tone that stands out from white and from black, so a chart can
 be read on a light and on a dark page.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""All verdicts of a test run in one JSON file.
-
-PYTEST_DONT_REWRITE
-"""
+"""All verdicts of a test run in one JSON file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Verdicts as properties of a JUnit test case.
-
-PYTEST_DONT_REWRITE
-"""
+"""Verdicts as properties of a JUnit test case."""
 
 from __future__ import annotations
 

@@ -7,8 +7,6 @@ A probe puts them into its measurement under "pictures", a list of plain values 
   numbers, drawn here, so that whoever reads the JSON has the numbers.
 
 Everything is shown as `<img>`: a browser runs no script of a picture there, and all other text is escaped.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

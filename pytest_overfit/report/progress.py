@@ -1,7 +1,4 @@
-"""A line that tells how far a long probe is.
-
-PYTEST_DONT_REWRITE
-"""
+"""A line that tells how far a long probe is."""
 
 from __future__ import annotations
 

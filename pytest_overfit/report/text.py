@@ -1,7 +1,4 @@
-"""Verdicts as terminal text.
-
-PYTEST_DONT_REWRITE
-"""
+"""Verdicts as terminal text."""
 
 from __future__ import annotations
 

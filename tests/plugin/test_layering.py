@@ -342,9 +342,12 @@ def test_start_up_loads_few_modules_of_ours(tmp_path: Path) -> None:
     ]
 
 
-def test_modules_are_small_and_not_rewritten(module: str) -> None:
+def test_modules_are_small_and_have_nothing_to_rewrite(module: str) -> None:
+    """pytest rewrites the asserts of a plugin, and warns where the modules it names were imported before."""
     text = source_of(module)
-    assert "PYTEST_DONT_REWRITE" in (ast.get_docstring(ast.parse(text)) or ""), "pytest would rewrite its asserts"
+    if module in ("__init__.py", "plugin.py"):
+        assert "PYTEST_DONT_REWRITE" in (ast.get_docstring(ast.parse(text)) or "")
+    assert not [node.lineno for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Assert)]
     most = 300 if module == "plugin.py" else 320
     assert text.count("\n") <= most
 

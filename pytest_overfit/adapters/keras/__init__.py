@@ -1,7 +1,4 @@
-"""The adapter for Keras 3: learners around compiled models. Only this package imports keras and tensorflow.
-
-PYTEST_DONT_REWRITE
-"""
+"""The adapter for Keras 3: learners around compiled models. Only this package imports keras and tensorflow."""
 
 from pytest_overfit.adapters.keras.building import noting_parameters, parameters_of
 from pytest_overfit.adapters.keras.learner import KerasLearner, make_learner

@@ -1,7 +1,4 @@
-"""Is a model new, by its variables; and what is still unbuilt in it: layers, then the variables of loss and optimizer.
-
-PYTEST_DONT_REWRITE
-"""
+"""Is a model new, by its variables; and what is unbuilt in it: layers, then variables of loss and optimizer."""
 
 from __future__ import annotations
 

@@ -1,22 +1,17 @@
-"""Callbacks of `fit` during training by epochs: copies of the user's, and one of ours that keeps account.
-
-PYTEST_DONT_REWRITE
-"""
+"""Callbacks of `fit` during training by epochs: copies of the user's, and one of ours that keeps account."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
 from pytest_overfit.adapters.keras.state import Restore, restorer
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
 
 #: they keep what a run gave in files, or go on from such files, which is no part of how a model trains
 _WRITERS = tuple(

@@ -1,26 +1,21 @@
-"""Misuse of a Keras case that shows before a step is made.
-
-PYTEST_DONT_REWRITE
-"""
+"""Misuse of a Keras case that shows before a step is made."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
+from pytest_overfit.adapters.keras.feed import Feed
 from pytest_overfit.adapters.keras.losses import Pair
 from pytest_overfit.adapters.keras.stepper import own
 from pytest_overfit.core import foreign
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.data.batch import leaves
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.keras.feed import Feed
 
 
 def check_compiled(model: Any, where: str) -> None:

@@ -1,7 +1,4 @@
-"""What a model answers in evaluation, asked many times for a few shapes: compiled for those that come often.
-
-PYTEST_DONT_REWRITE
-"""
+"""What a model answers in evaluation, asked many times for a few shapes: compiled for those that come often."""
 
 from __future__ import annotations
 

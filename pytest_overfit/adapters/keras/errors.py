@@ -1,7 +1,4 @@
-"""Say in the first line of an error which layer refused which shape: Keras puts that in the third.
-
-PYTEST_DONT_REWRITE
-"""
+"""Say in the first line of an error which layer refused which shape: Keras puts that in the third."""
 
 from __future__ import annotations
 

@@ -1,12 +1,10 @@
-"""What training did to a model's parameters and statistics.
-
-PYTEST_DONT_REWRITE
-"""
+"""What training did to a model's parameters and statistics."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,9 +14,6 @@ from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras.reader import Reader, numbers, total_loss
 from pytest_overfit.adapters.keras.state import held
 from pytest_overfit.core.arrays import Array
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def parameter_facts(reader: Reader, start: Mapping[int, Array]) -> ParameterFacts:

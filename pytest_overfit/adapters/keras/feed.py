@@ -1,24 +1,19 @@
-"""The batch as Keras' `fit` would hand it to a step: tensors, in tuples, with weights of samples where given.
-
-PYTEST_DONT_REWRITE
-"""
+"""The batch as Keras' `fit` would hand it to a step: tensors, in tuples, with weights of samples where given."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.batch import Batch, leaves, map_leaves, to_numpy
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
 
 
 @dataclasses.dataclass(frozen=True)

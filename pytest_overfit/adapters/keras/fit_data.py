@@ -1,7 +1,4 @@
-"""How a split is handed to `fit`: in an order of ours where we may choose it, as it is where it has its own.
-
-PYTEST_DONT_REWRITE
-"""
+"""How a split is handed to `fit`: in an order of ours where we may choose it, as it is where it has its own."""
 
 from __future__ import annotations
 
@@ -10,17 +7,15 @@ import dataclasses
 import itertools
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
 from pytest_overfit.adapters.keras.feed import feed_of
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.batch import Batch, leaves
 from pytest_overfit.data.splits import Arrays, Loader, MapStyle, Split, in_order, rows_of, shuffled
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
 
 Reseed = Callable[[int], int]
 Permutation = Callable[[int, int, int], Iterator[list[int]]]

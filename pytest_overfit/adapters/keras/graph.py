@@ -1,24 +1,20 @@
 """What is done in TensorFlow itself: many steps in one compiled function, and gradients.
 
 Imported only where TensorFlow is Keras' backend.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tensorflow as tf
 
 from pytest_overfit.adapters.arrays import by_each_output
+from pytest_overfit.adapters.keras.feed import Feed
 from pytest_overfit.adapters.keras.latent_sampling import scales_noise
 from pytest_overfit.core.arrays import Array
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.keras.feed import Feed
 
 
 class GraphStepper:

@@ -1,7 +1,4 @@
-"""What an output and its target can be scored as, given the loss between them.
-
-PYTEST_DONT_REWRITE
-"""
+"""What an output and its target can be scored as, given the loss between them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """What only Keras can be asked: gradients, idle units, a saved state, float64. The model is left as it was.
 
 Memory is not asked for: TensorFlow tells what is allocated on accelerators alone.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,15 +21,13 @@ from pytest_overfit.adapters.base import GradientsInParts
 from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import feed_of, tensors
+from pytest_overfit.adapters.keras.learner import KerasLearner
 from pytest_overfit.adapters.keras.reader import Reader, numbers, total_loss
 from pytest_overfit.adapters.keras.state import guard, held, seed
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import ProgramError
 from pytest_overfit.data.batch import map_leaves
 from pytest_overfit.data.splits import in_parts, rows_of
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.keras.learner import KerasLearner
 
 
 def gradient_norms(learner: KerasLearner) -> dict[str, float] | None:

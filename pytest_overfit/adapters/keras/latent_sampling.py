@@ -2,8 +2,6 @@
 
 That is the reparameterisation trick (mean + noise * deviation, with the deviation a result of the model). Dropout draws
 no normal noise, and a noise layer adds noise of a fixed size.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

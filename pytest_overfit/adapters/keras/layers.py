@@ -1,7 +1,4 @@
-"""Walk a model's layers and change for a moment how one of them is called.
-
-PYTEST_DONT_REWRITE
-"""
+"""Walk a model's layers and change for a moment how one of them is called."""
 
 from __future__ import annotations
 

@@ -1,13 +1,10 @@
-"""The Keras learner: one compiled model on one batch.
-
-PYTEST_DONT_REWRITE
-"""
+"""The Keras learner: one compiled model on one batch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
@@ -23,13 +20,9 @@ from pytest_overfit.adapters.keras.reader import Reader, numbers
 from pytest_overfit.adapters.keras.state import held
 from pytest_overfit.adapters.trainer import SplitLearner
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import NotApplicable
-from pytest_overfit.data.batch import leaves
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
-    from pytest_overfit.data.batch import Batch
-
+from pytest_overfit.data.batch import Batch, leaves
 
 #: how near the loss read must come to the one a custom step reports, to be taken for the same
 _SAME = 1e-3

@@ -1,7 +1,4 @@
-"""Which compiled loss looks at which output and which target.
-
-PYTEST_DONT_REWRITE
-"""
+"""Which compiled loss looks at which output and which target."""
 
 from __future__ import annotations
 

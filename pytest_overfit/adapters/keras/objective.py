@@ -3,28 +3,23 @@
 That is a custom `train_step` with a loss of its own, or a model whose loss comes from `add_loss` alone. The step is run
 with its update left out; the loss is what it hands to `GradientTape.gradient`. Imported only where TensorFlow is Keras'
 backend.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from pytest_overfit.adapters.base import Mode
 from pytest_overfit.adapters.keras import layers
+from pytest_overfit.adapters.keras.feed import Feed
 from pytest_overfit.adapters.keras.state import held
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import leaves, map_leaves
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Mode
-    from pytest_overfit.adapters.keras.feed import Feed
-
 
 #: how deep inside the model the layers are looked for whose outputs the loss is a function of
 _DEEPEST = 4

@@ -1,7 +1,4 @@
-"""Read a model's loss and outputs on the batch, in any mode, and leave no trace.
-
-PYTEST_DONT_REWRITE
-"""
+"""Read a model's loss and outputs on the batch, in any mode, and leave no trace."""
 
 from __future__ import annotations
 
@@ -9,25 +6,21 @@ import contextlib
 import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
+from pytest_overfit.adapters.base import Mode
 from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras import substituted_loss as slopes
 from pytest_overfit.adapters.keras.compiled_eval import Answering
 from pytest_overfit.adapters.keras.errors import user_call
-from pytest_overfit.adapters.keras.feed import tensors
+from pytest_overfit.adapters.keras.feed import Feed, tensors
+from pytest_overfit.adapters.keras.objective import Objective
 from pytest_overfit.adapters.keras.state import forget, held
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import map_leaves, to_numpy
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Mode
-    from pytest_overfit.adapters.keras.feed import Feed
-    from pytest_overfit.adapters.keras.objective import Objective
-
 
 #: seconds spent on uncompiled readings in one mode before that mode is compiled: tracing costs about as much
 _PATIENCE = 0.3

@@ -2,8 +2,6 @@
 
 Tracing the step and the pass of a small model takes several times as long as its training. A probe that trains from
 ten seeds would pay it for each; here only the first model with regularisers is traced, and the first without.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
@@ -14,17 +12,14 @@ import json
 import re
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
+from pytest_overfit.adapters.keras.fit_data import Feeding
 from pytest_overfit.adapters.keras.layers import layers_of
+from pytest_overfit.adapters.keras.learner import KerasLearner
 from pytest_overfit.adapters.keras.reader import numbers
 from pytest_overfit.core.arrays import Array
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.keras.fit_data import Feeding
-    from pytest_overfit.adapters.keras.learner import KerasLearner
-
 
 #: models whose behaviour their configuration tells; a subclass may have code, and state, of its own
 _PLAIN = ("Sequential", "Functional")

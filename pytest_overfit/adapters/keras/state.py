@@ -1,7 +1,4 @@
-"""What Keras and TensorFlow keep globally, and what a forward pass changes in a model: saved and put back.
-
-PYTEST_DONT_REWRITE
-"""
+"""What Keras and TensorFlow keep globally, and what a forward pass changes in a model: saved and put back."""
 
 from __future__ import annotations
 

@@ -1,23 +1,18 @@
-"""How a model is stepped: compiled around its own `train_step` where that can be, else by `fit`.
-
-PYTEST_DONT_REWRITE
-"""
+"""How a model is stepped: compiled around its own `train_step` where that can be, else by `fit`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import keras
 
 from pytest_overfit.adapters.keras.callbacks import StepLosses, as_list
+from pytest_overfit.adapters.keras.feed import Feed
 from pytest_overfit.adapters.keras.layers import layers_of
 from pytest_overfit.core import foreign
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.keras.feed import Feed
-    from pytest_overfit.core.case import Case
 
 
 class Stepper(Protocol):

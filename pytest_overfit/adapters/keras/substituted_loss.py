@@ -1,8 +1,6 @@
 """The loss as a function of the outputs, and its gradient, on the backends torch and jax.
 
 Both are loaded already where they are Keras' backend, so neither is imported here.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

@@ -1,18 +1,16 @@
-"""Trains a Keras model on a whole split by the user's own way: `model.fit`, with its callbacks and weights.
-
-PYTEST_DONT_REWRITE
-"""
+"""Trains a Keras model on a whole split by the user's own way: `model.fit`, with its callbacks and weights."""
 
 from __future__ import annotations
 
 import dataclasses
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import keras
 
+from pytest_overfit.adapters.base import Mode
 from pytest_overfit.adapters.keras import callbacks, facts, reuse
 from pytest_overfit.adapters.keras import fit_data as feeding
 from pytest_overfit.adapters.keras import stepper as stepping
@@ -23,13 +21,9 @@ from pytest_overfit.adapters.keras.regularizers import twin
 from pytest_overfit.adapters.keras.state import running
 from pytest_overfit.adapters.trainer import ChunkReading, readings
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.case import Case
+from pytest_overfit.data.batch import Batch
 from pytest_overfit.data.splits import Split, open_split, rows_of
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Mode
-    from pytest_overfit.core.case import Case
-    from pytest_overfit.data.batch import Batch
-
 
 #: arguments of `fit` that are handed on as they are
 _HANDED_ON = ("validation_steps", "validation_batch_size", "validation_freq")

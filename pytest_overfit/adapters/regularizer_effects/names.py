@@ -1,7 +1,4 @@
-"""Regularisers by their names: which attributes are rates of dropout, and how a list of places is shown.
-
-PYTEST_DONT_REWRITE
-"""
+"""Regularisers by their names: which attributes are rates of dropout, and how a list of places is shown."""
 
 from __future__ import annotations
 

@@ -3,8 +3,6 @@
 While the model makes a pass, each place is asked about the same input again, until a place that works would have shown
 it (`effect`). It is watched in training passes and in one evaluation pass. The places that work in training are then
 moved one by one, to see whether an output of the model moves too (`unused`). `noises` puts all of this together.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

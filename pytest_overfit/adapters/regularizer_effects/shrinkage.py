@@ -2,8 +2,6 @@
 
 The user's own optimizer makes a few steps twice from the same start, once as it is and once without the decay or the
 penalty. What the first run takes away from the weights beyond the second is the effect.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

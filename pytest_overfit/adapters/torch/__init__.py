@@ -1,7 +1,4 @@
-"""PyTorch: `nn.Module` models stepped by a plain loop.
-
-PYTEST_DONT_REWRITE
-"""
+"""PyTorch: `nn.Module` models stepped by a plain loop."""
 
 from pytest_overfit.adapters.torch.learner import TorchLearner
 from pytest_overfit.adapters.torch.state import guard, noting_parameters, parameters_of, seed

@@ -1,24 +1,19 @@
-"""Refuse, in plain words, what cannot be trained as it was written.
-
-PYTEST_DONT_REWRITE
-"""
+"""Refuse, in plain words, what cannot be trained as it was written."""
 
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from pytest_overfit.adapters.torch.fused_update import fuse
 from pytest_overfit.adapters.torch.losses import LossCall
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.usercode import user_code
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
 
 
 def needs_loss_and_optimizer(case: Case) -> None:

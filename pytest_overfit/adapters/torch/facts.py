@@ -1,7 +1,4 @@
-"""Facts about a module that cost next to nothing: which parameter never moved, which layer refused its input.
-
-PYTEST_DONT_REWRITE
-"""
+"""Facts about a module that cost next to nothing: which parameter never moved, which layer refused its input."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The batch as tensors on the model's device, and which of its parts are targets.
-
-PYTEST_DONT_REWRITE
-"""
+"""The batch as tensors on the model's device, and which of its parts are targets."""
 
 from __future__ import annotations
 
@@ -14,16 +11,14 @@ import torch
 from torch import nn
 
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.arrays import is_text, table_trouble
-from pytest_overfit.data.batch import map_leaves, to_numpy
+from pytest_overfit.data.batch import Batch, map_leaves, to_numpy
 from pytest_overfit.data.tree import Rows, leaves, map_entries, parts_of
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from pytest_overfit.core.case import Case
-    from pytest_overfit.data.batch import Batch
 
 
 #: integers that torch can hold but hardly compute with

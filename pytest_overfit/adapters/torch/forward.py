@@ -1,14 +1,11 @@
-"""One pass through the user's model and loss, as the user's own loop makes it.
-
-PYTEST_DONT_REWRITE
-"""
+"""One pass through the user's model and loss, as the user's own loop makes it."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,10 +15,8 @@ from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.torch import checks
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
-    from pytest_overfit.data.batch import Batch
+from pytest_overfit.core.case import Case
+from pytest_overfit.data.batch import Batch
 
 
 def tensors(tree: Any) -> list[torch.Tensor]:

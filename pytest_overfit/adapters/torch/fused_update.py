@@ -3,8 +3,6 @@
 The default of Adam and AdamW on the CPU is a Python loop over the tensors; for small models it takes as long as the
 forward and the backward pass together. `fused=True` is the same update in the same precision (sums differ in the last
 bits), and torch leaves the choice to whoever does not state one.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

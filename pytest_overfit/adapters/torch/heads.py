@@ -1,7 +1,4 @@
-"""Turn the recorded calls of loss functions into heads: predictions with their targets, aligned with the rows.
-
-PYTEST_DONT_REWRITE
-"""
+"""Turn the recorded calls of loss functions into heads: predictions with their targets, aligned with the rows."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What only torch can be asked: gradients, idle units, a saved state, float64, costs. Nothing is left changed.
-
-PYTEST_DONT_REWRITE
-"""
+"""What only torch can be asked: gradients, idle units, a saved state, float64, costs. Nothing is left changed."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import io
 import pickle
 import types
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +18,7 @@ from torch.utils import _pytree as pytree
 from pytest_overfit.adapters import arrays
 from pytest_overfit.adapters.base import GradientsInParts
 from pytest_overfit.adapters.torch.forward import Forward, tensors
+from pytest_overfit.adapters.torch.learner import TorchLearner
 from pytest_overfit.adapters.torch.memory import memory_peak
 from pytest_overfit.adapters.torch.modes import materialise
 from pytest_overfit.adapters.torch.state import preserved_generators, reseed
@@ -29,10 +27,7 @@ from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import to_numpy
 from pytest_overfit.data.splits import in_parts, rows_of
 
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.torch.learner import TorchLearner
-
-    Pair = tuple[Sequence[Array], Sequence[Array]]
+Pair = tuple[Sequence[Array], Sequence[Array]]
 
 
 __all__ = [
@@ -83,7 +78,8 @@ def _gradient(learner: TorchLearner) -> Array:
     trainable = [each for each in learner.model.parameters() if each.requires_grad]
     with learner.modes.reading("fit"), learner.explained("the model on a part of the batch"):
         _, loss, _ = learner.forward.watched(quiet=False)
-        assert loss is not None  # noqa: S101 - whoever calls has made sure of it
+        if loss is None:  # pragma: no cover - whoever calls has made sure of it
+            raise TypeError("the step hides its loss")
         found = torch.autograd.grad(loss, trainable, allow_unused=True, materialize_grads=True)
     return to_numpy(torch.cat([(each.to_dense() if each.is_sparse else each).reshape(-1) for each in found]).float())
 

@@ -1,7 +1,4 @@
-"""Which of the inputs are targets, where a model is given both and computes its own loss.
-
-PYTEST_DONT_REWRITE
-"""
+"""Which of the inputs are targets, where a model is given both and computes its own loss."""
 
 from __future__ import annotations
 

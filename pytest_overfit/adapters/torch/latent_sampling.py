@@ -1,7 +1,4 @@
-"""Does a model sample by design? It does where it scales noise itself, as a variational autoencoder does.
-
-PYTEST_DONT_REWRITE
-"""
+"""Does a model sample by design? It does where it scales noise itself, as a variational autoencoder does."""
 
 from __future__ import annotations
 

@@ -1,13 +1,10 @@
-"""The learner for `nn.Module`: a plain training loop, and readings that leave no trace.
-
-PYTEST_DONT_REWRITE
-"""
+"""The learner for `nn.Module`: a plain training loop, and readings that leave no trace."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,13 +28,10 @@ from pytest_overfit.adapters.torch.substituted_loss import FreeOutputs
 from pytest_overfit.adapters.trainer import SplitLearner
 from pytest_overfit.adapters.user_step import step_loss, step_needs_targets
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import ProgramError
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.data.batch import to_numpy
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
-    from pytest_overfit.data.batch import Batch
+from pytest_overfit.data.batch import Batch, to_numpy
 
 
 class TorchLearner(SplitLearner):
@@ -219,7 +213,8 @@ class TorchLearner(SplitLearner):
         """The same, kept as a reading: it costs no further pass."""
         self.optimizer.zero_grad()
         outputs, loss, calls = self.forward.watched(quiet=False)
-        assert loss is not None  # noqa: S101 - only a step of the user's can hide it, and none is watched
+        if loss is None:  # pragma: no cover - only a step of the user's can hide it, and none is watched
+            raise TypeError("the step hides its loss")
         loss.backward()  # type: ignore[no-untyped-call]
         self._last_pass = self._as_reading(outputs, loss, calls)
         return loss

@@ -2,8 +2,6 @@
 
 Whatever wraps them (a lambda, a module, a model that computes its own loss), the call of `torch.nn.functional` that
 does the work is seen by a function mode, with logits and targets already aligned.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

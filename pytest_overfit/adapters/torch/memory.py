@@ -1,13 +1,10 @@
-"""How much memory a training step takes in torch: bytes of the tensors that are alive, seen as they are made.
-
-PYTEST_DONT_REWRITE
-"""
+"""How much memory a training step takes in torch: bytes of the tensors that are alive, seen as they are made."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
@@ -15,9 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_overfit.adapters.torch import fused_update as fusing
 from pytest_overfit.adapters.torch.forward import tensors
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.torch.learner import TorchLearner
+from pytest_overfit.adapters.torch.learner import TorchLearner
 
 #: the second step is the first that has an optimizer's state all the time
 _STEPS = 2

@@ -1,7 +1,4 @@
-"""Switch a module between training, evaluation and "evaluation of its fit", and put everything back.
-
-PYTEST_DONT_REWRITE
-"""
+"""Switch a module between training, evaluation and "evaluation of its fit", and put everything back."""
 
 from __future__ import annotations
 

@@ -1,23 +1,17 @@
-"""The user's own training step, watched once to see which loss it computes.
-
-PYTEST_DONT_REWRITE
-"""
+"""The user's own training step, watched once to see which loss it computes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
+from pytest_overfit.adapters.torch.forward import Forward
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
+from pytest_overfit.adapters.torch.modes import Modes
 from pytest_overfit.adapters.user_step import step_loss
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import to_numpy
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.torch.forward import Forward
-    from pytest_overfit.adapters.torch.modes import Modes
 
 
 def watched_step(forward: Forward, modes: Modes, targets: Sequence[Array]) -> tuple[float, LossCall | None]:

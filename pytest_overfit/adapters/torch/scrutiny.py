@@ -1,7 +1,4 @@
-"""What the calls of a loss are to the whole of it, learnt once from its graph.
-
-PYTEST_DONT_REWRITE
-"""
+"""What the calls of a loss are to the whole of it, learnt once from its graph."""
 
 from __future__ import annotations
 

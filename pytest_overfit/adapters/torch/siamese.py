@@ -1,7 +1,4 @@
-"""Which outputs are one function of several inputs, as a siamese net's embeddings are?
-
-PYTEST_DONT_REWRITE
-"""
+"""Which outputs are one function of several inputs, as a siamese net's embeddings are?"""
 
 from __future__ import annotations
 

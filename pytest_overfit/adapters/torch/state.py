@@ -1,7 +1,4 @@
-"""What torch keeps globally, saved and put back.
-
-PYTEST_DONT_REWRITE
-"""
+"""What torch keeps globally, saved and put back."""
 
 from __future__ import annotations
 

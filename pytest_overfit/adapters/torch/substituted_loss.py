@@ -1,7 +1,4 @@
-"""The user's loss on other outputs than the model's.
-
-PYTEST_DONT_REWRITE
-"""
+"""The user's loss on other outputs than the model's."""
 
 from __future__ import annotations
 

@@ -1,12 +1,9 @@
-"""Trains an `nn.Module` on a whole split, with the user's own loss, optimizer and schedule.
-
-PYTEST_DONT_REWRITE
-"""
+"""Trains an `nn.Module` on a whole split, with the user's own loss, optimizer and schedule."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,11 +12,9 @@ from pytest_overfit.adapters.torch import feed
 from pytest_overfit.adapters.torch.learner import TorchLearner
 from pytest_overfit.adapters.torch.regularizers import twin
 from pytest_overfit.adapters.trainer import EpochTrainer
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
-    from pytest_overfit.data.batch import Batch
-    from pytest_overfit.data.splits import Split
+from pytest_overfit.core.case import Case
+from pytest_overfit.data.batch import Batch
+from pytest_overfit.data.splits import Split
 
 
 class TorchTrainer(EpochTrainer):

@@ -1,4 +1,1 @@
-"""Exact copies: in memory, from fingerprints, in one pass over streams, and in an executor.
-
-PYTEST_DONT_REWRITE
-"""
+"""Exact copies: in memory, from fingerprints, in one pass over streams, and in an executor."""

@@ -1,8 +1,6 @@
 """A split read in parts by whatever has a `map`: pools of threads or processes, a cluster.
 
 One task reads one part, with the fingerprints of the held splits, and gives back its matches: nothing is shuffled.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

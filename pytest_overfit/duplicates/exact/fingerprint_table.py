@@ -1,7 +1,4 @@
-"""Which of the held fingerprints is this one?
-
-PYTEST_DONT_REWRITE
-"""
+"""Which of the held fingerprints is this one?"""
 
 from __future__ import annotations
 

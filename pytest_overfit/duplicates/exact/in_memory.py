@@ -1,8 +1,6 @@
 """Exact copies among rows in memory: keys of a few columns, and the real comparison of the rows that share one.
 
 No false positive, because every candidate is compared; no false negative, because equal rows have equal keys.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

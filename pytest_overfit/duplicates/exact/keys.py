@@ -2,8 +2,6 @@
 
 Keys are 32 bits wide: sorted, they take half the time and half the memory of 64 bits, and the rows that share one by
 chance (among five million about 3,000 pairs) are separated by comparing them.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

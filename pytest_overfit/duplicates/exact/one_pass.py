@@ -1,7 +1,4 @@
-"""One pass over anything that can be read: fingerprints of the smaller splits are held, the largest streams past.
-
-PYTEST_DONT_REWRITE
-"""
+"""One pass over anything that can be read: fingerprints of the smaller splits are held, the largest streams past."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Rows in memory: keys made of a few well-chosen columns, fingerprints of whole rows, and their real comparison.
-
-PYTEST_DONT_REWRITE
-"""
+"""Rows in memory: keys made of a few well-chosen columns, fingerprints of whole rows, and their real comparison."""
 
 from __future__ import annotations
 

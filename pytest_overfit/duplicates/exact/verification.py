@@ -1,7 +1,4 @@
-"""Equal fingerprints are candidates: their samples are read again and compared for real, where that is possible.
-
-PYTEST_DONT_REWRITE
-"""
+"""Equal fingerprints are candidates: their samples are read again and compared for real, where that is possible."""
 
 from __future__ import annotations
 

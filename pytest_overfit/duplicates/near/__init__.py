@@ -1,7 +1,4 @@
-"""Near-copies, shared windows, shared groups and broken time order between two splits.
-
-PYTEST_DONT_REWRITE
-"""
+"""Near-copies, shared windows, shared groups and broken time order between two splits."""
 
 from pytest_overfit.duplicates.near.groups import shared_groups
 from pytest_overfit.duplicates.near.results import Groups, Near, NearPair, Order, SharedGroup, WindowPair, Windows

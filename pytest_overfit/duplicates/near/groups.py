@@ -2,8 +2,6 @@
 
 Exact: values are compared by equality, 1 == 1.0, and strings as they are written. Missing ids (None, NaN, NaT, "")
 belong to no group; they are counted. Cost: one set of the ids of each split.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

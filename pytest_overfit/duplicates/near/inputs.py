@@ -1,7 +1,4 @@
-"""The inputs of a split as one array or a list of texts, for the searches that compare every row with every other.
-
-PYTEST_DONT_REWRITE
-"""
+"""The inputs of a split as one array or a list of texts, for the searches that compare every row with every other."""
 
 from __future__ import annotations
 

@@ -8,8 +8,6 @@ calibration is measured with the same search.
 Cost: n x sqrt(n) x d multiplications to build, q x cells visited x sqrt(n) x d to look q rows up. Memory beside the
 data: blocks of a few MB. Limit: on rows without any structure in more than about 30 dimensions true neighbours (not
 copies) are missed often.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

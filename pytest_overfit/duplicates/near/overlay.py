@@ -11,8 +11,6 @@ two clean pictures differ where one of them has something. Only with the distanc
 noise differs evenly from all others.
 
 Cost: 50 products of a picture's inside for each candidate; one difference a row.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

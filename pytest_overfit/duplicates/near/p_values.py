@@ -29,8 +29,6 @@ change is as large as the distance between clean neighbours (MNIST: 0.07 of copi
 the large split repeats four times and more with all columns but one or two unchanged. What it takes for copies: a dozen
 to forty rows that lie closely in one or two dimensions, with a little noise of their own in all other columns.
 Cost: one search of 4,000 left-out rows.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What the searches of this package give back: plain values, no arrays.
-
-PYTEST_DONT_REWRITE
-"""
+"""What the searches of this package give back: plain values, no arrays."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Near-copies of numeric rows across two splits: views, neighbours, calibration, in that order.
-
-PYTEST_DONT_REWRITE
-"""
+"""Near-copies of numeric rows across two splits: views, neighbours, calibration, in that order."""
 
 from __future__ import annotations
 

@@ -13,8 +13,6 @@ Cannot see: paraphrases and translations (give embeddings as vectors), texts wit
 
 Cost: one pass over all letters in numpy, a sort of a quarter of the hashes of the small split; memory about 3 bytes a
 letter of the small split, and blocks of the large one.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

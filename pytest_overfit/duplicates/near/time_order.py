@@ -4,8 +4,6 @@ Measured: rows of the small split that are not later than the last row of the la
 targets that reach into the future (a return over the next 5 days needs 5 days) and for windows of the past.
 Exact; times may be numbers, dates, numpy or pandas times, or ISO 8601 strings. Missing times are counted and left out.
 Cost: one pass.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

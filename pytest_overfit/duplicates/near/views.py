@@ -14,8 +14,6 @@ Columns in which a row has a common value (a zero that 70 % of rows have) add no
 nor do the pixels of a plain background: a picture of one dot is left out, because the spectra of all dots are the same.
 
 Cost: one FFT of 32 x 32 an image; memory 512 bytes a row and view, and one block of rows.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

@@ -15,8 +15,6 @@ Cannot see: windows scaled one by one before they were stacked (scale the series
 each window (`find_near` with kind="series" does), windows shorter than 4.
 
 Cost: one pass over all values, a sort of a quarter of the hashes of the small split; large split in blocks.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

@@ -1,4 +1,1 @@
-"""Any container of samples, read in chunks of columns.
-
-PYTEST_DONT_REWRITE
-"""
+"""Any container of samples, read in chunks of columns."""

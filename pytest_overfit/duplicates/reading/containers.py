@@ -1,7 +1,4 @@
-"""Datasets and loaders of torch, tensorflow and Keras, and whatever else can be indexed or iterated.
-
-PYTEST_DONT_REWRITE
-"""
+"""Datasets and loaders of torch, tensorflow and Keras, and whatever else can be indexed or iterated."""
 
 from __future__ import annotations
 

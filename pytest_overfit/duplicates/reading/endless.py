@@ -1,7 +1,4 @@
-"""A stream without a length that starts again is read once.
-
-PYTEST_DONT_REWRITE
-"""
+"""A stream without a length that starts again is read once."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Which part of a sample is the input, which the label, which the group and the time.
-
-PYTEST_DONT_REWRITE
-"""
+"""Which part of a sample is the input, which the label, which the group and the time."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A folder of images as a split: one sample a file, the folder's name as its label.
-
-PYTEST_DONT_REWRITE
-"""
+"""A folder of images as a split: one sample a file, the folder's name as its label."""
 
 from __future__ import annotations
 

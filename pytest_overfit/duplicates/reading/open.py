@@ -1,7 +1,4 @@
-"""Open any container as a split, each by its own fast path; no library is imported that has not been.
-
-PYTEST_DONT_REWRITE
-"""
+"""Open any container as a split, each by its own fast path; no library is imported that has not been."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What is sent to another process: pickled by us, so that memory maps go as their path and errors can be named.
-
-PYTEST_DONT_REWRITE
-"""
+"""What is sent to another process: pickled by us, so that memory maps go as their path and errors can be named."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Samples by place. Each source is an object of its own, not a closure, so that it can travel to another process.
-
-PYTEST_DONT_REWRITE
-"""
+"""Samples by place. Each source is an object of its own, not a closure, so that it can travel to another process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What every container becomes: a split that is read in chunks, with one column for each part of the input.
-
-PYTEST_DONT_REWRITE
-"""
+"""What every container becomes: a split that is read in chunks, with one column for each part of the input."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Tables of any library as named columns of numpy arrays and lists, without importing that library.
-
-PYTEST_DONT_REWRITE
-"""
+"""Tables of any library as named columns of numpy arrays and lists, without importing that library."""
 
 from __future__ import annotations
 

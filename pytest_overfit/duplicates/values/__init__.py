@@ -1,4 +1,1 @@
-"""What makes two values equal: canonical bytes, fingerprints, and names that last from run to run.
-
-PYTEST_DONT_REWRITE
-"""
+"""What makes two values equal: canonical bytes, fingerprints, and names that last from run to run."""

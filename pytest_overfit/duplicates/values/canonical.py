@@ -2,8 +2,6 @@
 
 -0.0 is 0.0, every NaN is one NaN, 1 is 1.0 is True; float widths that differ between splits are compared in the
 narrower one; numbers k/255 of one split are compared as k where the other split has k.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

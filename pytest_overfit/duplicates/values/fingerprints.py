@@ -2,8 +2,6 @@
 
 With xxhash installed these are xxh3_128, else blake2b: both are long enough that no two samples of any data set share
 one by chance, and every match that can be read again is compared for real all the same.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Short names for samples that last: the same in every process, with and without xxhash; for allow-lists.
-
-PYTEST_DONT_REWRITE
-"""
+"""Short names for samples that last: the same in every process, with and without xxhash; for allow-lists."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""When does a batch count as fitted?
-
-PYTEST_DONT_REWRITE
-"""
+"""When does a batch count as fitted?"""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Checks on a trained model that cost a few forward passes: is evaluation steady, and are rows independent?
-
-PYTEST_DONT_REWRITE
-"""
+"""Checks on a trained model that cost a few forward passes: is evaluation steady, and are rows independent?"""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Train on one batch, chunk by chunk, until the answer is known.
-
-PYTEST_DONT_REWRITE
-"""
+"""Train on one batch, chunk by chunk, until the answer is known."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Is a run on its way to a fit, and how many steps would it need?
-
-PYTEST_DONT_REWRITE
-"""
+"""Is a run on its way to a fit, and how many steps would it need?"""
 
 from __future__ import annotations
 

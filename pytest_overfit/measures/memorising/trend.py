@@ -1,7 +1,4 @@
-"""Is a curve still falling, and how many steps would it need?
-
-PYTEST_DONT_REWRITE
-"""
+"""Is a curve still falling, and how many steps would it need?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,1 @@
-"""What a model predicts, read off its outputs, and how well that agrees with the targets.
-
-PYTEST_DONT_REWRITE
-"""
+"""What a model predicts, read off its outputs, and how well that agrees with the targets."""

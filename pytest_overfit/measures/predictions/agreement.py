@@ -1,7 +1,4 @@
-"""Do the predictions agree with the targets, as well as memorising outputs would?
-
-PYTEST_DONT_REWRITE
-"""
+"""Do the predictions agree with the targets, as well as memorising outputs would?"""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What an unrecognised loss predicts, guessed from shapes, dtypes and the declared task.
-
-PYTEST_DONT_REWRITE
-"""
+"""What an unrecognised loss predicts, guessed from shapes, dtypes and the declared task."""
 
 from __future__ import annotations
 

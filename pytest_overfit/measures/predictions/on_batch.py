@@ -1,7 +1,4 @@
-"""What a model predicts on its batch: read off the loss, else guessed, and scored.
-
-PYTEST_DONT_REWRITE
-"""
+"""What a model predicts on its batch: read off the loss, else guessed, and scored."""
 
 from __future__ import annotations
 

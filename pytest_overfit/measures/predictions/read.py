@@ -1,7 +1,4 @@
-"""What a head predicts, what would be right, and which targets count: read off in one way for every score.
-
-PYTEST_DONT_REWRITE
-"""
+"""What a head predicts, what would be right, and which targets count: read off in one way for every score."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How good are predictions on a whole split: accuracy or explained variance, added up chunk by chunk.
-
-PYTEST_DONT_REWRITE
-"""
+"""How good are predictions on a whole split: accuracy or explained variance, added up chunk by chunk."""
 
 from __future__ import annotations
 

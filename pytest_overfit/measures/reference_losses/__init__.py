@@ -1,4 +1,1 @@
-"""The two losses a batch is judged between: of the best constant output and of the best free outputs.
-
-PYTEST_DONT_REWRITE
-"""
+"""The two losses a batch is judged between: of the best constant output and of the best free outputs."""

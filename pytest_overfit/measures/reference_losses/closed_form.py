@@ -1,7 +1,4 @@
-"""Reference losses of recognised plain losses, from the targets alone.
-
-PYTEST_DONT_REWRITE
-"""
+"""Reference losses of recognised plain losses, from the targets alone."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 scipy is imported here, at the first search: 0.3 s of CPU that the first verdict of a process pays where its reference
 losses have no closed form (benchmarks/speed/RESULTS.md has the ratio); tensorflow and keras have imported it already.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

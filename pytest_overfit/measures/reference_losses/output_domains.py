@@ -1,7 +1,4 @@
-"""What outputs can be: all numbers, probabilities, distributions; as maps from free numbers.
-
-PYTEST_DONT_REWRITE
-"""
+"""What outputs can be: all numbers, probabilities, distributions; as maps from free numbers."""
 
 from __future__ import annotations
 

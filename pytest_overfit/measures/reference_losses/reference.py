@@ -1,7 +1,4 @@
-"""The two losses a fit is judged between: what a constant output can reach, and what memorising can reach.
-
-PYTEST_DONT_REWRITE
-"""
+"""The two losses a fit is judged between: what a constant output can reach, and what memorising can reach."""
 
 from __future__ import annotations
 

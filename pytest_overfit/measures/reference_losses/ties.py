@@ -1,7 +1,4 @@
-"""Which rows, and which positions of rows, no model could distinguish.
-
-PYTEST_DONT_REWRITE
-"""
+"""Which rows, and which positions of rows, no model could distinguish."""
 
 from __future__ import annotations
 

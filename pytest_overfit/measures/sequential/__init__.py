@@ -1,4 +1,1 @@
-"""Answers over seeds that hold although observations come in one by one.
-
-PYTEST_DONT_REWRITE
-"""
+"""Answers over seeds that hold although observations come in one by one."""

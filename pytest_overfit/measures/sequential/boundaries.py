@@ -1,7 +1,4 @@
-"""How large may a t statistic get when it is looked at again and again while observations come in?
-
-PYTEST_DONT_REWRITE
-"""
+"""How large may a t statistic get when it is looked at again and again while observations come in?"""
 
 from __future__ import annotations
 

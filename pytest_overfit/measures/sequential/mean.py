@@ -1,7 +1,4 @@
-"""The mean of a quantity over seeds, with an interval that holds although seeds are added until it is known enough.
-
-PYTEST_DONT_REWRITE
-"""
+"""The mean of a quantity over seeds, with an interval that holds although seeds are added until it is known enough."""
 
 from __future__ import annotations
 

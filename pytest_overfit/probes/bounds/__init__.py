@@ -1,7 +1,4 @@
-"""Are the numbers where their owners say they must be?
-
-PYTEST_DONT_REWRITE
-"""
+"""Are the numbers where their owners say they must be?"""
 
 from __future__ import annotations
 

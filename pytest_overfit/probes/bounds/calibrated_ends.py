@@ -1,7 +1,4 @@
-"""Ends of bounds that are written as `calibrated`: measured now, or read and checked.
-
-PYTEST_DONT_REWRITE
-"""
+"""Ends of bounds that are written as `calibrated`: measured now, or read and checked."""
 
 from __future__ import annotations
 
@@ -9,16 +6,14 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from pytest_overfit.core.bounds import Bound, calibrated
+from pytest_overfit.core.calibration import Calibration
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.probes.bounds.quantities.registry import Quantity
 from pytest_overfit.probes.bounds.subject import Found
 from pytest_overfit.probes.bounds.tolerance import ends_of, seeds_wanted
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.calibration import Calibration
 
 
 @dataclasses.dataclass(frozen=True)

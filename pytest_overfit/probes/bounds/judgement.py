@@ -1,7 +1,4 @@
-"""From quantities measured over seeds to a verdict on the bounds they were given, on plain values alone.
-
-PYTEST_DONT_REWRITE
-"""
+"""From quantities measured over seeds to a verdict on the bounds they were given, on plain values alone."""
 
 from __future__ import annotations
 

@@ -1,26 +1,21 @@
-"""One seed's models, made and trained once for all quantities that are asked of them.
-
-PYTEST_DONT_REWRITE
-"""
+"""One seed's models, made and trained once for all quantities that are asked of them."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from pytest_overfit.adapters.base import Learner, Reading
+from pytest_overfit.adapters.inspector import Inspector
+from pytest_overfit.adapters.trainer import Trainer
+from pytest_overfit.data.splits import Split
 from pytest_overfit.measures.memorising.evaluation import unsuitable
 from pytest_overfit.measures.memorising.memorise import BatchRun, Fit, MemoriseLimits, memorise
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
 from pytest_overfit.measures.reference_losses.ties import tied_rows
 from pytest_overfit.measures.training_runs import TrainingRun, training_run
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Learner, Reading
-    from pytest_overfit.adapters.inspector import Inspector
-    from pytest_overfit.adapters.trainer import Trainer
-    from pytest_overfit.data.splits import Split
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,6 @@ finite has failed whatever its other seeds say.
 
 *Cannot see*: what befalls less than half of the seeds, or moves a quantity less than its seeds lie apart; 3 standard
 deviations of normal values are found in 87 % of all runs. *Cost*: 24 seeds for one end, 34 for two, 57 for six, once.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Probe `early_accuracy`: are the scores of the first epochs believable, and if not, why?
-
-PYTEST_DONT_REWRITE
-"""
+"""Probe `early_accuracy`: are the scores of the first epochs believable, and if not, why?"""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The controls of `early_accuracy`: each changes one thing and trains, or reads, again.
-
-PYTEST_DONT_REWRITE
-"""
+"""The controls of `early_accuracy`: each changes one thing and trains, or reads, again."""
 
 from __future__ import annotations
 

@@ -1,25 +1,20 @@
-"""The first epochs of a training run, read on both splits before and after each.
-
-PYTEST_DONT_REWRITE
-"""
+"""The first epochs of a training run, read on both splits before and after each."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pytest_overfit.adapters.trainer import Trainer
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.splits import Arrays, Split, judged_by, open_split
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
 from pytest_overfit.probes.early_accuracy.estimates import Predictions, answers_of, estimate
 from pytest_overfit.probes.early_accuracy.in_memory import features_of, gathered
 from pytest_overfit.probes.early_accuracy.simple_models import FeatureTable
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.trainer import Trainer
-    from pytest_overfit.core.case import Case
 
 
 @dataclasses.dataclass(frozen=True)

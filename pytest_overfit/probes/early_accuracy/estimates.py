@@ -1,7 +1,4 @@
-"""A model's answers on a split, row by row: how good they are, how surely, and whether they go with the targets.
-
-PYTEST_DONT_REWRITE
-"""
+"""A model's answers on a split, row by row: how good they are, how surely, and whether they go with the targets."""
 
 from __future__ import annotations
 

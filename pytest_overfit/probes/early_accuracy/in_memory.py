@@ -1,7 +1,4 @@
-"""A whole split in memory, so that its rows can be paired with answers, permuted and standardised.
-
-PYTEST_DONT_REWRITE
-"""
+"""A whole split in memory, so that its rows can be paired with answers, permuted and standardised."""
 
 from __future__ import annotations
 

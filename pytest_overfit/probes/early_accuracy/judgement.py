@@ -1,7 +1,4 @@
-"""From the scores of the first epochs and their controls to a verdict, on plain values alone.
-
-PYTEST_DONT_REWRITE
-"""
+"""From the scores of the first epochs and their controls to a verdict, on plain values alone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Is the label inside the input? Columns that are the target in another spelling, and the best single column.
-
-PYTEST_DONT_REWRITE
-"""
+"""Is the label inside the input? Columns that are the target in another spelling, and the best single column."""
 
 from __future__ import annotations
 

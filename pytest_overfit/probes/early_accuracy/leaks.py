@@ -1,7 +1,4 @@
-"""What the controls for leaks and pipeline faults show, on plain values alone.
-
-PYTEST_DONT_REWRITE
-"""
+"""What the controls for leaks and pipeline faults show, on plain values alone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What simple models reach on the same split: a constant, a linear model, the nearest neighbour.
-
-PYTEST_DONT_REWRITE
-"""
+"""What simple models reach on the same split: a constant, a linear model, the nearest neighbour."""
 
 from __future__ import annotations
 

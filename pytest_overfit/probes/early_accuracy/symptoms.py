@@ -1,8 +1,6 @@
 """What looks odd about the first epochs: the measurement asks which controls to run, the judgement what they show.
 
 Pure: plain values in, plain values out.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

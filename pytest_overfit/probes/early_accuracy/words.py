@@ -1,7 +1,4 @@
-"""Numbers in words, for the verdicts on the first epochs.
-
-PYTEST_DONT_REWRITE
-"""
+"""Numbers in words, for the verdicts on the first epochs."""
 
 from __future__ import annotations
 

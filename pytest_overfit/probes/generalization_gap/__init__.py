@@ -1,7 +1,4 @@
-"""Does what is learnt carry over: validation score and gap, against bounds and against chance?
-
-PYTEST_DONT_REWRITE
-"""
+"""Does what is learnt carry over: validation score and gap, against bounds and against chance?"""
 
 from __future__ import annotations
 

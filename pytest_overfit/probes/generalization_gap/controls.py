@@ -1,7 +1,4 @@
-"""A split spoilt on purpose: whatever is still learnt from it was not learnt from what was taken away.
-
-PYTEST_DONT_REWRITE
-"""
+"""A split spoilt on purpose: whatever is still learnt from it was not learnt from what was taken away."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""From training runs of one model to a verdict on its score and its gap, on plain values alone.
-
-PYTEST_DONT_REWRITE
-"""
+"""From training runs of one model to a verdict on its score and its gap, on plain values alone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Does each regulariser do anything? Measured without training.
-
-PYTEST_DONT_REWRITE
-"""
+"""Does each regulariser do anything? Measured without training."""
 
 from __future__ import annotations
 

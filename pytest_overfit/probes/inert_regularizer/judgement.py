@@ -1,7 +1,4 @@
-"""Do the regularisers that were found do anything? Plain values in, a judgement out.
-
-PYTEST_DONT_REWRITE
-"""
+"""Do the regularisers that were found do anything? Plain values in, a judgement out."""
 
 from __future__ import annotations
 
@@ -88,7 +85,7 @@ def _remarks(measured: Values) -> Iterator[Finding]:
 
 
 def _noise(noise: Values, always_on: bool) -> Finding:
-    outcome, text = _noise_said(noise, always_on)
+    outcome, text = _noise_judged(noise, always_on)
     return Finding(
         name=noise["kind"],
         value=noise["training"],
@@ -100,7 +97,7 @@ def _noise(noise: Values, always_on: bool) -> Finding:
     )
 
 
-def _noise_said(noise: Values, always_on: bool) -> tuple[FindingOutcome, str]:
+def _noise_judged(noise: Values, always_on: bool) -> tuple[FindingOutcome, str]:
     name, rate, training = noise["name"], noise["rate"], noise["training"]
     declared = "" if rate is None else f" (p = {rate:g})"
     if noise["evaluation"] and not always_on:
@@ -154,7 +151,7 @@ def _shrinkage(given: Values, limits: Resolved[Any]) -> Finding:
     least = limits.values.min_decay
     rate = given["rate"]
     total = None if rate is None else -math.expm1(-RUN * max(rate, 0.0))
-    outcome, text = _shrinkage_said(given, total, least)
+    outcome, text = _shrinkage_judged(given, total, least)
     return Finding(
         name=given["kind"],
         value=total,
@@ -166,7 +163,7 @@ def _shrinkage(given: Values, limits: Resolved[Any]) -> Finding:
     )
 
 
-def _shrinkage_said(given: Values, total: float | None, least: float) -> tuple[FindingOutcome, str]:
+def _shrinkage_judged(given: Values, total: float | None, least: float) -> tuple[FindingOutcome, str]:
     name, rate, why = given["name"], given["rate"], given["why"]
     if total is None or rate is None:
         text = f"{name}: what it does could not be measured" + (f"; {why}" if why else "")

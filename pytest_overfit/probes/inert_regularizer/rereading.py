@@ -1,7 +1,4 @@
-"""Is a split the same when it is read again? Random augmentation is meant to make it differ, in training only.
-
-PYTEST_DONT_REWRITE
-"""
+"""Is a split the same when it is read again? Random augmentation is meant to make it differ, in training only."""
 
 from __future__ import annotations
 
@@ -10,19 +7,17 @@ import functools
 import math
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from pytest_overfit.core.case import Case
 from pytest_overfit.core.state import seed_standard_library
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import Batch, to_numpy
 from pytest_overfit.data.rereading import TWICE, changed_place, spread
 from pytest_overfit.data.splits import Arrays, Loader, MapStyle, open_split
 from pytest_overfit.data.tree import leaves
-
-if TYPE_CHECKING:
-    from pytest_overfit.core.case import Case
 
 #: readings of each where a transform has a random name and nothing was seen: 0.9 ** (32 * 5) is 5e-8
 READINGS = 6

@@ -1,14 +1,12 @@
-"""Can this model, with its own loss and optimizer, memorise one batch?
-
-PYTEST_DONT_REWRITE
-"""
+"""Can this model, with its own loss and optimizer, memorise one batch?"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pytest_overfit.adapters.base import Learner, Mode
 from pytest_overfit.adapters.inspector import inspector_for
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, did_you_mean
@@ -26,9 +24,6 @@ from pytest_overfit.measures.memorising.progress import Point
 from pytest_overfit.measures.reference_losses.ties import tied_rows
 from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.overfit_batch.judgement import judge_fit
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Learner, Mode
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,4 @@
-"""Measured facts that go with a verdict on one batch: the references, and at most three hints about the cause.
-
-PYTEST_DONT_REWRITE
-"""
+"""Measured facts that go with a verdict on one batch: the references, and at most three hints about the cause."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""From the measurements of a single-batch run to a verdict, on plain values alone.
-
-PYTEST_DONT_REWRITE
-"""
+"""From the measurements of a single-batch run to a verdict, on plain values alone."""
 
 from __future__ import annotations
 
@@ -240,10 +237,9 @@ class _Judge:
 
     def _unknown_floor(self, where: str) -> Finding:
         """A blinded control tells the constant's loss but not how low memorising can go."""
-        return self._loss_finding(
-            "inconclusive" if not self.scores else "failed",
-            f"{where} and no longer falling; predictions were {'wrong' if self.scores else 'not measured: give score='}",
-        )
+        predictions = "wrong" if self.scores else "not measured: give score="
+        message = f"{where} and no longer falling; predictions were {predictions}"
+        return self._loss_finding("failed" if self.scores else "inconclusive", message)
 
     # -------------------------------------------------------------- agreement
 

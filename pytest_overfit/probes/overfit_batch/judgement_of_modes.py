@@ -1,7 +1,4 @@
-"""Is the trained model the same in evaluation, and steady, and does each row stand alone?
-
-PYTEST_DONT_REWRITE
-"""
+"""Is the trained model the same in evaluation, and steady, and does each row stand alone?"""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How scores and projections of a single-batch run are said.
-
-PYTEST_DONT_REWRITE
-"""
+"""How scores and projections of a single-batch run are said."""
 
 from __future__ import annotations
 

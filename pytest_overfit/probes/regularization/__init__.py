@@ -1,7 +1,4 @@
-"""Do the regularisers help the validation score, measured against the same model without them?
-
-PYTEST_DONT_REWRITE
-"""
+"""Do the regularisers help the validation score, measured against the same model without them?"""
 
 from __future__ import annotations
 

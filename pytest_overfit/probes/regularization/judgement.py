@@ -1,7 +1,4 @@
-"""From the runs of two arms to a verdict on what lies between them, on plain values alone.
-
-PYTEST_DONT_REWRITE
-"""
+"""From the runs of two arms to a verdict on what lies between them, on plain values alone."""
 
 from __future__ import annotations
 

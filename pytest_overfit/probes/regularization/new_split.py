@@ -1,7 +1,4 @@
-"""Another cut of the same rows into train and validation.
-
-PYTEST_DONT_REWRITE
-"""
+"""Another cut of the same rows into train and validation."""
 
 from __future__ import annotations
 

@@ -3,8 +3,6 @@
 One pair is one seed: both runs start from the same weights, see the same order of the data, and the difference is the
 score of the first run minus the score of the second. `paired` may be asked after every pair. It answers as soon as
 the answer is known, and looks no further: a t test after each seed would be wrong one time in five.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

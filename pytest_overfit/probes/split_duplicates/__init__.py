@@ -1,7 +1,4 @@
-"""Is the evaluation data unseen: does no sample of a split also occur in another one?
-
-PYTEST_DONT_REWRITE
-"""
+"""Is the evaluation data unseen: does no sample of a split also occur in another one?"""
 
 from __future__ import annotations
 

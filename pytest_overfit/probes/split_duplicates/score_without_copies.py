@@ -1,7 +1,4 @@
-"""What copies between splits do to the score: one run, read with the copied rows and without them.
-
-PYTEST_DONT_REWRITE
-"""
+"""What copies between splits do to the score: one run, read with the copied rows and without them."""
 
 from __future__ import annotations
 
@@ -9,8 +6,9 @@ import itertools
 import math
 import zlib
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pytest_overfit.adapters.trainer import Trainer
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.data.containers import is_torch_loader, is_torch_stream
@@ -19,9 +17,6 @@ from pytest_overfit.data.splits import Split, Subset, open_split
 from pytest_overfit.data.tree import Rows, leaves, to_numpy
 from pytest_overfit.measures.predictions.scores import scores_of
 from pytest_overfit.measures.training_runs import epochs_of
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.trainer import Trainer
 
 #: with fewer rows on one side a score says nothing
 _FEW_ROWS = 5

@@ -1,7 +1,4 @@
-"""What regularises a Keras model's training, measured: layers that are random in training, and what shrinks weights.
-
-PYTEST_DONT_REWRITE
-"""
+"""What regularises a Keras model's training, measured: layers that are random in training, and what shrinks weights."""
 
 from __future__ import annotations
 

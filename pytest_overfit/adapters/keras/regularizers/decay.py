@@ -1,7 +1,4 @@
-"""Weight decay of a model's own optimizer and penalties of its layers: found here, measured as `shrinkage` describes.
-
-PYTEST_DONT_REWRITE
-"""
+"""Weight decay of a model's optimizer and penalties of its layers: found here, measured as `shrinkage` says."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,6 +14,7 @@ import numpy as np
 from pytest_overfit.adapters.base import Shrinkage
 from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras import stepper as stepping
+from pytest_overfit.adapters.keras.learner import KerasLearner
 from pytest_overfit.adapters.keras.reader import numbers
 from pytest_overfit.adapters.keras.state import held
 from pytest_overfit.adapters.regularizer_effects.shrinkage import (
@@ -26,10 +24,6 @@ from pytest_overfit.adapters.regularizer_effects.shrinkage import (
     smaller_of,
 )
 from pytest_overfit.core.arrays import Array
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.keras.learner import KerasLearner
-
 
 #: id of a variable -> a part of its gradient
 Slopes = dict[int, Array]

@@ -1,7 +1,4 @@
-"""Layers that drop, add noise or augment, seen at work.
-
-PYTEST_DONT_REWRITE
-"""
+"""Layers that drop, add noise or augment, seen at work."""
 
 from __future__ import annotations
 

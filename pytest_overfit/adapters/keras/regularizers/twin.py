@@ -2,8 +2,6 @@
 
 Rates are fixed when a step is traced, so all of this happens before. Batch normalisation and constraints on weights
 stay: they are part of what the model computes.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

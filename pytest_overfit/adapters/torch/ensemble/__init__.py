@@ -1,8 +1,6 @@
 """Many seeds of one small model trained at once, with the numbers of training one after the other.
 
 Its two functions are a `pytest_overfit.adapters.trainer.JointTraining`.
-
-PYTEST_DONT_REWRITE
 """
 
 from pytest_overfit.adapters.torch.ensemble.eligible import may_join

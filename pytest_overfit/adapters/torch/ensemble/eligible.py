@@ -1,22 +1,17 @@
-"""Which trainers may train at once: what is the same for every model, entry by entry, and small enough to gain by it.
-
-PYTEST_DONT_REWRITE
-"""
+"""Which trainers may train at once: the same in every model, entry by entry, and small enough to gain by it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from pytest_overfit.adapters.torch.trainer import TorchTrainer
 from pytest_overfit.data.splits import Arrays
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.torch.trainer import TorchTrainer
 
 #: each entry of a parameter is updated by its own gradient and history alone
 _ENTRYWISE = tuple(

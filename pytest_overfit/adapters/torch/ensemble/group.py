@@ -3,15 +3,13 @@
 Each has its own weights, order of the data and dropout masks, drawn from its own seed as if it trained alone. What it
 comes to differs from that by rounding. It is compared with a model trained alone, on the first steps and once an epoch:
 where losses, gradients, updates or random numbers differ by more, nothing of it counts and they train one by one.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.func import vmap
@@ -22,10 +20,8 @@ from pytest_overfit.adapters.torch.ensemble.masks import Masks, Sites
 from pytest_overfit.adapters.torch.ensemble.stack import Stack
 from pytest_overfit.adapters.torch.ensemble.trace import Program
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
+from pytest_overfit.adapters.torch.trainer import TorchTrainer
 from pytest_overfit.data.splits import permutation, rows_of
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.torch.trainer import TorchTrainer
 
 Tensor = torch.Tensor
 
@@ -145,7 +141,8 @@ class _Group:
             each.grad = None
 
     def _compare_update(self, gradients: list[Tensor]) -> None:
-        assert self._alone is not None  # noqa: S101 - the caller has seen to it
+        if self._alone is None:  # pragma: no cover - the caller has seen to it
+            raise TypeError("there is no update to compare with")
         weights, optimizer = self._alone
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad = torch.empty_like(weight).copy_(gradient)  # as autograd makes it: in the order of the weight

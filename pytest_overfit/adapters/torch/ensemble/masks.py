@@ -1,7 +1,4 @@
-"""Dropout masks of several models at once, each drawn as its own model would have drawn it alone.
-
-PYTEST_DONT_REWRITE
-"""
+"""Dropout masks of several models at once, each drawn as its own model would have drawn it alone."""
 
 from __future__ import annotations
 

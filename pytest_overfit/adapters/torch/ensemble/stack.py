@@ -1,7 +1,4 @@
-"""The weights of several models in one tensor, and one optimizer for all of them.
-
-PYTEST_DONT_REWRITE
-"""
+"""The weights of several models in one tensor, and one optimizer for all of them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The operations that a function makes of its tensors, written down once and made again without the function.
-
-PYTEST_DONT_REWRITE
-"""
+"""The operations that a function makes of its tensors, written down once and made again without the function."""
 
 from __future__ import annotations
 

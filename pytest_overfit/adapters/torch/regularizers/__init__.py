@@ -1,7 +1,4 @@
-"""What regularises a module's training, measured: what drops, what shrinks weights.
-
-PYTEST_DONT_REWRITE
-"""
+"""What regularises a module's training, measured: what drops, what shrinks weights."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Weight decay of a user's optimizer and a penalty in the loss: found here, measured as `shrinkage` describes.
-
-PYTEST_DONT_REWRITE
-"""
+"""Weight decay of a user's optimizer and a penalty in the loss: found here, measured as `shrinkage` describes."""
 
 from __future__ import annotations
 

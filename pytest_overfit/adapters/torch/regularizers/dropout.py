@@ -1,7 +1,4 @@
-"""Places of a module that drop or add noise, seen at work: modules by hooks, functions by a function mode.
-
-PYTEST_DONT_REWRITE
-"""
+"""Places of a module that drop or add noise, seen at work: modules by hooks, functions by a function mode."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """The same module without its regularisers: dropout of any kind and weight decay are set to zero.
 
 Batch normalisation stays: it is part of what the model computes, and a net without it trains otherwise.
-
-PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations

@@ -1,4 +1,1 @@
-"""The quantities that can be bounded, on one list.
-
-PYTEST_DONT_REWRITE
-"""
+"""The quantities that can be bounded, on one list."""

@@ -1,26 +1,19 @@
-"""Are a classifier's probabilities as often right as they say?
-
-PYTEST_DONT_REWRITE
-"""
+"""Are a classifier's probabilities as often right as they say?"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Head
+from pytest_overfit.adapters.trainer import ChunkReading
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
 from pytest_overfit.measures.predictions.read import read
 from pytest_overfit.measures.reference_losses.output_domains import simplex_axis
 from pytest_overfit.probes.bounds.subject import Found
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Head
-    from pytest_overfit.adapters.trainer import ChunkReading
-
 
 #: equal-width bins of the probability of the predicted class, as in Naeini et al. (2015) and Guo et al. (2017)
 BINS = 15

@@ -1,7 +1,4 @@
-"""Quantities that say what a training step costs: memory and time.
-
-PYTEST_DONT_REWRITE
-"""
+"""Quantities that say what a training step costs: memory and time."""
 
 from __future__ import annotations
 

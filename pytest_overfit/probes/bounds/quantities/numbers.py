@@ -1,28 +1,22 @@
-"""Quantities that are numbers: each a function of one seed's models.
-
-PYTEST_DONT_REWRITE
-"""
+"""Quantities that are numbers: each a function of one seed's models."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.measures.memorising.memorise import STEPS
+from pytest_overfit.measures.predictions.scores import Scores
+from pytest_overfit.measures.training_runs import TrainingRun
 from pytest_overfit.probes.bounds.quantities.calibration_error import calibration_found
 from pytest_overfit.probes.bounds.quantities.registry import NOT_HERE, quantity
 from pytest_overfit.probes.bounds.quantities.theory import constant_loss, untrained_loss
 from pytest_overfit.probes.bounds.subject import Found, Subject
-
-if TYPE_CHECKING:
-    from pytest_overfit.measures.predictions.scores import Scores
-    from pytest_overfit.measures.training_runs import TrainingRun
-
 
 # -------------------------------------------------------------------------------------------------- losses on one batch
 

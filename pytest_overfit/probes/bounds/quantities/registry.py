@@ -1,7 +1,4 @@
-"""The list of quantities: what each is called, and which function measures it.
-
-PYTEST_DONT_REWRITE
-"""
+"""The list of quantities: what each is called, and which function measures it."""
 
 from __future__ import annotations
 

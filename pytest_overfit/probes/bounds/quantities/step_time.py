@@ -1,7 +1,4 @@
-"""How long a training step takes, beside a fixed piece of arithmetic.
-
-PYTEST_DONT_REWRITE
-"""
+"""How long a training step takes, beside a fixed piece of arithmetic."""
 
 from __future__ import annotations
 

@@ -1,20 +1,14 @@
-"""The loss of an uninformed model, where the loss is a recognised one.
-
-PYTEST_DONT_REWRITE
-"""
+"""The loss of an uninformed model, where the loss is a recognised one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_overfit.adapters.base import Head
 from pytest_overfit.measures.reference_losses.closed_form import closed_form
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.base import Head
 
 
 def untrained_loss(heads: Sequence[Head]) -> tuple[float, str] | None:

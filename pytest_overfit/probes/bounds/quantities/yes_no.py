@@ -1,7 +1,4 @@
-"""Quantities that hold or do not: 1.0 and 0.0, measured on one seed.
-
-PYTEST_DONT_REWRITE
-"""
+"""Quantities that hold or do not: 1.0 and 0.0, measured on one seed."""
 
 from __future__ import annotations
 
