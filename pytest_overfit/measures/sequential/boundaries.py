@@ -1,4 +1,7 @@
-"""How large may a t statistic get when it is looked at again and again while observations come in?"""
+"""How large may a t statistic get when it is looked at again and again while observations come in?
+
+Written here because no well-kept library has boundaries for a walk of t: scipy has the quantiles of single tests only.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ _CELLS = 600
 #: less than this is not spent: the grid cannot resolve it, and no look could be decided by it
 _LEAST = 1e-7
 
-#: the exponent of the spending function; see `spent` and benchmarks/RESULTS.md, "Paired comparison"
+#: the exponent of the spending function; see `spent` and benchmarks/error_rates/RESULTS.md, "Paired comparison"
 _POWER = 1.5
 
 
@@ -34,8 +37,8 @@ def boundaries(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
 
     `looks`: numbers of observations, rising, the first at least 3; the last one is the end. A look at which next to
     nothing may be spent has the boundary infinity. Computed for t itself: the boundaries of its normal limit would be
-    crossed with 8.5 % instead of 5 % at looks at 10, 13 and 16 (benchmarks/sequential.py). It takes some 0.2 s for 16
-    observations, and is then remembered.
+    crossed with 8.5 % instead of 5 % at looks at 10, 13 and 16 (benchmarks/error_rates/sequential.py). It takes some
+    0.2 s for 16 observations, and is then remembered.
 
     How: let S be the sum and Q the sum of squares of k observations, and U = S / sqrt(Q). U tells t, since
     t^2 = (k - 1) U^2 / (k - U^2). For independent normal observations with mean 0 the direction of the vector

@@ -12,7 +12,8 @@ with a confidence of 95 %: a tolerance bound. Each end has an equal share of bot
 quantities hang together. Over all calibrations the rate is much lower: `mean_rate`, by counting orders of n + m values.
 
 Nothing is assumed about the distribution: heavy tails, skewness and values that tie keep the rate (ties lower it).
-Mean plus or minus a factor of the standard deviation needs normal values: benchmarks/RESULTS.md, "Calibrated bounds".
+Mean plus or minus a factor of the standard deviation needs normal values: benchmarks/error_rates/RESULTS.md,
+"Calibrated bounds".
 
 *What a "run" is.* One verdict. The rate is over its seeds, which are never those of the calibration. The same code
 with the same seed gives the same values again, so nothing flickers between two runs of the same commit; the values are

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -73,21 +72,16 @@ def _unexplained(found: Measured, alpha: float) -> bool:
 
 def _binomial_tail(rows: int, of: int, share: float) -> float:
     """The chance of so many copies or more, if rows repeat as often as those of train do among themselves."""
-    if not 0 < share < 1:
-        return float(share >= 1)
-    logs = (
-        math.lgamma(of + 1) - math.lgamma(k + 1) - math.lgamma(of - k + 1)
-        + k * math.log(share) + (of - k) * math.log1p(-share)
-        for k in range(rows, of + 1)
-    )  # fmt: skip
-    return sum(map(math.exp, logs))
+    from scipy.special import bdtrc
+
+    return float(bdtrc(rows - 1, of, share)) if 0 < share < 1 else float(share >= 1)
 
 
 def _poisson_tail(rows: int, expected: float) -> float:
-    """The chance of so many or more where `expected` are."""
-    if expected <= 0:
-        return 0.0
-    return max(0.0, 1.0 - sum(math.exp(k * math.log(expected) - expected - math.lgamma(k + 1)) for k in range(rows)))
+    """The chance of so many, 1 or more, where `expected` are."""
+    from scipy.special import pdtrc
+
+    return float(pdtrc(rows - 1, expected)) if expected > 0 else 0.0
 
 
 _SPELT = {

@@ -26,11 +26,11 @@ FIRST_LOOK = 10
 #: seeds between looks: a look after each seed saves at most half a seed, and answers up to 4 runs in 100 less
 LOOK_EVERY = 3
 
-#: seeds at most by default; 16 left one comparison in ten open (benchmarks/RESULTS.md)
+#: seeds at most by default; 16 left one comparison in ten open (benchmarks/error_rates/RESULTS.md)
 MOST = 40
 
 #: how much of the sample's skewness widens the interval: enough to keep wrong answers below 5 % for lognormal
-#: differences (skewness 6). What it costs: benchmarks/RESULTS.md, "Paired comparison"
+#: differences (skewness 6). What it costs: benchmarks/error_rates/RESULTS.md, "Paired comparison"
 SKEW = 2.5
 
 
@@ -85,7 +85,7 @@ def paired(differences: Sequence[float], margin: float, alpha: float = 0.05, mos
       therefore have an interval too, and it gets narrower with their number.
 
     Simulated wrong answers at alpha 0.05 and at most 40 seeds: 3.5 % or less, heavy tails, skewness and accuracies of
-    few samples included (benchmarks/RESULTS.md, "Paired comparison"). No other alpha was simulated.
+    few samples included (benchmarks/error_rates/RESULTS.md, "Paired comparison"). No other alpha was simulated.
 
     What it assumes: differences of seeds that were drawn independently. What it cannot see: a rare large difference
     that none of the seeds showed. One that happens in a share p of all trainings is absent from k seeds with

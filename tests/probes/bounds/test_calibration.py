@@ -86,7 +86,7 @@ def rounded(random_: random.Random) -> float:
 
 @pytest.mark.parametrize("draw", [lambda random_: random_.gauss(0, 1), lognormal, rounded])
 def test_a_model_that_did_not_change_fails_no_more_often_than_stated(draw: Any) -> None:
-    """5,000 calibrations with one run each, at a rate that so few can show; benchmarks/calibration.py has 100,000."""
+    """5,000 calibrations with one run each; benchmarks/error_rates/calibration.py has 100,000."""
     stated, seeds, random_, runs = 0.2, 8, random.Random(1), 5000
     old = seeds_wanted(stated, 2, seeds)
     failed = 0

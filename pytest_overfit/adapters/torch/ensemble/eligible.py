@@ -21,7 +21,7 @@ _ENTRYWISE = tuple(
 
 #: rows of a batch times trained parameters, at most, for each model that joins. Above it the arithmetic takes most of a
 #: step's time, and one model after the other keeps its weights nearer to the processor; what is saved besides is
-#: saved once for each model (benchmarks/RESULTS.md, "Seeds at once")
+#: saved once for each model (benchmarks/speed/RESULTS.md, "Seeds at once")
 MOST_PRODUCTS = 125_000
 
 #: steps of all models together, at least: fewer do not pay for writing the step down (0.05 s)
