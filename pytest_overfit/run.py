@@ -88,20 +88,18 @@ def run_probe(case: Case, name: str, layers: Sequence[Layer] = ()) -> Verdict:
         limits = resolved_limits(case, name, layers)
         verdict = _run(case, probe, limits, settings, layers)
     except CaseError as error:
-        _place_batch_options(error, settings.probes())
+        _say_where(error, settings.probes())
         settings.record_error(case.name, str(name), error)
         raise
     settings.record(verdict)
     return verdict
 
 
-def _place_batch_options(error: CaseError, probes: Mapping[str, Probe]) -> None:
+def _say_where(error: CaseError, probes: Mapping[str, Probe]) -> None:
     """Whatever probe reads a batch may miss a declaration about it; only the probe that has the option knows where."""
     for probe in probes.values():
-        for option in getattr(probe, "batch_options", ()):
-            somewhere, place = (f"options={{{name}: {{{option!r}: " for name in ("...", repr(probe.name)))
-            if somewhere in str(error):
-                error.args = (str(error).replace(somewhere, place),)
+        if error.option in probe.batch_options:
+            error.args = (f"{error}; write options={{{probe.name!r}: {{{error.option!r}: True}}}}",)
 
 
 def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, layers: Sequence[Layer]) -> Verdict:

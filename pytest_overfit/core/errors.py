@@ -16,8 +16,11 @@ class OverfitError(Exception):
 class CaseError(OverfitError, ValueError):
     """The case, a limit or a probe name cannot be used as it was written.
 
-    The message says what was given, what is wanted and what to write instead.
+    The message says what was given, what was expected and what to write instead.
     """
+
+    #: the option of a probe that would declare it; whoever knows the probes writes where it belongs
+    option: str | None = None
 
 
 class ProgramError(CaseError):

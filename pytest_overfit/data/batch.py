@@ -229,12 +229,14 @@ def _laid_out(x: Any, y: Any, case: Case) -> tuple[Any, Any, int]:
     named = {key: each for key, each in (parts_of(x) or {}).items() if names_targets(key)} if y is None else None
     rows = next((found for each in (y, named, x) if (found := likely_rows(each)) is not None), None)
     if rows is None or not together:
-        raise CaseError(
+        error = CaseError(
             f"Case {case.name!r}: inputs and targets are of different length: {_sizes(x)} rows of x, {_sizes(y)} of y; "
-            "rows come first on both sides (a model that wants another axis first transposes inside; rows that belong "
-            "together, as in a graph or in bags with offsets, are declared with "
-            f"options={{...: {{{ROWS_INTERACT!r}: True}}}}; with step= any lengths are taken)"
+            "rows come first on both sides (a model that wants another axis first transposes inside; with step= any "
+            "lengths are taken); rows that belong together, as in a graph or in bags with offsets, are declared with "
+            f"{ROWS_INTERACT!r}: True"
         )
+        error.option = ROWS_INTERACT
+        raise error
     return marked(x, rows), marked(y, rows), rows
 
 

@@ -60,7 +60,8 @@ class Probe(Protocol):
     Three of its keys go into the verdict by name: `framework`, `steps` and `losses`.
 
     A probe must have `name`, `limits`, `measure` and `judge`. It may state three facts of itself: `cost`, `default` and
-    `needs`; order, listing and choice of probes read only these. And it may say which `numbers` a baseline keeps.
+    `needs`; order, listing and choice of probes read only these. And it may say which `numbers` a baseline keeps, and
+    which of its options an error about the batch should point to (`batch_options`).
     """
 
     name: str
@@ -72,6 +73,8 @@ class Probe(Protocol):
     cost: int = LAST
     #: belongs to the default set: cheap enough for every merge, and its answer needs no limit that people must choose
     default: bool = False
+    #: options of this probe that are facts of the batch: every probe honours them
+    batch_options: tuple[str, ...] = ()
 
     def needs(self, case: Case) -> str | None:
         """Why the fields of this case rule the probe out, as a sentence for people; None: it applies.
@@ -112,7 +115,7 @@ class _Completed(Probe):
 
 #: what a probe must have, and what it may
 REQUIRED = ("name", "limits", "measure", "judge")
-OPTIONAL = ("cost", "default", "needs", "numbers")
+OPTIONAL = ("cost", "default", "batch_options", "needs", "numbers")
 
 
 def completed(probe: Any) -> Probe:

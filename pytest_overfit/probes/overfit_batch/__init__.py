@@ -68,11 +68,10 @@ class OverfitBatch(Probe):
     steps, and where the loss is expected to fit), none where training draws nothing random; and about ten in the end.
     """
 
-    #: options that describe the batch: every probe honours them, and a message about one names this probe
-    batch_options = ("rows_interact",)
     name = "overfit_batch"
     limits = OverfitBatchLimits
     cost = 30
+    batch_options = ("rows_interact",)
     default = True
 
     def measure(self, bench: Bench, limits: OverfitBatchLimits) -> dict[str, Any]:
