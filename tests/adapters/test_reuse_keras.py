@@ -201,7 +201,7 @@ def test_a_model_that_another_trainer_holds_is_left_alone() -> None:
 def test_nothing_is_kept_when_the_split_is_gone() -> None:
     epochs_of(functional, [1, 2], plain=False)
     gc.collect()
-    assert len(reuse.kept._arms) == 0
+    assert len(reuse.kept._traced) == 0
 
 
 def test_the_verdict_is_that_of_new_models(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -472,7 +472,7 @@ def test_data_without_numbers_cannot_be_drawn() -> None:
         (lambda: perturbations((PIXELS, LABELS), noise=-1), "noise >= 0"),
         (lambda: perturbations(PIXELS), "expected a pair"),  # type: ignore[arg-type]
         (lambda: held.finite_outputs(KERAS, PIXELS), "expected a pair"),
-        (lambda: held.finite_outputs(dense, (PIXELS, LABELS)), "a Case is wanted"),  # type: ignore[arg-type]
+        (lambda: held.finite_outputs(dense, (PIXELS, LABELS)), "expected a Case, got a function"),  # type: ignore[arg-type]
         (lambda: held.order_does_not_matter(KERAS, (PIXELS, LABELS), 2), "a share from 0"),
         (lambda: held.padding_does_not_matter(KERAS, (PIXELS, LABELS), BatchSpec(x=Field())), "no sequences"),
         (lambda: held.padding_does_not_matter(KERAS, (PIXELS, LABELS), 0, 0), "at least one column"),

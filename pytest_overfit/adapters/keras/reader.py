@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -17,10 +17,12 @@ from pytest_overfit.adapters.keras import substituted_loss as slopes
 from pytest_overfit.adapters.keras.compiled_eval import Answering
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import Feed, tensors
-from pytest_overfit.adapters.keras.objective import Objective
 from pytest_overfit.adapters.keras.state import forget, held
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import map_leaves, to_numpy
+
+if TYPE_CHECKING:  # it imports tensorflow, which other backends do without
+    from pytest_overfit.adapters.keras.objective import Objective
 
 #: seconds spent on uncompiled readings in one mode before that mode is compiled: tracing costs about as much
 _PATIENCE = 0.3

@@ -193,7 +193,7 @@ def test_faulty_does_not_pass(name: str) -> None:
 
 class TestBadInput:
     def test_a_model_instead_of_a_factory(self) -> None:
-        with pytest.raises(CaseError, match="is a model"):
+        with pytest.raises(CaseError, match="expected a factory, got a model"):
             Case(name="case", model=HEALTHY["plain"](), batch=digits())
 
     def test_not_compiled(self) -> None:
