@@ -55,7 +55,7 @@ def _again(form: Form, command: str) -> list[str]:
     seed = ", ".join(str(each) for each in form["seeds"])
     took = "" if form["losses"] else f", {form['seconds']:.1f} s"  # else it stands below the curve
     lines = [f"  probe {form['probe']}, seed {seed}{took}"]
-    return [*lines, f"  alone {command}"] if command else lines
+    return [*lines, f"  rerun {command}"] if command else lines
 
 
 def findings_table(findings: Sequence[Form], summary: str = "") -> list[str]:

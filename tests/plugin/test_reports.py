@@ -99,7 +99,7 @@ def test_the_command_reruns_just_that_test(
     monkeypatch.chdir(project.path / folder)
     result = project.again(*seed, str(project.path))
     result.assert_outcomes(failed=3)
-    commands = [line.partition(" alone ")[2] for line in result.stdout.lines if " alone pytest" in line]
+    commands = [line.partition(" rerun ")[2] for line in result.stdout.lines if " rerun pytest" in line]
     assert len(commands) == 3
     for command in commands:
         name, *arguments = shlex.split(command)
@@ -461,7 +461,7 @@ def test_a_verdict_survives_strict_json(verdict: Verdict) -> None:
 @given(VERDICTS)
 @settings(deadline=None)
 def test_every_verdict_can_be_printed(verdict: Verdict) -> None:
-    assert failure_text(verdict.to_dict(), "pytest x").endswith("alone pytest x")
+    assert failure_text(verdict.to_dict(), "pytest x").endswith("rerun pytest x")
     assert len(summary_lines([verdict.to_dict()], 60)[0]) <= 60
 
 

@@ -234,7 +234,7 @@ def test_failure_text_and_reports(project: Any) -> None:
             "*note  rows to keep: Duplicates(verdict.data).clean('test'), or find_duplicates(...).clean('test')",
             "*note  a copy that is meant: options={'split_duplicates': {'allow': {'test:96': 'the reason'}}}",
             "*probe split_duplicates, seed 0, ?.? s",
-            "*alone pytest test_it.py::test_copied",
+            "*rerun pytest test_it.py::test_copied",
             "marked: FAILED: 4 of 100 *",
             "*<= 0.02 *(marker)*",
             "*== overfit: split_duplicates ==*",
