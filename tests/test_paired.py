@@ -24,7 +24,7 @@ NUMBERS = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=FIRST_LOOK,
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    path = Path(__file__).parent.parent / "benchmarks" / "sequential.py"
+    path = Path(__file__).parent.parent / "benchmarks" / "error_rates" / "sequential.py"
     spec = importlib.util.spec_from_file_location("sequential", path)
     assert spec is not None
     assert spec.loader is not None
