@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import textwrap
 
+import hypothesis  # noqa: F401 - its plugin of pytest would otherwise load it again in each of pytester's runs
 import numpy as np  # noqa: F401 - loaded once here: pytester's runs in this process would otherwise load it again
 import pytest
 import torch._dynamo  # loaded by the first optimizer, and can be loaded only once in a process
@@ -21,6 +23,13 @@ import pytest_overfit.testing
 pytest_plugins = "pytester"
 
 torch.set_num_threads(1)  # on tensors this small a second thread only waits, and on a busy machine for long
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now is not garbage: pytest 8 looks for garbage five times after each of pytester's runs."""
+    gc.collect()
+    gc.freeze()
+
 
 INI = """
 [pytest]

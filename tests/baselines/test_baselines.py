@@ -190,6 +190,7 @@ HIGHER = ("train_score", "val_score", "best_train_score", "best_val_score", "sam
 
 
 def test_every_quantity_that_can_be_bounded_is_better_the_way_the_list_says() -> None:
+    import pytest_overfit.probes.bounds  # noqa: F401 - fills the list
     from pytest_overfit.probes.bounds.quantities.registry import QUANTITIES
 
     wanted = {name: "lower" if name in LOWER else "higher" if name in HIGHER else "" for name in QUANTITIES}
