@@ -77,7 +77,7 @@ def test_the_crash_is_explained(overfit: Overfit) -> None:
     print(crash.value)  # noqa: T201 - shown by `pytest -s`
     message = str(crash.value)
     assert "pool (MaxPool2d) gave (16, 256, 1, 1)" in message
-    assert "fc1 (Linear), not reached yet, wants 12544 features in the last axis" in message
+    assert "fc1 (Linear), not reached yet, expects 12544 features in the last axis" in message
     assert "x = x.view(-1, 256 * 7 * 7)" in message
 
 
