@@ -51,10 +51,10 @@ def _user_frames(trace: TracebackType | None, most: int = 4) -> list[str]:
     """The innermost frames that are neither ours nor a library's, outermost first."""
     frames = [each for each in traceback.extract_tb(trace) if _is_users(each.filename)]
     shown = []
-    for each in frames[-most:]:
-        shown.append(f'File "{each.filename}", line {each.lineno}, in {each.name}')
-        if each.line:
-            shown.append(f"    {each.line.strip()}")
+    for frame in frames[-most:]:
+        shown.append(f'File "{frame.filename}", line {frame.lineno}, in {frame.name}')
+        if frame.line:
+            shown.append(f"    {frame.line.strip()}")
     return shown
 
 

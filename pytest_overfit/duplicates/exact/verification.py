@@ -39,8 +39,8 @@ class Verifier:
 
     def _step(self, members: Mapping[str, Repeats]) -> int:
         """How many different samples may be held at once."""
-        for name, each in members.items():
-            sample = self.splits[name].sample(int(each.rows[0])) if len(each.rows) else None
+        for name, group in members.items():
+            sample = self.splits[name].sample(int(group.rows[0])) if len(group.rows) else None
             if sample is not None:
                 size = sum(getattr(leaf, "nbytes", 1_000) for leaf in sample.values())
                 return max(1, _ROOM // max(1, size))

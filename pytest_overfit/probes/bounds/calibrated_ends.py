@@ -88,13 +88,13 @@ def measured_now(plan: Plan, measure: Callable[[int, Sequence[Asked]], Sequence[
     found: dict[str, list[Found]] = {each.name: [] for each in plan.asked}
     for number in range(plan.seeds):
         asked = [each for each in plan.asked if not (number and each.quantity.once)]
-        for each, one in zip(asked, measure(number, asked), strict=True):
-            if one.value is None or not math.isfinite(one.value):
-                why = one.why or f"it is {one.value}"
+        for end, measured in zip(asked, measure(number, asked), strict=True):
+            if measured.value is None or not math.isfinite(measured.value):
+                why = measured.why or f"it is {measured.value}"
                 raise CaseError(
-                    f"{each.where} cannot be calibrated: {why} (seed {number + 1} of {plan.seeds}); nothing was written"
+                    f"{end.where} cannot be calibrated: {why} (seed {number + 1} of {plan.seeds}); nothing was written"
                 )
-            found[each.name].append(one)
+            found[end.name].append(measured)
     return {each.name: _entry(each, found[each.name], plan) for each in plan.asked}
 
 

@@ -48,12 +48,12 @@ def open_splits(case: Case) -> Splits:
     name = judged_by(case)
     found: list[Arrays] = []
     splits = [open_split(case, each) for each in ("train", name)]
-    for split, each in zip(splits, ("train", name), strict=True):
+    for split, part in zip(splits, ("train", name), strict=True):
         whole = gathered(split)
         if whole is None:
             raise CaseError(
-                f"Case {case.name!r}: the batches of {each}= cannot be joined, because they differ in shape; give "
-                f"{each}= padded to one length, as arrays or a loader"
+                f"Case {case.name!r}: the batches of {part}= cannot be joined, because they differ in shape; give "
+                f"{part}= padded to one length, as arrays or a loader"
             )
         found.append(whole)
     return Splits(found[0], found[1], name, found[0] is splits[0])

@@ -184,13 +184,13 @@ class _Judge:
             yield Finding.failed("unnormalised_input", spread, message)
 
     def _by_rate(self) -> Iterator[Finding]:
-        for each in self.measured["rates"]:
-            if symptoms.cured(self.measured["after"], each, self.alpha):
-                way = "high" if each["factor"] < 1 else "low"
-                message = f"learning rate too {way}: {self._cure(each)} at {each['factor']:g} times the rate"
+        for rate in self.measured["rates"]:
+            if symptoms.cured(self.measured["after"], rate, self.alpha):
+                way = "high" if rate["factor"] < 1 else "low"
+                message = f"learning rate too {way}: {self._cure(rate)} at {rate['factor']:g} times the rate"
                 rising = way == "low" and self.measured["has_schedule"]
                 message = f"{message}; its schedule may still raise it" if rising else message
-                yield Finding(name="learning_rate", value=each["factor"], outcome="warning" if rising else "failed",
+                yield Finding(name="learning_rate", value=rate["factor"], outcome="warning" if rising else "failed",
                               message=message)  # fmt: skip
                 return
 

@@ -101,16 +101,16 @@ class _Judge:
         return f"{self.split} {self.metric} {score:.3f}, {gap:.3f} below train, over {len(self.runs)} seeds"
 
     def _bounds(self) -> Iterator[Finding]:
-        for each in GapBounds(self.limits.values).on(self.runs):
+        for judged in GapBounds(self.limits.values).on(self.runs):
             yield Finding(
-                name=each.name,
-                value=each.found.mean,
-                limit=each.bound,
-                relation=each.relation,
-                source=self.limits.source(each.limit),
-                outcome=each.outcome,
-                message=self._words(each),
-                better=each.better,
+                name=judged.name,
+                value=judged.found.mean,
+                limit=judged.bound,
+                relation=judged.relation,
+                source=self.limits.source(judged.limit),
+                outcome=judged.outcome,
+                message=self._words(judged),
+                better=judged.better,
             )
 
     def _words(self, bound: GapBound) -> str:
