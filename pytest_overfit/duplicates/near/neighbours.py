@@ -9,8 +9,8 @@ Cost: n x sqrt(n) x d multiplications to build, q x cells visited x sqrt(n) x d 
 data: blocks of a few MB. Limit: on rows without any structure in more than about 30 dimensions true neighbours (not
 copies) are missed often.
 
-Not scipy's or scikit-learn's: importing scipy.spatial alone makes the first search of a process 1.6 times as long,
-sklearn.neighbors 3.7 times, and the rule is 1.2 (benchmarks/speed/libraries.py).
+Not scipy's or scikit-learn's: importing scipy.spatial alone makes the first search of a process 1.7 times as long,
+sklearn.neighbors 3.9 times, and the rule is 1.2 (benchmarks/speed/libraries.py).
 """
 
 from __future__ import annotations

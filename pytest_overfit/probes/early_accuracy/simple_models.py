@@ -1,6 +1,6 @@
 """What simple models reach on the same split: a constant, a linear model, the nearest neighbour.
 
-Not scikit-learn's: importing it makes the first verdict of a process 1.3 to 1.5 times as long, and the rule is 1.2
+Not scikit-learn's: importing it makes the first verdict of a process 1.4 times as long, and the rule is 1.2
 (benchmarks/speed/libraries.py).
 """
 
