@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_overfit.adapters.base import Mode, ParameterFacts, Reading
 from pytest_overfit.adapters.trainer import EpochTrainer, SplitLearner
+from pytest_overfit.adapters.user_score import user_score
 from pytest_overfit.adapters.user_step import step_loss, step_needs_targets
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
@@ -114,7 +115,7 @@ class StepLearner(SplitLearner):
         if self.case.score is None:
             return None
         with preserved(), user_code(f"{self._where} score"):
-            return float(self.case.score(self.model, self.batch.x, self.batch.y))
+            return user_score(self.case.score(self.model, self.batch.x, self.batch.y), self.case)
 
     def parameters(self) -> ParameterFacts:
         return ParameterFacts(trainable=0, frozen=0)

@@ -19,6 +19,7 @@ from pytest_overfit.adapters.keras.losses import Pair, pairs_of
 from pytest_overfit.adapters.keras.reader import Reader, numbers
 from pytest_overfit.adapters.keras.state import held
 from pytest_overfit.adapters.trainer import SplitLearner
+from pytest_overfit.adapters.user_score import user_score
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import NotApplicable
@@ -145,7 +146,7 @@ class KerasLearner(SplitLearner):
         if self.case.score is None:
             return None
         with held(self.model), user_call(f"{self._where}: the score function"):
-            return float(self.case.score(self.model, self.batch.x, self.batch.y))
+            return user_score(self.case.score(self.model, self.batch.x, self.batch.y), self.case)
 
     def loss_needs_targets(self) -> bool:
         return bool(self.targets)

@@ -26,6 +26,7 @@ from pytest_overfit.adapters.torch.siamese import shared_outputs
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
 from pytest_overfit.adapters.torch.substituted_loss import FreeOutputs
 from pytest_overfit.adapters.trainer import SplitLearner
+from pytest_overfit.adapters.user_score import user_score
 from pytest_overfit.adapters.user_step import step_loss, step_needs_targets
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
@@ -276,7 +277,7 @@ class TorchLearner(SplitLearner):
         if self.case.score is None:
             return None
         with self.modes.reading("eval"), torch.no_grad(), user_code(f"{self._where} score"):
-            return float(self.case.score(self.model, self.batch.x, self.batch.y))
+            return user_score(self.case.score(self.model, self.batch.x, self.batch.y), self.case)
 
     def parameters(self) -> ParameterFacts:
         return forensics.parameter_facts(self.model, self._start)

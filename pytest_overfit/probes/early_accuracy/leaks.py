@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -141,15 +142,19 @@ def of_own_score(measured: Measured) -> Iterator[Finding]:
     own = measured["own"]
     if own is None or not own["other_targets"]:
         return
-    if any(score != own["after"] for score in own["other_targets"]):
+    if not all(_same(score, own["after"]) for score in own["other_targets"]):
         return
-    blind = own["before"] == own["after"]
+    blind = _same(own["before"], own["after"])
     message = "score= gives the same for targets of other rows: it does not look at the targets"
     if blind:
         message = (
             f"pipeline fault: score= gives {own['after']:.4g} before and after training, and for targets of other rows"
         )
     yield Finding(name="own_score", value=own["after"], outcome="failed" if blind else "warning", message=message)
+
+
+def _same(first: float, second: float) -> bool:
+    return first == second or (math.isnan(first) and math.isnan(second))
 
 
 def of_classes(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -93,6 +94,7 @@ class OverfitBatch(Probe):
             return fits(point.loss, point.agreements, run.reference, limits)
 
         run = memorise(fit, limits, proceed)
+        _check_score(bench, run, limits)
         return {**_measured(fit, run), **_evaluation(fit, run, fitted, together)}
 
     def judge(self, measured: Mapping[str, Any], limits: Resolved[OverfitBatchLimits]) -> Judgement:
@@ -115,6 +117,17 @@ def _rows_interact(bench: Bench) -> bool:
         if not isinstance(value, bool):
             raise CaseError(f"{where}['rows_interact']: expected True or False, got {value!r}")
     return bool(given.get("rows_interact", False))
+
+
+def _check_score(bench: Bench, run: BatchRun, limits: OverfitBatchLimits) -> None:
+    """Beside a loss that fits, a score that is no number says nothing of the model."""
+    last = run.points[-1]
+    score = next((each.value for each in last.agreements if each.measure == "score"), 0.0)
+    if not math.isfinite(score) and fits(last.loss, (), run.reference, limits):
+        raise CaseError(
+            f"Case {bench.case.name!r}: score returned {score:g} for a batch that the loss says is memorised; expected "
+            "1.0 when all is right (a division by 0?)"
+        )
 
 
 def _measured(fit: Fit, run: BatchRun) -> dict[str, Any]:
