@@ -138,11 +138,14 @@ def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, la
 def _learner(case: Case, seed: int, settings: Settings) -> Learner:
     __tracebackhide__ = True
     from pytest_overfit.adapters.dispatch import learner_for, seed_everything
-    from pytest_overfit.data.batch import batch_of
+    from pytest_overfit.data.telling import batch_of
 
     seed_everything(seed)
     batch = batch_of(case)
-    return settings.make_learner(case, batch, seed) or learner_for(case, batch, seed)
+    learner = settings.make_learner(case, batch, seed) or learner_for(case, batch, seed)
+    if batch.remark:
+        learner.remarks = (batch.remark, *learner.remarks)
+    return learner
 
 
 class _Trainers:

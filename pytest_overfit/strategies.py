@@ -21,7 +21,8 @@ from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.state import preserved
-from pytest_overfit.data.batch import batch_of, map_leaves
+from pytest_overfit.data.batch import map_leaves
+from pytest_overfit.data.telling import batch_of
 from pytest_overfit.properties.batch_spec import BatchSpec, Field
 from pytest_overfit.properties.batch_spec_of import spec_of_batch
 from pytest_overfit.properties.perturbed import Pair, noisy, padded, rows_of, scaled, with_rows

@@ -89,7 +89,7 @@ def our_answer(program: Program) -> str:
 def learner_of(case: Case) -> Any:
     """The learner that the probe would train; this is no public API."""
     from pytest_overfit.adapters.dispatch import learner_for
-    from pytest_overfit.data.batch import batch_of
+    from pytest_overfit.data.telling import batch_of
 
     return learner_for(case, batch_of(case), SEED)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.layout import is_plain
-from pytest_overfit.data.tree import Rows, is_array, length, map_entries, rank, to_numpy
+from pytest_overfit.data.tree import Rows, is_array, length, map_entries, rank, take, to_numpy
 
 #: a text longer than this is cut in a message
 _LONGEST = 60
@@ -28,8 +29,11 @@ def with_shape(value: Any) -> Any:
     return value
 
 
-def first_rows(leaf: Any, count: int) -> Any:
-    """The first rows of a leaf, without a copy of the rest."""
+def chosen_rows(leaf: Any, places: Sequence[int]) -> Any:
+    """These rows of a leaf, without a copy of the rest."""
+    if not isinstance(places, range):
+        return take(leaf.tocsr() if hasattr(leaf, "tocsr") else leaf, places)
+    count = len(places)
     if length(leaf) <= count:
         return leaf
     if isinstance(leaf, Rows):

@@ -1,4 +1,4 @@
-"""The one batch a model has to memorise: taken from what the user gave, checked, and copied."""
+"""The one batch a model has to memorise: checked, and copied."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from pytest_overfit.core import foreign
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
-from pytest_overfit.core.usercode import user_code
-from pytest_overfit.data.arrays import check_leaf, copied, first_rows, is_text, settled, with_shape
-from pytest_overfit.data.containers import are_samples, called, holds_a_split
-from pytest_overfit.data.first_batch import ROWS, collated, first_batch, first_item
+from pytest_overfit.data.arrays import check_leaf, chosen_rows, copied, is_text, settled
 from pytest_overfit.data.layout import is_plain, laid_out, likely_rows, marked
-from pytest_overfit.data.parts import names_targets, split
+from pytest_overfit.data.parts import names_targets
 from pytest_overfit.data.tree import (
     Rows,
     by_place,
@@ -36,7 +33,10 @@ from pytest_overfit.data.tree import (
     to_numpy,
 )
 
-__all__ = ["ROWS", "Batch", "Rows", "batch_of", "leaves", "map_leaves", "missing_values", "take", "to_numpy"]
+__all__ = ["Batch", "Rows", "leaves", "map_leaves", "missing_values", "take", "to_numpy"]
+
+#: the places of the rows to take, from how many rows there are
+Choose = Callable[[int], Sequence[int]]
 
 #: the option of a probe that says that rows belong together, so that parts of a batch may have lengths of their own
 ROWS_INTERACT = "rows_interact"
@@ -53,6 +53,11 @@ class Batch:
     weights: Any = None
     #: parts of `x` that are targets by their name, where a step is given the whole batch as `x`
     labels: frozenset[Any] = frozenset()
+    #: of how many rows it was taken, where that is all the data, and which they are
+    whole: int | None = None
+    places: Sequence[int] | None = None
+    #: why these rows were taken, for the verdict; "" where there is nothing to say
+    remark: str = ""
 
     def map(self, change: Callable[[Any], Any]) -> Batch:
         """The same batch with every leaf changed."""
@@ -130,7 +135,7 @@ class Batch:
 
         `keep_others`: targets of other lengths than the batch has rows stay, else they become their first entry.
         """
-        inputs, targets = self._parted(self._named_targets())
+        inputs, targets = self._parted(self.named_targets())
         if not targets and self.y is None:
             return None
 
@@ -144,9 +149,9 @@ class Batch:
 
     def input_leaves(self) -> Iterator[Any]:
         """The leaves of the inputs that are no targets."""
-        return leaves(self._parted(self._named_targets())[0])
+        return leaves(self._parted(self.named_targets())[0])
 
-    def _named_targets(self) -> frozenset[Any]:
+    def named_targets(self) -> frozenset[Any]:
         """Parts of the inputs that are targets by their name, where the model computes its own loss: without a `y`."""
         names = by_place(self.x) if self.y is None else {}
         return frozenset(key for key in names if isinstance(key, str) and names_targets(key))
@@ -160,45 +165,20 @@ class Batch:
             kind = to_numpy(leaf).dtype.kind
             return leaf & False if kind == "b" else leaf * 0 if kind in "iufc" else leaf
 
-        return self._with_inputs(blank, self._named_targets())
+        return self._with_inputs(blank, self.named_targets())
 
 
-def batch_of(case: Case) -> Batch:
-    """Take the batch of a case and check it.
-
-    Raises `CaseError` for a batch that no model could be judged on: empty, of unequal lengths, not numeric.
-    """
-    given, whole = _given(case)
-    if isinstance(given, list) and len(given) > 3 and case.step is None and not is_plain(given) and are_samples(given):
-        given = collated(given, case)
-    x, y, weights = (with_shape(each) for each in split(given, case))
-    most = int(case.fit_kwargs.get("batch_size") or ROWS) if whole else None
-    return checked(x, y, weights, case, most)
-
-
-def _given(case: Case) -> tuple[Any, bool]:
-    """What the user gave, and whether it is rather all the data."""
-    if case.batch is None:
-        return first_batch(called(case.train, "the function given as train"), case)
-    given = called(case.batch, "the batch function")
-    if hasattr(given, "__next__"):
-        with user_code("the batch function"):
-            return first_item(given), False
-    if holds_a_split(given):
-        return first_batch(given, case)
-    return given, False
-
-
-def checked(x: Any, y: Any, weights: Any, case: Case, most: int | None = None) -> Batch:
+def checked(x: Any, y: Any, weights: Any, case: Case, choose: Choose | None = None) -> Batch:
     """Find the rows, check lengths and dtypes and copy, so that nothing a step does can reach the user's data.
 
-    `most`: rows to be taken of what may be all the data.
+    `choose`: which rows are to be taken of what may be all the data, from how many there are.
     """
     x, y, rows = _laid_out(x, y, case)
-    weights = marked(weights, rows)
-    if most is not None and all(length(leaf) == rows for leaf in leaves([x, y])):
-        x, y, weights = map_leaves((x, y, weights), lambda leaf: first_rows(leaf, most))
-        rows = min(rows, most)
+    weights, whole, places = marked(weights, rows), None, None
+    if choose is not None and all(length(leaf) == rows for leaf in leaves([x, y])):
+        whole, places = rows, choose(rows)
+        x, y, weights = map_leaves((x, y, weights), lambda leaf: chosen_rows(leaf, places))
+        rows = len(places)
     x, y, weights = (_texts(map_leaves(each, settled)) for each in (x, y, weights))
     for side, value in (("inputs", x), ("targets", y)):
         for leaf in leaves(value):
@@ -210,7 +190,7 @@ def checked(x: Any, y: Any, weights: Any, case: Case, most: int | None = None) -
     named = parts_of(x) if y is None and case.step is not None else None
     labels = frozenset(key for key, each in (named or {}).items() if names_targets(key) and is_leaf(each))
     x, y, weights = map_leaves((x, y, weights), copied)
-    return Batch(x, map_leaves(y, _without_gradient), rows, weights, labels)
+    return Batch(x, map_leaves(y, _without_gradient), rows, weights, labels, whole, places)
 
 
 def _without_gradient(leaf: Any) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import numbers
 import sys
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -31,6 +32,9 @@ ROWS = 32
 
 #: what an iterator without items gives
 _NOTHING = object()
+
+#: what was read of iterators that can be read once only, so that no probe takes away what the next one needs
+_READ: weakref.WeakKeyDictionary[Any, list[Any]] = weakref.WeakKeyDictionary()
 
 
 def first_batch(train: Any, case: Case) -> tuple[Any, bool]:
@@ -84,9 +88,37 @@ def _batch_of_container(train: Any, case: Case) -> tuple[Any, bool]:
     return found, False
 
 
+def can_be_read_again(source: Any) -> bool:
+    """Its first items are had again by reading it once more, or can be remembered."""
+    try:
+        return not hasattr(source, "__next__") or weakref.ref(source) is not None
+    except TypeError:
+        return False
+
+
+def items_of(source: Any) -> Iterator[Any]:
+    """All items from the first one on, also of an iterator that has given some of them already."""
+    if not (hasattr(source, "__next__") and can_be_read_again(source)):
+        return iter(source)
+    if source not in _READ:
+        iter(source)  # an object may get ready in it
+        _READ[source] = []
+    return _again(source, _READ[source])
+
+
+def _again(iterator: Iterator[Any], read: list[Any]) -> Iterator[Any]:
+    for number in itertools.count():
+        if number == len(read):
+            item = next(iterator, _NOTHING)
+            if item is _NOTHING:
+                return
+            read.append(item)
+        yield read[number]
+
+
 def first_item(source: Any) -> Any:
     """The first item of an iterable. What was opened for it (workers, files) is closed again."""
-    iterator = iter(source)
+    iterator = items_of(source)
     try:
         return next(iterator, _NOTHING)
     finally:

@@ -58,13 +58,19 @@ def kept_generators(source: Any) -> Iterator[None]:
             restore()
 
 
+def generators_of(loader: Any) -> list[Any]:
+    """What a loader and its sampler draw from (torch's `generator=`)."""
+    owners = (loader, getattr(loader, "sampler", None))
+    return [found for owner in owners if (found := getattr(owner, "generator", None)) is not None]
+
+
 @contextlib.contextmanager
 def seeded_generators(loader: Any, seed: int) -> Iterator[None]:
     """Seed the generators that a loader and its sampler carry (torch's `generator=`), and put them back."""
-    carried = [getattr(owner, "generator", None) for owner in (loader, getattr(loader, "sampler", None))]
+    carried = generators_of(loader)
     with kept_generators(carried):
         for generator in carried:
-            if generator is not None and hasattr(generator, "manual_seed"):
+            if hasattr(generator, "manual_seed"):
                 generator.manual_seed(seed)
         yield
 

@@ -20,7 +20,7 @@ from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, PropertyFailed
 from pytest_overfit.core.state import preserved
-from pytest_overfit.data.batch import batch_of
+from pytest_overfit.data.telling import batch_of
 from pytest_overfit.properties.batch_spec import BatchSpec
 from pytest_overfit.properties.check import Question, counted
 from pytest_overfit.properties.outputs import ModelOutputs

@@ -12,7 +12,7 @@ from torch import nn
 from pytest_overfit import Case
 from pytest_overfit.adapters.dispatch import learner_for
 from pytest_overfit.adapters.torch.fused_update import as_written
-from pytest_overfit.data.batch import batch_of
+from pytest_overfit.data.telling import batch_of
 
 X, Y = torch.randn(16, 6, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 3
 SETTINGS: dict[str, dict[str, Any]] = {

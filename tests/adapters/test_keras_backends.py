@@ -124,7 +124,7 @@ def test_generators_and_settings_are_left_as_found():
 
 def test_noise_is_drawn_anew_at_each_reading():
     from pytest_overfit.adapters.dispatch import learner_for
-    from pytest_overfit.data.batch import batch_of
+    from pytest_overfit.data.telling import batch_of
 
     case = Case(name="restless", model=lambda: net(Restless()), batch=(X, Y))
     learner = learner_for(case, batch_of(case), 0)

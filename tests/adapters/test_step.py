@@ -16,7 +16,7 @@ from torch import nn
 from pytest_overfit import Case, Verdict, run_probes
 from pytest_overfit.adapters import step as step_adapter
 from pytest_overfit.adapters import torch as torch_adapter
-from pytest_overfit.data.batch import batch_of
+from pytest_overfit.data.telling import batch_of
 from pytest_overfit.testing import check_learner
 
 X, Y = load_digits(return_X_y=True)

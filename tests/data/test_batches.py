@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from pytest_overfit import Case, CaseError, Verdict, run_probes
-from pytest_overfit.data.batch import Batch, batch_of
+from pytest_overfit.data.batch import Batch
+from pytest_overfit.data.telling import batch_of
 from pytest_overfit.data.tree import Rows, leaves
 
 ROWS = 12

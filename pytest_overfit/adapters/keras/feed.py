@@ -53,7 +53,7 @@ class Feed:
 def feed_of(case: Case, batch: Batch) -> Feed:
     """Cast and weigh the batch as `fit` does. Raises `CaseError` for weights that do not go with it."""
     arrays = batch.map(lambda leaf: _cast(to_numpy(leaf)))
-    arrays = Batch(_tuples(arrays.x), _tuples(arrays.y), arrays.rows, _tuples(arrays.weights))
+    arrays = dataclasses.replace(arrays, x=_tuples(arrays.x), y=_tuples(arrays.y), weights=_tuples(arrays.weights))
     weights = _weights(case, arrays)
     return Feed(arrays, tensors(arrays.x), tensors(arrays.y), tensors(weights), arrays.rows, weights)
 
@@ -116,8 +116,9 @@ def _of_samples(samples: Any, batch: Batch, case: Case) -> Any:
     given = _tuples(map_leaves(samples, lambda leaf: _cast(to_numpy(leaf))))
     given = map_leaves(given, lambda leaf: np.asarray(leaf, keras.config.floatx()))
     lengths = {len(each) for each in leaves(given)}
-    if case.batch is None and min(lengths) > batch.rows:  # the weights of all of `train`, whose first rows we took
-        given = map_leaves(given, lambda leaf: leaf[: batch.rows])
+    if case.batch is None and min(lengths) > batch.rows:  # the weights of all of `train`, of which we took some rows
+        places = list(range(batch.rows) if batch.places is None else batch.places)
+        given = map_leaves(given, lambda leaf: leaf[places])
     elif lengths != {batch.rows}:
         raise CaseError(
             f"Case {case.name!r}: fit_kwargs sample_weight has {', '.join(map(str, sorted(lengths)))} rows, but the "

@@ -101,17 +101,3 @@ def close(first: Array, second: Array, tolerance: float = 0.0) -> bool:
 
 def _spread(outputs: Array) -> float:
     return float(outputs.std()) or float(np.abs(outputs).max(initial=0.0)) or 1.0
-
-
-def unsuitable(inputs: Sequence[Array], targets: Sequence[Array], groups: Array) -> str | None:
-    """Why this batch shows no difference between a model and a constant; None: it is fit for a test."""
-    rows = len(groups)
-    if rows < 2:
-        return "the batch has one row only; give it at least two, with different targets"
-    if len(set(groups.tolist())) == 1 and any(each.size for each in inputs):
-        return f"all {rows} inputs of the batch are equal; give it rows that differ"
-    if targets and all(bool((each == each[:1]).all()) for each in targets):
-        shown = targets[0].reshape(rows, -1)[0][:3]
-        value = ", ".join(str(each) for each in shown.tolist())
-        return f"all {rows} targets of the batch are equal ({value}); give it rows with different targets"
-    return None

@@ -11,10 +11,9 @@ from pytest_overfit.adapters.base import Learner, Reading
 from pytest_overfit.adapters.inspector import Inspector
 from pytest_overfit.adapters.trainer import Trainer
 from pytest_overfit.data.splits import Split
-from pytest_overfit.measures.memorising.evaluation import unsuitable
+from pytest_overfit.data.telling import unsuitable
 from pytest_overfit.measures.memorising.memorise import BatchRun, Fit, MemoriseLimits, memorise
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
-from pytest_overfit.measures.reference_losses.ties import tied_rows
 from pytest_overfit.measures.training_runs import TrainingRun, training_run
 
 
@@ -87,7 +86,7 @@ class Subject:
     def memorising(self) -> BatchRun | str:
         """A run on the batch until it is memorised as `overfit_batch` wants it; why there is none, in words."""
         learner = self.make_learner()
-        why_not = unsuitable(learner.inputs, learner.targets, tied_rows(learner.inputs, len(learner.inputs[0])))
+        why_not = unsuitable(learner.inputs, learner.targets, len(learner.inputs[0]))
         return why_not or memorise(Fit(learner, self.task), self.criteria)
 
     @functools.cached_property

@@ -13,16 +13,15 @@ from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.limits import Resolved, at_least, share
 from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
+from pytest_overfit.data.telling import unsuitable
 from pytest_overfit.measures.memorising.criteria import fits
 from pytest_overfit.measures.memorising.evaluation import (
     both_at_once,
     eval_forwards_agree,
     rows_stand_alone,
-    unsuitable,
 )
 from pytest_overfit.measures.memorising.memorise import STEPS, BatchRun, Fit, memorise
 from pytest_overfit.measures.memorising.progress import Point
-from pytest_overfit.measures.reference_losses.ties import tied_rows
 from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.overfit_batch.judgement import judge_fit
 
@@ -80,9 +79,10 @@ class OverfitBatch(Probe):
         together = _rows_interact(bench)
         learner = bench.make_learner()
         rows = len(learner.inputs[0])
-        why_not = unsuitable(learner.inputs, learner.targets, tied_rows(learner.inputs, rows))
+        why_not = unsuitable(learner.inputs, learner.targets, rows)
         if why_not is not None:
-            return {"framework": learner.framework, "steps": 0, "losses": [], "unsuitable": why_not}
+            known = {"framework": learner.framework, "steps": 0, "losses": [], "remarks": list(learner.remarks)}
+            return {**known, "unsuitable": why_not}
         fit = Fit(learner, bench.case.task, f"Case {bench.case.name!r}:")
         start, steps = bench.clock(), limits.steps or STEPS
 

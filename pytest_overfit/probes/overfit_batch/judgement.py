@@ -35,7 +35,8 @@ def judge_fit(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgement:
     if measured.get("unsuitable"):
         why = measured["unsuitable"]
         batch = Finding(name="batch", value=None, outcome="inconclusive", message=why)
-        return Judgement(outcome="inconclusive", summary=f"cannot tell: {why}", findings=(batch,))
+        notes = map(Finding.note, measured["remarks"])
+        return Judgement(outcome="inconclusive", summary=f"cannot tell: {why}", findings=(batch, *notes))
     return _Judge(measured, limits).judgement()
 
 

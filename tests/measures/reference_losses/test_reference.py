@@ -16,7 +16,7 @@ from torch import nn
 from pytest_overfit import Case
 from pytest_overfit.adapters.base import Head
 from pytest_overfit.adapters.torch import make_learner
-from pytest_overfit.data.batch import batch_of
+from pytest_overfit.data.telling import batch_of
 from pytest_overfit.measures.reference_losses.closed_form import closed_form
 from pytest_overfit.measures.reference_losses.lbfgs import minimise
 from pytest_overfit.measures.reference_losses.reference import Reference, optimised

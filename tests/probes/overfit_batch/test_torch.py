@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pytest_overfit import Case, Verdict, run_probes
 from pytest_overfit.adapters.dispatch import learner_for
-from pytest_overfit.data.batch import batch_of
+from pytest_overfit.data.telling import batch_of
 from pytest_overfit.measures.memorising.evaluation import close
 
 ROWS = 24
