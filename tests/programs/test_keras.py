@@ -19,6 +19,8 @@ tf = pytest.importorskip("tensorflow")
 from keras import layers, ops  # noqa: E402
 
 from pytest_overfit import Case, CaseError, Verdict, run_probes  # noqa: E402
+from pytest_overfit.adapters.dispatch import learner_for  # noqa: E402
+from pytest_overfit.data.telling import batch_of  # noqa: E402
 
 ROWS = 12
 RNG = np.random.default_rng(0)
@@ -527,6 +529,21 @@ def test_data_as_fit_takes_them(train: Any) -> None:
     (found,) = run_probes(Case(name="case", model=lambda: weighted(False), train=train), ["overfit_batch"])
     assert found.outcome == "passed", found.summary
     assert found.data["rows"] == ROWS
+
+
+def test_of_data_sorted_by_class_the_rows_that_are_taken_keep_their_weights() -> None:
+    x, y = np.tile(X, (6, 1)) + np.arange(6 * ROWS, dtype="float32")[:, None] / 50, np.repeat(np.arange(3), 2 * ROWS)
+    case = Case(
+        name="case",
+        model=lambda: compiled(mlp(False)),
+        train=(x, y),
+        fit_kwargs={"sample_weight": y.astype("float32"), "batch_size": 12},
+    )
+    learner = learner_for(case, batch_of(case), 0)
+    assert np.array_equal(learner.feed.row_weights, learner.targets[0])
+    assert set(learner.targets[0].tolist()) == {0, 1, 2}
+    (found,) = run_probes(case, ["overfit_batch"])
+    assert found.outcome == "passed", found.summary
 
 
 def test_data_by_name() -> None:
