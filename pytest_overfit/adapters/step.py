@@ -16,6 +16,7 @@ from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.state import preserved
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import Batch, to_numpy
+from pytest_overfit.data.fresh import FreshBatch
 from pytest_overfit.data.splits import Split
 
 
@@ -54,33 +55,42 @@ class StepLearner(SplitLearner):
     def __init__(self, case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any]) -> None:
         self.case, self.model, self._rebuild = case, model, rebuild
         #: the batch with its lists of rows marked; `self.batch` is the same as the user's code gets it
-        self._by_row, self.batch = batch, batch.plain()
+        self._by_row = batch
         self.inputs, self.targets = batch.sides()
         self.remarks: tuple[str, ...] = ()
+        self._given: Batch | FreshBatch = FreshBatch(batch, self._say)
         self.samples = False
         self._where = f"Case {case.name!r}:"
         self._last: float | None = None
 
+    @property
+    def batch(self) -> Batch:
+        """The batch as the user's code gets it."""
+        return self._given.now() if isinstance(self._given, FreshBatch) else self._given
+
     def train(self, steps: int) -> list[float]:
-        losses = [self._step() for _ in range(steps)]
+        losses = [self._step() for _ in range(min(steps, 1))]
+        if isinstance(self._given, FreshBatch):
+            self._given.compare()
+        losses += [self._step() for _ in range(steps - 1)]
         self._last = losses[-1] if losses else self._last
         return losses
 
     def step_on(self, batch: Batch) -> float:
         """One update on another batch."""
-        self.batch = batch.plain()
+        self._given = batch.plain()
         return self._step()
 
     def look_at(self, batch: Batch) -> None:
         """Read another batch from now on; its loss is known only once a step was made on it."""
-        self._by_row, self.batch = batch, batch.plain()
+        self._by_row, self._given = batch, FreshBatch(batch, self._say)
         self.inputs, self.targets = batch.sides()
         self._last = None
 
     def _step(self) -> float:
-        step = self.case.step
+        step, batch = self.case.step, self.batch
         with user_code(f"{self._where} step"):
-            loss = step(self.model, self.batch.x, self.batch.y) if step is not None else None
+            loss = step(self.model, batch.x, batch.y) if step is not None else None
         return step_loss(loss, self.case)
 
     def read(self, mode: Mode) -> Reading:
@@ -101,7 +111,8 @@ class StepLearner(SplitLearner):
         return outputs if outputs.dtype.kind in "fiub" and outputs.ndim else None
 
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
-        x = self._by_row.inputs_of(rows)
+        everything = list(rows) == list(range(self._by_row.rows))
+        x = self.batch.x if everything else self._by_row.inputs_of(rows)
         outputs = None if x is None else self._predict(x)
         return None if outputs is None else (outputs,)
 

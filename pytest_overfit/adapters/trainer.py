@@ -67,8 +67,15 @@ class Trainer(Protocol):
 class SplitLearner(Learner, Protocol):
     """A learner that can read other batches than the one it was made with."""
 
+    remarks: tuple[str, ...]
+
     def look_at(self, batch: Batch) -> None:
         """Read another batch from now on."""
+
+    def _say(self, remark: str) -> None:
+        """Tell the verdict, once."""
+        if remark and remark not in self.remarks:
+            self.remarks = (*self.remarks, remark)
 
 
 def readings(learner: SplitLearner, chunks: Iterable[Batch], mode: Mode) -> Iterator[ChunkReading]:

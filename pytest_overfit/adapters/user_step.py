@@ -10,6 +10,7 @@ from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.state import preserved
 from pytest_overfit.core.usercode import user_code
+from pytest_overfit.data.arrays import copied
 from pytest_overfit.data.batch import Batch
 
 #: at its very start a model that answers nothing yet may have the same loss for any targets
@@ -34,9 +35,10 @@ def step_needs_targets(case: Case, batch: Batch, rebuild: Callable[[], Any]) -> 
     if equal is None or step is None:
         return False
     losses = []
-    for given in (batch.plain(), equal.plain()):
+    for given in (batch, equal):
         with preserved(), user_code(f"Case {case.name!r}: step"):
             model = rebuild()
-            found = [step(model, given.x, given.y) for _ in range(_STEPS)]
+            copies = (given.map(copied).plain() for _ in range(_STEPS))
+            found = [step(model, each.x, each.y) for each in copies]
         losses.append([each.item() if hasattr(each, "item") else each for each in found])
     return losses[0] != losses[1]

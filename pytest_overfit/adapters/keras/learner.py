@@ -102,10 +102,6 @@ class KerasLearner(SplitLearner):
                 self._say(f"custom train_step returned no 'loss': its value {self._loss_of.other_name!r} was taken")
         return self._stepper
 
-    def _say(self, remark: str) -> None:
-        if remark and remark not in self.remarks:
-            self.remarks = (*self.remarks, remark)
-
     @property
     def samples(self) -> bool:  # type: ignore[override]
         """Known once the step is compiled, which is done here if it was not yet."""

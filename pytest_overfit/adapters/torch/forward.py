@@ -17,6 +17,7 @@ from pytest_overfit.adapters.torch import checks
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
 from pytest_overfit.core.case import Case
 from pytest_overfit.data.batch import Batch
+from pytest_overfit.data.fresh import FreshBatch
 
 
 def tensors(tree: Any) -> list[torch.Tensor]:
@@ -27,10 +28,10 @@ def tensors(tree: Any) -> list[torch.Tensor]:
 class Forward:
     """Calls the model on the batch, and the loss on what it answers."""
 
-    def __init__(self, case: Case, model: nn.Module, batch: Batch) -> None:
-        self.case, self.model, self.batch = case, model, batch
+    def __init__(self, case: Case, model: nn.Module, given: Batch | FreshBatch) -> None:
+        self.case, self.model, self.given = case, model, given
         self.device = next((each.device for each in model.parameters()), torch.device("cpu"))
-        self._unpacked = self._unpacking(batch.x)
+        self._unpacked = self._unpacking(self.batch.x)
         self.is_compiled = "torch._dynamo" in sys.modules and any(
             isinstance(each, torch._dynamo.OptimizedModule) or getattr(each, "_compiled_call_impl", None) is not None
             for each in model.modules()
@@ -39,6 +40,11 @@ class Forward:
         self.captured: LossCall | None = None
         #: False where only the user's step knows how to call the model
         self.can_be_called = True
+
+    @property
+    def batch(self) -> Batch:
+        """The batch as the user's code gets it."""
+        return self.given.now() if isinstance(self.given, FreshBatch) else self.given
 
     @property
     def loss_is_inside(self) -> bool:

@@ -165,7 +165,7 @@ def saved_and_loaded(learner: TorchLearner) -> Pair | None:
         state.seed_standard_library(1)  # whatever is not in the state differs then
         reseed(1)
         model = learner.case.model().to(learner.forward.device)
-        forward = Forward(learner.case, model, learner.batch)
+        forward = Forward(learner.case, model, learner.forward.given)
         materialise(model, forward.quiet)
         try:
             model.load_state_dict(torch.load(image, weights_only=True, map_location=learner.forward.device))

@@ -33,6 +33,7 @@ from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import ProgramError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import Batch, to_numpy
+from pytest_overfit.data.fresh import FreshBatch
 
 
 class TorchLearner(SplitLearner):
@@ -52,14 +53,14 @@ class TorchLearner(SplitLearner):
         checks.needs_loss_and_optimizer(case)
         #: the batch with its lists of rows marked; `self.batch` is the same as the user's code gets it
         self.by_row = feed.on_device(case, model, batch)
-        self.batch = self.by_row.plain()
         self.remarks: tuple[str, ...] = ()
+        self._fresh = FreshBatch(self.by_row, self._say)
         self.samples = False
         #: the last training pass as a reading of the fit; None: training draws random numbers, or answers otherwise
         self._last_pass: Reading | None = None
         self._scrutiny = Scrutiny()
         self._where = f"Case {case.name!r}:"
-        self.forward = Forward(case, model, self.batch)
+        self.forward = Forward(case, model, self._fresh)
         with self._steps_may_call_it_otherwise(), self.explained("the model"):
             materialise(model, self.forward.quiet)
         self.modes = Modes(model)
@@ -75,6 +76,11 @@ class TorchLearner(SplitLearner):
         self._start = {name: each.detach().clone() for name, each in model.named_parameters()}
         self._start_statistics = forensics.running_statistics(self.modes)
 
+    @property
+    def batch(self) -> Batch:
+        """The batch as the user's code gets it."""
+        return self.forward.batch
+
     # --------------------------------------------------------------- beginning
 
     def _first_forward(self) -> None:
@@ -89,6 +95,7 @@ class TorchLearner(SplitLearner):
             with forward.as_written(), noise, LossCalls(before=refuse) as inside:
                 outputs = forward.call(self.batch.x)
             drawn = generators() != before
+            self._fresh.compare()
         if not forward.can_be_called:
             return
         self.samples = noise.found
@@ -123,7 +130,7 @@ class TorchLearner(SplitLearner):
             if self.forward.has_loss:
                 raise
             self.forward.can_be_called = False
-            self.remarks = ("step: the model cannot be called with the batch's inputs alone, so only the losses count",)
+            self._say("step: the model cannot be called with the batch's inputs alone, so only the losses count")
 
     @contextlib.contextmanager
     def explained(self, what: str) -> Iterator[None]:
@@ -147,21 +154,24 @@ class TorchLearner(SplitLearner):
             losses.append(self._step(self.backward if self._last_pass is None else self._watched_backward))
         return [float(each) for each in torch.stack(losses).tolist()]
 
+    def _use(self, batch: Batch) -> None:
+        self.forward.given = FreshBatch(batch, self._say) if self._fresh.changes else batch.plain()
+
     def step_on(self, batch: Batch) -> torch.Tensor:
         """One update on another batch, which is on the model's device already; its loss stays there."""
-        self.batch = self.forward.batch = batch.plain()
+        self._use(batch)
         with self.explained("a training step"):
             return torch.tensor(self._own_step()) if self.case.step else self._step(self.backward)
 
     def backward_on(self, batch: Batch) -> torch.Tensor:
         """Loss and gradients of a step on such a batch, without the update."""
-        self.batch = self.forward.batch = batch.plain()
+        self._use(batch)
         with self.explained("a training step"):
             return self.backward().detach()
 
     def pass_on(self, batch: Batch) -> None:
         """The forward pass of a step on such a batch, its loss included."""
-        self.batch = self.forward.batch = batch.plain()
+        self._use(batch)
         with torch.no_grad():
             self.forward.loss(self.forward.call(self.batch.x), self.batch.y)
 
@@ -173,7 +183,7 @@ class TorchLearner(SplitLearner):
     def look_at(self, batch: Batch) -> None:
         """Read another batch from now on."""
         self.given, self.by_row = batch, feed.on_device(self.case, self.model, batch)
-        self.batch = self.forward.batch = self.by_row.plain()
+        self._use(self.by_row)
         self.inputs, self.targets = self.by_row.sides(self._labels)
 
     def _own_steps(self, steps: int) -> list[float]:
@@ -185,13 +195,14 @@ class TorchLearner(SplitLearner):
                 losses.append(value)
                 if call is not None:
                     self.forward.captured, self._scrutiny = call, Scrutiny(count=1, weights={0: 1.0})
-                    self.remarks = (f"step: its loss is {call.name}, read apart from the steps",)
+                    self._say(f"step: its loss is {call.name}, read apart from the steps")
+            self._fresh.compare()
             losses += [self._own_step() for _ in range(steps - len(losses))]
         return losses
 
     def _own_step(self) -> float:
-        step = self.case.step
-        loss = step(self.model, self.batch.x, self.batch.y) if step else None
+        step, batch = self.case.step, self.batch
+        loss = step(self.model, batch.x, batch.y) if step else None
         return step_loss(loss.detach().mean() if isinstance(loss, torch.Tensor) else loss, self.case)
 
     def _step(self, backward: Callable[[], torch.Tensor]) -> torch.Tensor:
@@ -206,7 +217,8 @@ class TorchLearner(SplitLearner):
 
     def backward(self) -> torch.Tensor:
         self.optimizer.zero_grad()
-        loss = self.forward.loss(self.forward.call(self.batch.x), self.batch.y)
+        batch = self.batch
+        loss = self.forward.loss(self.forward.call(batch.x), batch.y)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
@@ -240,7 +252,8 @@ class TorchLearner(SplitLearner):
         return Reading(loss=float(loss.detach()) if data_term is None else data_term, outputs=shown, heads=heads)
 
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
-        x = self.by_row.inputs_of(rows)
+        everything = list(rows) == list(range(self.by_row.rows))
+        x = self.batch.x if everything else self.by_row.inputs_of(rows)
         if x is None:
             return None
         with self.modes.reading("eval"), torch.no_grad():

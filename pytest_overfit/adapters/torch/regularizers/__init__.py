@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -70,7 +69,7 @@ def _train(learner: TorchLearner, places: Places) -> tuple[set[str], decay.Optim
 
     Returns the names of the modules that were called, and the optimizers that a step used.
     """
-    forward, step, batch = learner.forward, learner.case.step, learner.batch
+    forward, step = learner.forward, learner.case.step
     called: set[str] = set()
     make_pass: Callable[[], Any] = forward.quiet
     when: Callable[[], bool] | None = None
@@ -78,7 +77,7 @@ def _train(learner: TorchLearner, places: Places) -> tuple[set[str], decay.Optim
         if step is None:
             stack.enter_context(learner.modes.reading("train"))
         else:
-            make_pass, when = functools.partial(step, learner.model, batch.x, batch.y), torch.is_grad_enabled
+            make_pass, when = lambda: step(learner.model, learner.batch.x, learner.batch.y), torch.is_grad_enabled
             _as_the_factory_left_it(learner)
             stack.enter_context(user_code(f"Case {learner.case.name!r}: step"))
         stack.enter_context(forward.as_written())
