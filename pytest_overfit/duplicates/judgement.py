@@ -11,6 +11,8 @@ from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement
 
 #: cross rate over within-rate where copies are the data's own repetition; copies from which that is reported
 _NATURAL, _ENOUGH = (0.8, 1.25), 20
+#: what is no clean split even within its limit, and is told
+_WARNED = ("near_copies", "windows")
 #: examples shown: pairs of rows; windows, and groups, of each pair of splits
 _PAIRS, _OTHERS = 5, 3
 
@@ -26,7 +28,7 @@ class SplitDuplicatesLimits:
     #: test set moves an accuracy by up to a point
     max_near: float = 0.01
     #: windows that overlap a window of an earlier split. A cut in time without a gap leaves those at the cut, below 1 %
-    #: in the series measured; a random split leaves nearly all
+    #: in the long series measured, and a warning; a random split leaves nearly all
     max_windows: float = 0.05
     #: rows whose group also occurs in an earlier split: a group is split or it is not
     max_groups: float = 0.0
@@ -75,7 +77,7 @@ class _Judge:
             return Finding.note(f"{where}: not testable: {found['why']}", _named(name, found))
         value = found["rate"] if "rate" in found else found["rows"] / max(1, found["samples"])
         most = getattr(self.limits.values, limit)
-        few: FindingOutcome = "warning" if name == "near_copies" and found["rows"] else "passed"
+        few: FindingOutcome = "warning" if name in _WARNED and found["rows"] else "passed"
         repeats = self.measured["within"][found["in"]]["rate"] if "in" in found else 0.0
         return Finding(name=_named(name, found), value=value, limit=most, relation="<=",
                        source=self.limits.source(limit), outcome=few if value <= most else "failed",

@@ -140,10 +140,12 @@ def _windows(search: Search, a: str, b: str, left: Any, right: Any) -> None:
         if asked:
             search.add("windows", a, b, testable=False, why=answer.why, rate=0.0, rows=0)
         return
-    search.touch(b, "window", answer.rows)
+    pairs = [pair for pair in answer.pairs if not search.allowed.takes(b, pair.i, "", a, pair.j)]
+    search.touch(b, "window", (pair.i for pair in pairs))
     search.add(
-        "windows", a, b, testable=True, why=answer.why, rate=answer.share, rows=len(answer.rows), stride=answer.stride,
-        samples=len(right), examples=[list(dataclasses.astuple(pair)) for pair in answer.pairs[:_SHOWN]],
+        "windows", a, b, testable=True, why=answer.why, rate=len(pairs) / max(1, len(right)), rows=len(pairs),
+        stride=answer.stride, samples=len(right),
+        examples=[list(dataclasses.astuple(pair)) for pair in pairs[:_SHOWN]],
     )  # fmt: skip
 
 

@@ -27,6 +27,10 @@ from pytest_overfit.core.arrays import Array
 EXACT_ROWS = 6_000
 #: cells visited for each row; with 8 of 245 the nearest row was found for 0.99 of near-copies and more
 PROBES = 8
+#: rows looked up at once in the lists
+QUERIES = 4_096
+#: share of a row's squared length that rounding may take from a squared distance
+ROUNDED = 1e-5
 #: bytes of one block of distances: fits the second-level cache of common machines a few times
 BLOCK_BYTES = 8 << 20
 
@@ -49,7 +53,7 @@ class Index:
     def __init__(self, points: Array, *, seed: int = 0, exact_rows: int = EXACT_ROWS, probes: int = PROBES) -> None:
         self.points = np.ascontiguousarray(points, dtype=np.float32)
         self.squares = np.einsum("ij,ij->i", self.points, self.points)
-        self.probes = probes
+        self.probes = min(probes, int(np.sqrt(len(self.points))))
         self.centres: Array | None = None
         if len(self.points) > exact_rows:
             self._build(seed)
@@ -63,12 +67,32 @@ class Index:
         own = np.full(len(queries), -1) if own is None else own
         squared = np.full((len(queries), k), np.inf, np.float32)
         rows = np.full((len(queries), k), -1, np.int64)
-        step = max(1, BLOCK_BYTES // (4 * max(1, len(self.points)))) if self.centres is None else 4_096
+        step = max(1, BLOCK_BYTES // (4 * max(1, len(self.points)))) if self.centres is None else QUERIES
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
             look = self._exact if self.centres is None else self._probed
             squared[part], rows[part] = look(queries[part], k, own[part])
         return self._refined(queries, squared, rows), rows
+
+    def reach(self, queries: Array, ks: list[int]) -> tuple[Array, Array] | None:
+        """No more than the distance to the nearest row, and no less than those to the k-th nearest; None: by search.
+
+        The k-th nearest of all cells is at most as far as the k-th nearest of the first cell.
+        """
+        if self.centres is None:
+            return None
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        nearest = np.full(len(queries), np.inf, np.float32)
+        beyond = np.full((len(queries), len(ks)), np.inf, np.float32)
+        at = np.array(ks) - 1
+        for query, probe, numbers, squared in self._visits(queries):
+            np.minimum.at(nearest, query, squared.min(1))
+            home = np.flatnonzero(probe == 0)
+            if len(numbers) > at[-1] and len(home):
+                beyond[query[home]] = np.sort(squared[home], axis=1)[:, at]
+        norms = np.einsum("ij,ij->i", queries, queries)
+        nearest, beyond = nearest + (1 - ROUNDED) * norms, beyond + (1 + ROUNDED) * norms[:, None]
+        return np.sqrt(np.maximum(nearest, 0)), np.sqrt(np.maximum(beyond, 0))
 
     def _build(self, seed: int) -> None:
         random = np.random.default_rng(seed)
@@ -85,40 +109,48 @@ class Index:
         squared = self._squared(queries, slice(0, len(self.points)))
         mine = np.flatnonzero(own >= 0)
         squared[mine, own[mine]] = np.inf
-        return _smallest(squared, np.broadcast_to(np.arange(len(self.points)), squared.shape), k)
+        best, which = _smallest(squared, k)
+        best += np.einsum("ij,ij->i", queries, queries)[:, None]
+        return np.maximum(best, 0), which
 
     def _probed(self, queries: Array, k: int, own: Array) -> tuple[Array, Array]:
-        if self.centres is None:
-            return self._exact(queries, k, own)
-        probes = min(self.probes, len(self.centres))
+        found = np.full((len(queries), self.probes, k), np.inf, np.float32)
+        rows = np.full((len(queries), self.probes, k), -1, np.int64)
+        for query, probe, numbers, squared in self._visits(queries):
+            squared[own[query, None] == numbers] = np.inf
+            which = np.broadcast_to(np.arange(len(numbers)), squared.shape)
+            if len(numbers) > k:
+                squared, which = _some_smallest(squared, k)
+            found[query, probe, : len(numbers)] = squared
+            rows[query, probe, : len(numbers)] = numbers[which]
+        best, which = _smallest(found.reshape(len(queries), -1), k)
+        best = np.maximum(best + np.einsum("ij,ij->i", queries, queries)[:, None], 0)
+        return np.asarray(best), np.where(which >= 0, np.take_along_axis(rows.reshape(len(queries), -1), which, 1), -1)
+
+    def _visits(self, queries: Array) -> Iterator[tuple[Array, Array, Array, Array]]:
+        """For each cell: the queries that visit it, as their how-manieth, its rows, and their `_squared`."""
+        if self.centres is None:  # pragma: no cover - only called where there are cells
+            return
         to_centres = _centre_distances(queries, self.centres)
-        visited = np.argpartition(to_centres, probes - 1, axis=1)[:, :probes]
-        found = np.full((len(queries), probes, k), np.inf, np.float32)
-        rows = np.full((len(queries), probes, k), -1, np.int64)
-        flat = visited.ravel()
+        visited = np.argpartition(to_centres, self.probes - 1, axis=1)[:, : self.probes]
+        nearness = np.argsort(np.take_along_axis(to_centres, visited, 1), axis=1)
+        flat = np.take_along_axis(visited, nearness, 1).ravel()
         by_cell = np.argsort(flat, kind="stable")
         ends = np.searchsorted(flat[by_cell], np.arange(len(self.centres) + 1))
         for cell in np.flatnonzero(np.diff(ends)):
-            query, probe = np.divmod(by_cell[ends[cell] : ends[cell + 1]], probes)
+            query, probe = np.divmod(by_cell[ends[cell] : ends[cell + 1]], self.probes)
             here = slice(self.starts[cell], self.starts[cell + 1])
-            numbers = self.order[here]
-            if not len(numbers):
-                continue
-            squared = self._squared(queries[query], here)
-            squared[own[query, None] == numbers] = np.inf
-            found[query, probe], rows[query, probe] = _smallest(squared, np.broadcast_to(numbers, squared.shape), k)
-        return _smallest(found.reshape(len(queries), -1), rows.reshape(len(queries), -1), k)
+            if here.stop > here.start:
+                yield query, probe, self.order[here], self._squared(queries[query], here)
 
     def _squared(self, queries: Array, part: slice) -> Array:
-        squared = queries @ self.points[part].T
-        squared *= -2
+        """Squared distances less the square of each query, which all of its distances share."""
+        squared = (-2 * queries) @ self.points[part].T
         squared += self.squares[part]
-        squared += np.einsum("ij,ij->i", queries, queries)[:, None]
-        return squared
+        return np.asarray(squared)
 
     def _refined(self, queries: Array, squared: Array, rows: Array) -> Array:
         """Distances so small that rounding swallowed them are taken again from the differences."""
-        np.maximum(squared, 0, out=squared)
         norms = np.einsum("ij,ij->i", queries, queries)
         places = None if self.centres is None else np.argsort(self.order)
         for query in np.flatnonzero(squared[:, 0] < 1e-3 * norms):
@@ -131,24 +163,37 @@ class Index:
         return np.sqrt(squared)
 
 
-def _smallest(squared: Array, rows: Array, k: int) -> tuple[Array, Array]:
-    """The k smallest of each line, ascending, padded with inf and -1."""
+def _smallest(squared: Array, k: int) -> tuple[Array, Array]:
+    """The k smallest of each line, ascending, and their columns, padded with inf and -1."""
     lines, have = squared.shape
+    which = np.broadcast_to(np.arange(have), squared.shape)
     if have > k:
-        keep = np.argpartition(squared, k - 1, axis=1)[:, :k]
-        squared, rows = np.take_along_axis(squared, keep, 1), np.take_along_axis(rows, keep, 1)
+        squared, which = _some_smallest(squared, k)
     order = np.argsort(squared, axis=1, kind="stable")
-    best, whose = np.full((lines, k), np.inf, np.float32), np.full((lines, k), -1, np.int64)
-    best[:, :have], whose[:, :have] = np.take_along_axis(squared, order, 1), np.take_along_axis(rows, order, 1)
-    whose[~np.isfinite(best)] = -1
-    return best, whose
+    best, columns = np.full((lines, k), np.inf, np.float32), np.full((lines, k), -1, np.int64)
+    best[:, :have] = np.take_along_axis(squared, order, 1)
+    columns[:, :have] = np.take_along_axis(which, order, 1)
+    columns[~np.isfinite(best)] = -1
+    return best, columns
+
+
+def _some_smallest(squared: Array, k: int) -> tuple[Array, Array]:
+    """The k smallest of each line in any order, and their columns.
+
+    The k-th smallest, then all up to it: for plain numbers a third of what `argpartition` takes.
+    """
+    chosen = squared <= np.partition(squared, k - 1, axis=1)[:, k - 1, None]
+    if np.count_nonzero(chosen) == len(squared) * k:
+        which = np.nonzero(chosen)[1].reshape(-1, k)
+        return squared[chosen].reshape(-1, k), which
+    which = np.argpartition(squared, k - 1, axis=1)[:, :k]  # equally far ones
+    return np.take_along_axis(squared, which, 1), which
 
 
 def _centre_distances(rows: Array, centres: Array) -> Array:
-    away = rows @ centres.T
-    away *= -2
+    away = rows @ (-2 * centres).T
     away += np.einsum("ij,ij->i", centres, centres)
-    return away
+    return np.asarray(away)
 
 
 def _nearest_centre(rows: Array, centres: Array) -> Array:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.duplicates.near.tables import Look
 from pytest_overfit.duplicates.near.views import grey_pictures, pixels
 
 #: nearest pictures that each is laid over
@@ -28,9 +29,9 @@ MARGIN, LARGE_SIDE = 2, 16
 LEAST_CONTRAST = 0.5
 
 
-def evenness(images: Array, others: Array) -> Array:
-    """Logarithm of the share of pixels that each difference fills; where there is none, the least possible."""
-    squares = (pixels(images)[0] - pixels(others)[0]) ** 2
+def evenness(rows: Array, others: Array, look: Look = pixels) -> Array:
+    """Logarithm of the share of numbers that each difference fills; where there is none, the least possible."""
+    squares = (look(rows)[0] - look(others)[0]) ** 2
     fourth = np.einsum("ij,ij->i", squares, squares) * squares.shape[1]
     filled = np.divide(squares.sum(1) ** 2, fourth, out=np.zeros(len(squares), np.float32), where=fourth > 0)
     return np.asarray(np.log(np.maximum(filled, 1 / max(1, squares.shape[1]))))

@@ -84,22 +84,42 @@ class NullDistribution:
     def p_values(self, distances: Array, free: Array, evenness: Array | None = None) -> Array:
         """The calibrated p of each row of distances (rows, neighbours) with so many free numbers."""
         closeness = surprise(distances, free, self.dimensions)
-        beyond = _with_evenness(closeness, evenness, self.even) + math.log(TAIL_FROM)
+        return self._p(_with_evenness(closeness, evenness, self.even))
+
+    def least_p(self, nearest: Array, beyond: Array, free: Array) -> Array:
+        """No p of `p_values` is below this, for rows no closer than `nearest`, their k-th no farther than `beyond`."""
+        most = np.zeros(len(nearest))
+        for (k, dimension), kth in zip(self.dimensions, beyond.T, strict=True):
+            ratio = nearest / np.maximum(kth.astype(np.float64), np.finfo(np.float64).tiny)
+            most = np.maximum(most, _minus_log_p(ratio, np.minimum(dimension, free), k))
+        return self._p(most if math.isinf(self.even[1]) else 2 * most)
+
+    def _p(self, surprising: Array) -> Array:
+        beyond = surprising + math.log(TAIL_FROM)
         tail = np.minimum(1.0, self.share * np.exp(-self.rate * np.maximum(beyond, 0.0)))
         return np.where(beyond > 0, tail, 1.0)
+
+
+def unusual(distances: Array, free: Array, rows: int) -> Array:
+    """Places of rows that may be in the tail that `fit_null` fits; for the others it is no matter if `free` is less.
+
+    Half of what the tail begins with, because evenness may add as much.
+    """
+    with np.errstate(invalid="ignore"):
+        closeness = surprise(distances, free, _dimensions(distances, rows))
+    return np.flatnonzero(closeness > -math.log(TAIL_FROM) / 2)
 
 
 def fit_null(distances: Array, free: Array, rows: int, evenness: Array | None = None) -> NullDistribution:
     """Fit the null to the neighbours (left-out rows, neighbours) of rows of the large split among its `rows` rows."""
     if rows < LEAST_ROWS:
         return NullDistribution(f"{rows} distinct rows, and {LEAST_ROWS} are needed to know how close clean rows are")
-    usable = [k for k in NEIGHBOURS if k <= min(distances.shape[1], rows // 3)]
     ties = float(np.mean(distances[:, 0] >= distances[:, 1] * (1 - 1e-6)))
     if ties > MOST_TIES:
         return NullDistribution(
             f"{ties:.0%} of rows have two nearest rows equally far: the columns take too few values"
         )
-    dimensions = tuple((k, _dimension(_ratio(distances, k), k)) for k in usable)
+    dimensions = _dimensions(distances, rows)
     lowest = min(m for k, m in dimensions if k > 2)
     if lowest < LEAST_DIMENSION:
         return NullDistribution(
@@ -114,6 +134,11 @@ def fit_null(distances: Array, free: Array, rows: int, evenness: Array | None = 
     even = _usual(evenness)
     both = dataclasses.replace(_with_tail(_with_evenness(closeness, evenness, even), dimensions), even=even)
     return min(plain, both, key=_needed) if both.testable else plain
+
+
+def _dimensions(distances: Array, rows: int) -> tuple[tuple[int, float], ...]:
+    usable = [k for k in NEIGHBOURS if k <= min(distances.shape[1], rows // 3)]
+    return tuple((k, _dimension(_ratio(distances, k), k)) for k in usable)
 
 
 def _usual(evenness: Array) -> tuple[float, float]:
@@ -141,17 +166,20 @@ def surprise(distances: Array, free: Array, dimensions: tuple[tuple[int, float],
     """-log of the smallest p over all k; 0 where that is not known."""
     most = np.zeros(len(distances))
     for k, dimension in dimensions:
-        ratio = _ratio(distances, k)
         m = np.minimum(np.minimum(dimension, free), _local_dimension(distances, k))
-        with np.errstate(divide="ignore"):
-            inside = m * np.log(ratio)  # log of r**m
-            log_p = np.where(
-                inside < -20,
-                inside + math.log(k - 1),
-                np.log(-np.expm1((k - 1) * np.log1p(-np.exp(np.minimum(inside, -1e-12))))),
-            )
-        most = np.maximum(most, np.minimum(-log_p, 700.0))
+        most = np.maximum(most, _minus_log_p(_ratio(distances, k), m, k))
     return most
+
+
+def _minus_log_p(ratio: Array, m: Array, k: int) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inside = m * np.log(ratio)  # log of r**m
+        log_p = np.where(
+            inside < -20,
+            inside + math.log(k - 1),
+            np.log(-np.expm1((k - 1) * np.log1p(-np.exp(np.minimum(inside, -1e-12))))),
+        )
+    return np.minimum(-log_p, 700.0)
 
 
 def _ratio(distances: Array, k: int) -> Array:

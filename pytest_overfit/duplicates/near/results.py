@@ -61,8 +61,8 @@ class Windows(Answer):
     """How many rows of the small split continue rows of the large one."""
 
     share: float = 0.0
-    #: rows of the small split that overlap, with their longest overlap that was found
     rows: tuple[int, ...] = ()
+    #: each of these rows with its longest overlap that was found, the longest first
     pairs: tuple[WindowPair, ...] = ()
     #: most common distance between neighbouring overlapping rows: how far the window moved; 0: unknown
     stride: int = 0

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.duplicates.near.neighbours import Index, one_blas_thread
-from pytest_overfit.duplicates.near.overlay import CANDIDATES, evenness, laid_over
-from pytest_overfit.duplicates.near.p_values import (
-    ALPHA,
-    FARTHEST,
-    LEAST_DIMENSION,
-    LEFT_OUT,
-    NullDistribution,
-    fit_null,
-)
+from pytest_overfit.duplicates.exact.in_memory import repeats
+from pytest_overfit.duplicates.exact.rows import RowsInMemory, all_keys, choose_columns
+from pytest_overfit.duplicates.near.neighbours import one_blas_thread
+from pytest_overfit.duplicates.near.p_values import ALPHA, NullDistribution, fit_null, unusual
 from pytest_overfit.duplicates.near.results import Near, NearPair
-from pytest_overfit.duplicates.near.views import BLOCK, View, in_blocks, views_of
+from pytest_overfit.duplicates.near.sides import Lookup, Side, overlaid, with_evenness, without_shared
+from pytest_overfit.duplicates.near.views import views_of
+from pytest_overfit.duplicates.values.canonical import compared, plain_numbers
 
 #: rows of the large split that are searched; more are sampled, and `info["searched"]` says how many were
 MOST_ROWS = 200_000
-#: neighbours of a row that are looked at for numbers it shares, as many as the usual scale has; and how many sharers
-#: make a column common there: two or three rows that are equal in all but some columns are copies, not a kind of rows
-BESIDE, SHARED = 10, 3
-#: numbers compared at once
-BLOCK_CELLS = 1 << 17
 
 
 def find_near(
@@ -47,7 +37,7 @@ def find_near(
     """
     small, large, kind = _checked(small, large, kind)
     asked = np.flatnonzero(~np.asarray(already, bool)) if already is not None else np.arange(len(small))
-    kept = _distinct(large, seed)
+    kept = _distinct(large) if len(large) else np.empty(0, np.int64)
     info: dict[str, Any] = {"kind": kind, "rows": len(asked), "distinct": len(kept), "views": {}}
     if len(kept) > MOST_ROWS:
         kept = np.sort(np.random.default_rng(seed).choice(kept, MOST_ROWS, replace=False))
@@ -55,20 +45,8 @@ def find_near(
     if not len(asked) or not len(kept):
         return Near(False, "no rows to compare", info=info)
     with one_blas_thread():
-        parts = _parts(kind, small[asked], large, kept, seed)
+        parts = _parts(kind, small[asked], large, kept, seed, alpha / len(asked))
     return _gathered(parts, asked, alpha, info)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Side:
-    """Rows looked up in one view: which rows, how far their neighbours are, and whose rows these are (-1: none)."""
-
-    rows: Array
-    distances: Array
-    found: Array
-    free: Array
-    #: how evenly the difference to the nearest row is spread, where that is known
-    evenness: Array | None = None
 
 
 class _Part:
@@ -81,100 +59,49 @@ class _Part:
         self.left_out = np.ones(0)
 
 
-def _parts(kind: str, small: Array, large: Array, kept: Array, seed: int) -> dict[str, _Part]:
-    """The answer of each view; of images two more things are asked once their neighbours are known."""
+def _parts(kind: str, small: Array, large: Array, kept: Array, seed: int, level: float) -> dict[str, _Part]:
+    """The answer of each view; pictures are also laid over those with a spectrum like theirs."""
     parts: dict[str, _Part] = {}
     for name, view in views_of(kind, large, seed).items():
-        looked_up = _looked_up(view, small, large, kept, seed)
-        if looked_up is None:
+        lookup = Lookup(view, large, kept, seed)
+        if not lookup.able:
             why = "the rows are all the same, have no contrast, or share too few values that are not common"
             parts[name] = _Part(NullDistribution(why), len(small))
             continue
-        own, asked, count = looked_up
-        more = {"columns": _without_shared, "pixels": _with_evenness}.get(name)
-        if more is not None:
-            own, asked = more(own, large, large), more(asked, small, large)
-        parts[name] = _part(own, asked, count, len(small))
+        own = lookup.left_out()
+        parts[name] = _part(lookup, own, small, large, level)
         if kind == "image" and name == "spectrum":
-            own, asked = _laid_over(own, large, large), _laid_over(asked, small, large)
-            parts["aligned"] = _part(own, asked, count, len(small))
+            own, asked = overlaid(own, large, large), overlaid(lookup.rows(small), small, large)
+            null = fit_null(own.distances, own.free, lookup.count)
+            parts["aligned"] = _judged(null, own, asked, len(small))
     return parts
 
 
-def _looked_up(view: View, small: Array, large: Array, kept: Array, seed: int) -> tuple[_Side, _Side, int] | None:
-    """Rows of the large split, left out, and the rows of the small one among the rows of the large; their number."""
-    points, free = in_blocks(view, large, kept if len(kept) < len(large) else None)
-    good = free >= LEAST_DIMENSION
-    numbers, points, free = kept[good], points[good], free[good]
-    if len(points) < 2 or points.shape[1] == 0:
-        return None
-    index = Index(points, seed=seed)
-    out = np.random.default_rng(seed + 1).permutation(len(points))[:LEFT_OUT]
-    rows, has = in_blocks(view, small)
-    able = np.flatnonzero(has >= LEAST_DIMENSION)
-
-    def side(which: Array, distances: Array, found: Array, free: Array) -> _Side:
-        return _Side(which, distances, np.where(found >= 0, numbers[found], -1), free)
-
-    own = side(numbers[out], *index.search(points[out], FARTHEST, out), free[out])
-    return own, side(able, *index.search(rows[able], FARTHEST), has[able]), len(points)
-
-
-def _with_evenness(side: _Side, rows: Array, large: Array) -> _Side:
-    parts = [
-        evenness(rows[side.rows[start : start + BLOCK]], large[side.found[start : start + BLOCK, 0]])
-        for start in range(0, len(side.rows), BLOCK)
-    ]
-    return dataclasses.replace(side, evenness=np.concatenate([*parts, np.empty(0)]))
+def _part(lookup: Lookup, own: Side, small: Array, large: Array, level: float) -> _Part:
+    """Calibrate on rows of the large split, judge by it those of the small one that may be close enough."""
+    view = lookup.view
+    if view.even:
+        own = with_evenness(own, view, large, large)
+    if view.shared:
+        own = without_shared(own, unusual(own.distances, own.free, lookup.count), large, large)
+    null = fit_null(own.distances, own.free, lookup.count, own.evenness)
+    if not null.testable:
+        return _Part(null, len(small))
+    asked = lookup.close_rows(small, null, level)
+    if view.even:
+        asked = with_evenness(asked, view, small, large)
+    if view.shared:
+        asked = without_shared(asked, np.arange(len(asked.rows)), small, large)
+    return _judged(null, own, asked, len(small))
 
 
-def _without_shared(side: _Side, rows: Array, large: Array) -> _Side:
-    """Columns whose number a row shares with its neighbours, the very nearest aside, add no dimension to its place.
-
-    Rows with nothing measured, say, that differ in two columns alone lie in two dimensions, however many others have.
-    """
-    neighbours = side.found[:, 1:BESIDE]
-    free = side.free.copy()
-    width = int(np.prod(large.shape[1:], dtype=np.int64))
-    step = max(1, BLOCK_CELLS // max(1, width))
-    for start in range(0, len(free), step):
-        part = slice(start, start + step)
-        mine = rows[side.rows[part]].reshape(-1, width)
-        holes = mine != mine  # noqa: PLR0124 - NaN: a hole is a value as any
-        sharers = np.zeros(mine.shape, np.uint8)
-        for one in neighbours[part].T:
-            theirs = large[one].reshape(-1, width)
-            same = mine == theirs
-            if holes.any():
-                same |= holes & (theirs != theirs)  # noqa: PLR0124
-            same[one < 0] = False
-            sharers += same
-        free[part] = np.minimum(free[part], np.count_nonzero(sharers < SHARED, axis=1))
-    return dataclasses.replace(side, free=free)
-
-
-def _laid_over(side: _Side, rows: Array, large: Array) -> _Side:
-    """The nearest rows of each, in the order of their distances when they are laid over it."""
-    found = side.found[:, :CANDIDATES]
-    distances = np.full(found.shape, np.inf, np.float32)
-    step = max(1, BLOCK // CANDIDATES)
-    for start in range(0, len(found), step):
-        part = slice(start, start + step)
-        distances[part] = laid_over(rows[side.rows[part]], large[found[part].ravel()])
-    distances[found < 0] = np.inf
-    order = np.argsort(distances, axis=1, kind="stable")
-    nearer, whose = np.take_along_axis(distances, order, 1), np.take_along_axis(found, order, 1)
-    return _Side(side.rows, nearer, whose, np.where(np.isfinite(nearer[:, 0]), side.free, 0.0))
-
-
-def _part(own: _Side, asked: _Side, count: int, rows: int) -> _Part:
-    """Calibrate on rows of the large split, judge the others by it."""
-    part = _Part(fit_null(own.distances, own.free, count, own.evenness), rows)
-    if part.calibration.testable and len(asked.rows):
-        part.left_out = part.calibration.p_values(own.distances, own.free, own.evenness)
-        part.p[asked.rows] = part.calibration.p_values(asked.distances, asked.free, asked.evenness)
+def _judged(null: NullDistribution, own: Side, asked: Side, rows: int) -> _Part:
+    part = _Part(null, rows)
+    if null.testable and len(asked.rows):
+        part.left_out = null.p_values(own.distances, own.free, own.evenness)
+        part.p[asked.rows] = null.p_values(asked.distances, asked.free, asked.evenness)
         part.row[asked.rows] = asked.found[:, 0]
-        tenth = asked.distances[:, min(9, count - 1, asked.distances.shape[1] - 1)]
+        tenth = asked.distances[:, min(9, asked.distances.shape[1] - 1)]
         known = (tenth > 0) & np.isfinite(tenth)
         part.ratio[asked.rows] = asked.distances[:, 0] / np.where(known, tenth, 1.0)
     return part
@@ -223,18 +150,12 @@ def _checked(small: Array, large: Array, kind: str) -> tuple[Array, Array, str]:
     return small, large, kind
 
 
-def _distinct(large: Array, seed: int) -> Array:
-    """The first row of each group of equal rows, by a random linear key in float64; rows with NaN keep their own.
-
-    Only rows dropped by mistake would matter, and would cost a possible pair, never a false alarm.
-    """
-    flat = large.reshape(len(large), int(np.prod(large.shape[1:], dtype=np.int64)))
-    weights = np.random.default_rng(seed).normal(size=flat.shape[1])
-    keys = np.empty(len(flat))
-    step = max(1, (8 << 20) // (8 * max(1, flat.shape[1])))
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, len(flat), step):
-            block = flat[start : start + step].astype(np.float64)
-            keys[start : start + step] = np.einsum("ij,j->i", block, weights)
-    _, first = np.unique(keys, return_index=True, equal_nan=False)
-    return np.sort(first)
+def _distinct(large: Array) -> Array:
+    """The first row of each group of equal rows."""
+    numbers = plain_numbers(large)
+    rows = RowsInMemory("", (numbers,), (compared({"": numbers[:1]}),))
+    again = repeats(rows, all_keys(rows, choose_columns(rows)))
+    order = np.lexsort((again.rows, again.ids))
+    ids = again.ids[order]
+    later = again.rows[order[1:]][ids[1:] == ids[:-1]]
+    return np.delete(np.arange(len(large)), later)

@@ -1,20 +1,23 @@
 """Windows of one series, cut overlapping and then split at random: no two rows are equal, and yet all is known.
 
 Measured: the share of rows of the small split that continue a row of the large one: the last values of one are the
-first of the other. Runs of 8 values are hashed at every position, one in four is kept, chosen by its hash so that both
-splits choose alike (the winnowing idea of Schleimer et al. 2003), and the hashes of both splits are joined. A shared
-run is only a candidate: the two rows are laid over each other at that offset, and *all* values in the overlap must be
-equal (bit for bit in the narrower float type; -0 is 0).
+first of the other. Wherever two rows overlap, one of them begins inside the other and one of them ends there. So the
+first and the last run of each large row are hashed (the first and last that are not constant), as long as the shortest
+overlap that counts, and looked up among the runs at every place of the small rows. A shared run is only a candidate:
+the two rows are laid over each other at that offset, and *all* values in the overlap must be equal (bit for bit in the
+narrower float type; -0 is 0). Rows that are equal as they stand are copies, which the search for these tells.
 
 Chance: values may repeat (counts, rounded prices). P(run of L values equal) = c1 * (c2 / c1)**(L - 1), where c1 and c2
 are the shares of equal values and equal neighbouring pairs between places of one and the same window (a Markov chain of
 first order). An overlap counts when the expected number of chance overlaps of its length in the whole comparison is
 below 0.01. Straight lines, flat or not, never count. Periodic or constant data therefore are never a finding.
+A shorter overlap counts where a third row proves it: one that overlaps both by more, so that their places in time are
+known. After a cut in time without a gap these are the rows that share a few values, or one, with the last before it.
 
 Cannot see: windows scaled one by one before they were stacked (scale the series, or give raw values), noise added to
 each window (`find_near` with kind="series" does), windows shorter than 4.
 
-Cost: one pass over all values, a sort of a quarter of the hashes of the small split; large split in blocks.
+Cost: a hash for each value of the small split, two for each row of the large one.
 """
 
 from __future__ import annotations
@@ -24,19 +27,23 @@ import math
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.duplicates.exact.keys import Filter, inside, once
 from pytest_overfit.duplicates.near.results import WindowPair, Windows
+from pytest_overfit.duplicates.values.canonical import canonical
 
-RUN = 8
-KEEP = 4
+#: the shortest run that counts, and the longest that is hashed
+RUN, LONGEST = 8, 16
 ALPHA = 0.01
-#: windows of the large split in a block, and tries of a candidate offset for one window
-BLOCK, TRIES = 8_192, 3
+#: numbers hashed at once; rows looked at for one that shares a run, and candidates that a row is laid over
+BLOCK, TRIES, CANDIDATES = 1 << 17, 3, 12
 #: values equal to those a fixed time later: the series repeats itself
 PERIODIC = 0.95
 #: distances in time at which equal values are counted: all up to this many, as a period may be any, and as many more
 LAGS = 64
-#: examples handed back
-SHOWN = 1_000
+_ODD64, _ODD, _BASE = 0x9E3779B97F4A7C15, 0x9E3779B1, 0x85EBCA77
+
+#: row of the large split, offset, and how many values are shared
+Place = tuple[int, int, int]
 
 
 def find_windows(small: Array, large: Array) -> Windows:
@@ -52,12 +59,11 @@ def find_windows(small: Array, large: Array) -> Windows:
     info = {"run": run, "least_overlap": least}
     if least > length - 1:
         return Windows(False, "the values repeat so much that rows overlap by chance", info=info)
-    best = _overlaps(small, large, run, least)
-    pairs = tuple(WindowPair(i, *best[i]) for i in sorted(best))
-    offsets = np.abs([pair.offset for pair in pairs if pair.offset]).astype(np.int64)
-    stride = int(np.bincount(offsets).argmax()) if len(offsets) else 0
-    longest = sorted(pairs, key=lambda pair: (-pair.overlap, pair.i))[:SHOWN]
-    return Windows(True, "", len(pairs) / len(small), tuple(sorted(best)), tuple(longest), stride, info=info)
+    best = _overlaps(small, large, least)
+    _beyond(small, large, least, best)
+    pairs = sorted((WindowPair(i, *place) for i, place in best.items()), key=lambda pair: (-pair.overlap, pair.i))
+    stride = int(np.bincount([abs(pair.offset) for pair in pairs]).argmax()) if pairs else 0
+    return Windows(True, "", len(pairs) / len(small), tuple(sorted(best)), tuple(pairs), stride, info=info)
 
 
 def _series(rows: Array) -> Array:
@@ -84,13 +90,14 @@ def _same_type(small: Array, large: Array) -> tuple[Array, Array]:
     kinds = [each.dtype for each in (small, large) if each.dtype.kind == "f"]
     narrow = min(kinds, key=lambda kind: kind.itemsize) if kinds else np.dtype(np.float64)
     with np.errstate(over="ignore"):
-        return small.astype(narrow), large.astype(narrow)
+        return small.astype(narrow, copy=False), large.astype(narrow, copy=False)
 
 
 def _least_overlap(small: Array, large: Array, run: int) -> int:
     """The shortest overlap that is no chance."""
     one = two = places = 0.0
-    rows = np.random.default_rng(0).permutation(len(large))[:500]
+    few = max(100, min(500, BLOCK // math.prod(large.shape[1:])))
+    rows = np.random.default_rng(0).permutation(len(large))[:few]
     sample = large[rows]
     length = sample.shape[1]
     for lag in sorted({*range(1, min(length, LAGS)), *np.linspace(1, length - 1, LAGS, dtype=int).tolist()}):
@@ -110,48 +117,110 @@ def _least_overlap(small: Array, large: Array, run: int) -> int:
     return int(max(run, needed))
 
 
-def _overlaps(small: Array, large: Array, run: int, least: int) -> dict[int, tuple[int, int, int]]:
-    """The longest overlap found for each row of `small`: (row of large, offset, values)."""
-    keys, row, at = _runs(small, run)
-    order = np.argsort(keys, kind="stable")
-    keys, row, at = keys[order], row[order], at[order]
-    best: dict[int, tuple[int, int, int]] = {}
-    for start in range(0, len(large), BLOCK):
-        block = large[start : start + BLOCK]
-        theirs, their_row, their_at = _runs(block, run)
-        first, last = np.searchsorted(keys, theirs, "left"), np.searchsorted(keys, theirs, "right")
-        hit = np.flatnonzero(last > first)
-        for turn in range(TRIES):  # equal keys of several small rows: a few of them, spread
-            here = hit[last[hit] - first[hit] > turn]
-            mine = first[here] + (turn * 7919 + here) % (last[here] - first[here])
-            _keep_best(best, small, block, start, least, row[mine], their_row[here], their_at[here] - at[mine])
+def _overlaps(small: Array, large: Array, least: int) -> dict[int, Place]:
+    """The longest overlap found for each row of `small`: where values of it are in `large`."""
+    edges = _Edges(large, least)
+    best: dict[int, Place] = {}
+    step = max(1, BLOCK // math.prod(small.shape[1:]))
+    for start in range(0, len(small), step):
+        row, offset, theirs = edges.inside(small[start : start + step])
+        for i, j, move in _nearest(row, offset, theirs):
+            overlap = small.shape[1] - abs(move)
+            if (start + i not in best or best[start + i][2] < overlap) and _agree(small[start + i], large[j], move):
+                best[start + i] = (j, move, overlap)
     return best
 
 
-def _keep_best(
-    best: dict[int, tuple[int, int, int]],
-    small: Array,
-    block: Array,
-    start: int,
-    least: int,
-    mine: Array,
-    theirs: Array,
-    offset: Array,
-) -> None:
-    """Lay candidate rows over each other, longest overlap first, until one agrees everywhere."""
-    length = small.shape[1]
-    order = np.lexsort((np.abs(offset), mine))
-    mine, theirs, offset = mine[order], theirs[order], offset[order]
-    rank = np.arange(len(mine)) - np.searchsorted(mine, mine, "left")
-    first = rank < 4 * TRIES
-    for i, j, move in np.column_stack([mine, theirs, offset])[first].tolist():
-        overlap = length - abs(move)
-        if overlap < least or (i in best and best[i][2] >= overlap):
-            continue
-        ours = small[i, max(0, -move) : length - max(0, move)]
-        other = block[j, max(0, move) : length - max(0, -move)]
-        if np.array_equal(ours, other, equal_nan=True) and _tells(ours):
-            best[i] = (start + j, move, overlap)
+def _beyond(small: Array, large: Array, least: int, best: dict[int, Place]) -> None:
+    """Add rows that share fewer values than tell by themselves, known by a row in between that overlaps both."""
+    known = sorted(best)
+    while known:
+        others = np.setdiff1d(np.arange(len(small)), list(best))
+        linked = _overlaps(small[others], small[known], least)
+        new = {}
+        for at, (between, move, _) in linked.items():
+            j, further, _ = best[known[between]]
+            overlap = small.shape[1] - abs(move + further)
+            if overlap > 0 and move + further and _agree(small[others[at]], large[j], move + further, told=True):
+                new[int(others[at])] = (j, move + further, overlap)
+        best.update(new)
+        known = sorted(new)
+
+
+class _Edges:
+    """The first and the last run of each row that is not constant, by their hashes."""
+
+    def __init__(self, rows: Array, least: int) -> None:
+        self.least, self.run = least, min(least, LONGEST)
+        run = self.run
+        row, at = _edge_runs(rows, run)
+        marks = [
+            _marks(rows[row[part, None], at[part, None] + np.arange(run)], run)[:, 0]
+            for part in _parts(len(row), run * rows.shape[2])
+        ]
+        keys = np.concatenate([*marks, np.empty(0, np.uint32)])
+        order = np.argsort(keys, kind="stable")
+        self.keys, self.row, self.at = keys[order], row[order], at[order]
+        self.filter = Filter(once(self.keys))
+
+    def inside(self, rows: Array) -> tuple[Array, Array, Array]:
+        """Where these rows have such a run: the row, how far it is moved, and the row that begins or ends there."""
+        marks = _marks(rows, self.run)
+        keys, places = marks.ravel(), marks.shape[1]
+        hits = self.filter.passing(keys)
+        hits = hits[inside(keys[hits], self.keys)]
+        first, last = (np.searchsorted(self.keys, keys[hits], side) for side in ("left", "right"))
+        row, at = np.divmod(hits, places)
+        found = []
+        for turn in range(TRIES):  # equal keys of several rows: a few of them, spread
+            here = np.flatnonzero(last - first > turn)
+            edge = first[here] + (turn * 7919 + here) % (last[here] - first[here])
+            found.append((row[here], self.at[edge] - at[here], self.row[edge]))
+        row, offset, theirs = (np.concatenate(each) for each in zip(*found, strict=True))
+        moved = (offset != 0) & (np.abs(offset) <= rows.shape[1] - self.least)
+        return row[moved], offset[moved], theirs[moved]
+
+
+def _edge_runs(rows: Array, run: int) -> tuple[Array, Array]:
+    """Rows and places of their first and last runs in which something changes."""
+    first, last = _first_change(rows), _first_change(rows[:, ::-1])
+    varied = np.flatnonzero(first)
+    heads = np.maximum(0, first[varied] + 1 - run)
+    tails = np.minimum(rows.shape[1] - run, rows.shape[1] - 1 - last[varied])
+    return np.concatenate([varied, varied]), np.concatenate([heads, tails])
+
+
+def _first_change(rows: Array) -> Array:
+    """The first place of each row whose value is not that of place 0; 0 where all are the same."""
+    found = np.zeros(len(rows), np.int64)
+    left, width = np.arange(len(rows)), RUN
+    while len(left):
+        for part in _parts(len(left), width * rows.shape[2]):
+            some = rows[left[part], :width]
+            changed = (some != some[:, :1]) & ((some == some) | (some[:, :1] == some[:, :1]))  # noqa: PLR0124 - NaN
+            found[left[part]] = changed.any(2).argmax(1)
+        left, width = left[found[left] == 0] if width < rows.shape[1] else left[:0], 4 * width
+    return found
+
+
+def _parts(count: int, width: int) -> list[slice]:
+    step = max(1, BLOCK // width)
+    return [slice(start, start + step) for start in range(0, count, step)]
+
+
+def _nearest(row: Array, offset: Array, theirs: Array) -> list[list[int]]:
+    """A few candidates of each row, those that are moved least first."""
+    order = np.lexsort((np.abs(offset), row))
+    row, offset, theirs = row[order], offset[order], theirs[order]
+    few = np.arange(len(row)) - np.searchsorted(row, row, "left") < CANDIDATES
+    return np.column_stack([row, theirs, offset])[few].tolist()  # type: ignore[no-any-return]
+
+
+def _agree(row: Array, other: Array, move: int, told: bool = False) -> bool:
+    """All values in the overlap are equal, and (unless that is known) they tell something."""
+    length = len(row)
+    ours, theirs = row[max(0, -move) : length - max(0, move)], other[max(0, move) : length - max(0, -move)]
+    return np.array_equal(ours, theirs, equal_nan=True) and (told or _tells(ours))
 
 
 def _tells(values: Array) -> bool:
@@ -161,20 +230,28 @@ def _tells(values: Array) -> bool:
     return bool((np.isnan(bend) | (bend > 1e-6 * np.abs(steps[1:]))).any())
 
 
-def _runs(rows: Array, run: int) -> tuple[Array, Array, Array]:
-    """Hashes of the chosen runs that are not constant, with their rows and positions."""
+def _marks(rows: Array, run: int) -> Array:
+    """A hash of the run at each place of each row: a polynomial in an odd number modulo 2**32, by running sums."""
     count, length, channels = rows.shape
-    places = length - run + 1
-    rows = rows + rows.dtype.type(0)  # -0 becomes 0
-    bits = np.ascontiguousarray(rows).view(f"u{rows.dtype.itemsize}").astype(np.uint64)
-    mixed = np.zeros((count, places), np.uint64)
-    varied = np.zeros((count, places), bool)
-    for step in range(run):
-        for channel in range(channels):
-            mixed = (mixed ^ bits[:, step : step + places, channel]) * np.uint64(0x9E3779B97F4A7C15)
-            mixed ^= mixed >> np.uint64(29)
-        if step:
-            varied |= (bits[:, step : step + places] != bits[:, :places]).any(2)
-    chosen = varied & (mixed % KEEP == 0) if places > 4 * KEEP else varied
-    row, at = np.nonzero(chosen)
-    return mixed[row, at], row, at
+    values = canonical(rows, rows.dtype.str)
+    bits = values.view(f"u{values.dtype.itemsize}")
+    if bits.dtype.itemsize > 4:
+        bits = (bits * np.uint64(_ODD64)) >> np.uint64(32)
+    bits = bits.astype(np.uint32, copy=False)
+    bits *= _powers(_ODD, channels + 1)[1:]
+    bits ^= bits >> np.uint32(15)
+    mixed = bits[:, :, 0] if channels == 1 else bits.sum(2, dtype=np.uint32)
+    mixed *= _powers(_BASE, length)
+    sums = np.zeros((count, length + 1), np.uint32)
+    np.cumsum(mixed, axis=1, out=sums[:, 1:])
+    marks = sums[:, run:] - sums[:, :-run]
+    marks *= _powers(pow(_BASE, -1, 1 << 32), length - run + 1)
+    marks ^= marks >> np.uint32(16)
+    return np.asarray(marks)
+
+
+def _powers(base: int, count: int) -> Array:
+    """Powers from the zeroth on, modulo 2**32."""
+    found = np.full(count, base, np.uint32)
+    found[:1] = 1
+    return np.multiply.accumulate(found)

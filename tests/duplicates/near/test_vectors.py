@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tracemalloc
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_overfit.duplicates.near import Near, find_near
+from pytest_overfit.duplicates.near import Near, find_near, sides
 from pytest_overfit.duplicates.near import p_values as calibration
 from pytest_overfit.duplicates.near.neighbours import Index
 
@@ -179,6 +180,43 @@ def test_some_rows_equal_in_all_but_a_column_are_copies(copies: int) -> None:
     small[:5] = large[:5]
     small[:5, 4] += 0.01 * large[:, 4].std()
     assert {pair.i for pair in find_near(small, np.concatenate([large, again])).pairs} == set(range(5))
+
+
+def sparse(count: int, width: int, seed: int, unit: float = 1.0) -> np.ndarray:
+    """Numbers of which five in six are zero, driven by a few causes; columns of many units unless `unit` is 1."""
+    random = np.random.default_rng(seed)
+    causes = random.normal(size=(count, 12)) @ np.random.default_rng(99).normal(size=(12, width))
+    data = np.maximum(causes + random.normal(size=causes.shape) - 4, 0)
+    return data * unit ** (np.arange(width) % 4)
+
+
+@pytest.mark.parametrize(("width", "unit"), [(60, 1.0), (60, 10.0), (300, 1.0), (300, 10.0)])
+def test_noise_on_tables_with_many_zeros_is_found(width: int, unit: float) -> None:
+    """By rank the least number above zero is far from zero, and noise is torn apart: none of these was found."""
+    large, clean = sparse(1_500, width, 1, unit), sparse(80, width, 2, unit)
+    sizes = large.max(0)
+    noisy = planted(lambda row: row + RANDOM.normal(0, 5e-3, row.shape) * sizes, clean, large)
+    assert len(found(find_near(noisy, large)) & set(PLANT)) >= 15
+    assert found(find_near(noisy, large)) <= set(PLANT)
+    assert not find_near(clean, large).pairs
+
+
+def test_counts_in_proportion_are_no_copies() -> None:
+    random = np.random.default_rng(0)
+    large, small = random.poisson(0.7, (900, 60)), random.poisson(0.7, (60, 60))
+    small[:10] = 3 * large[:10]
+    assert not find_near(small, large).pairs
+
+
+@pytest.mark.parametrize("make", [rows, lambda count, seed: sparse(count, 200, seed)], ids=["dense", "sparse"])
+def test_rows_that_are_not_looked_up_in_full_would_not_have_been_found(make, monkeypatch) -> None:
+    monkeypatch.setattr(sides, "Index", functools.partial(Index, exact_rows=100))
+    large, small = make(2_000, seed=1), make(200, seed=2)
+    small[:40] = large[:40] + large.std(0) * RANDOM.normal(size=large[:40].shape) * np.logspace(-4, 0, 40)[:, None]
+    quick = find_near(small, large)
+    monkeypatch.setattr(Index, "reach", lambda self, queries, ks: None)
+    assert found(quick) == found(find_near(small, large))
+    assert 10 < len(quick.pairs) < 40
 
 
 ABSTAINS = {

@@ -145,6 +145,33 @@ def test_another_dtype_or_scale_is_a_finding_of_its_own(which: str) -> None:
     assert [each.name for each in found.findings if each.outcome == "warning"] == [name]
 
 
+def test_copies_in_a_wide_table_are_told_once() -> None:
+    """Numbers in sixteen columns or more may be windows; equal rows are copies, and no windows shifted by nothing."""
+    rng = np.random.default_rng(6)
+    train, test = rng.normal(size=(400, 20)), rng.normal(size=(100, 20))
+    test[:30] = train[:30]
+    found = verdict(train=train, test=test)
+    assert [each.name for each in found.findings if each.outcome == "failed"] == ["exact_copies.test_in_train"]
+    assert verdict(train=train, test=test, limits={"max_rate": 0.3}).outcome == "passed"
+    reasons = {f"test:{row}": "meant" for row in range(30)}
+    assert verdict(train=train, test=test, options={"allow": reasons}).outcome == "passed"
+
+
+def test_a_cut_in_time_without_a_gap_is_told_whole_and_can_be_cleaned() -> None:
+    walk = np.cumsum(np.random.default_rng(1).normal(size=1_023))
+    rows = np.lib.stride_tricks.sliding_window_view(walk, 24)
+    train, test = rows[:400], rows[400:]
+    found = verdict(train=train, test=test)
+    assert [each.outcome for each in found.findings if each.name == "windows.test_in_train"] == ["warning"]
+    assert found.data["windows"][0]["rows"] == 23
+    keep = Duplicates(found.data).clean("test")
+    assert keep == list(range(23, 600))
+    again = verdict(train=train, test=test[keep])
+    assert [each.outcome for each in again.findings if each.name == "windows.test_in_train"] == ["passed"]
+    allowed = verdict(train=train, test=test, options={"allow": {f"test:{row}": "a warm-up" for row in range(23)}})
+    assert allowed.data["windows"][0]["rows"] == 0
+
+
 def test_the_data_of_a_verdict_are_read_by_the_view() -> None:
     found = verdict(**labelled(COPIED, np.r_[np.arange(96) % 3, [1, 1, 2, 0]]))
     view = Duplicates(found.data)
