@@ -104,7 +104,7 @@ def _say_where(error: CaseError, probes: Mapping[str, Probe]) -> None:
 
 def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, layers: Sequence[Layer]) -> Verdict:
     __tracebackhide__ = True
-    from pytest_overfit.adapters.dispatch import JointTrainingByFramework, guards
+    from pytest_overfit.adapters.dispatch import JointTrainingByFramework, guards, seed_everything
     from pytest_overfit.probes.base import Bench
 
     start = time.perf_counter()
@@ -127,6 +127,7 @@ def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, la
     )
     measured: dict[str, Any] = {}
     with preserved(guards()):
+        seed_everything(run_seed)  # a loader that shuffles draws from global generators, also where it is only read
         try:
             measured = probe.measure(bench, limits.values)
             judgement = probe.judge(measured, limits)

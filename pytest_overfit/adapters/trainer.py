@@ -63,6 +63,14 @@ class Trainer(Protocol):
         del state
         return False
 
+    def redraw_weights(self, seed: int) -> bool:
+        """Permute the numbers inside each matrix of weights, as if they had been drawn again; biases stay.
+
+        False, and nothing changed, where they are not known.
+        """
+        del seed
+        return False
+
 
 class SplitLearner(Learner, Protocol):
     """A learner that can read other batches than the one it was made with."""

@@ -9,6 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import keras
+import numpy as np
 
 from pytest_overfit.adapters.base import Mode
 from pytest_overfit.adapters.keras import callbacks, facts, reuse
@@ -218,3 +219,11 @@ class KerasTrainer:
         for variable, (_, value) in zip(self.model.weights, state, strict=True):
             variable.assign(value)
         return True
+
+    def redraw_weights(self, seed: int) -> bool:
+        random = np.random.default_rng(seed)
+        matrices = [each for each in self.model.weights if len(each.shape) > 1 and "float" in str(each.dtype)]
+        for each in matrices:
+            value = numbers(each)
+            each.assign(random.permutation(value.reshape(-1)).reshape(value.shape))
+        return bool(matrices)

@@ -73,3 +73,12 @@ class TorchTrainer(EpochTrainer):
             return False
         self.model.load_state_dict(state)
         return True
+
+    @torch.no_grad()
+    def redraw_weights(self, seed: int) -> bool:
+        matrices = [each for each in self.model.parameters() if each.ndim > 1 and each.is_floating_point()]
+        generator = torch.Generator().manual_seed(seed)
+        for each in matrices:
+            order = torch.randperm(each.numel(), generator=generator).to(each.device)
+            each.copy_(each.flatten()[order].view_as(each))
+        return bool(matrices)

@@ -14,7 +14,7 @@ from pytest_overfit.core.limits import Resolved, at_least, share
 from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
 from pytest_overfit.data.splits import judged_by
 from pytest_overfit.probes.base import Bench, Probe, of_findings
-from pytest_overfit.probes.early_accuracy import controls, symptoms
+from pytest_overfit.probes.early_accuracy import controls, leaks, symptoms
 from pytest_overfit.probes.early_accuracy.epochs import EpochsRun, open_splits, run_epochs
 from pytest_overfit.probes.early_accuracy.estimates import Predictions
 from pytest_overfit.probes.early_accuracy.judgement import judge_early
@@ -23,6 +23,7 @@ from pytest_overfit.probes.early_accuracy.simple_models import (
     FeatureTable,
     constant_only,
     holds_inside,
+    holds_inside_both,
     measure_baselines,
 )
 
@@ -94,16 +95,20 @@ class EarlyAccuracy(Probe):
         measured["own"] = _own_score(run)
         train, val = run.train_answers, run.val_answers
         if train is None or val is None:
-            measured["copies"] = controls.copies(splits, None, near=False)
+            measured["copies"], _ = controls.copies(splits, None, near=False)
             return measured
         tables = splits.tables(train, val)
         measured.update(_of_data(tables, train, val))
         for found in measured["label_columns"]:
             found["without"] = controls.without_columns(run, found["columns"])
         control = controls.ControlRun(bench, splits, limits.epochs)
-        measured.update(_controls(measured, control, limits, tables))
-        best, knows = measured["best_column"], symptoms.signal(measured["after"]["val"], limits.alpha)
-        measured["copies"] = controls.copies(splits, val, near=knows)
+        measured.update(_of_labels(measured, control, limits.alpha, tables))
+        measured.update(_controls(measured, control, limits))
+        measured["redrawn"] = controls.redrawn(control) if symptoms.suspected_before(measured, limits.alpha) else None
+        best, knows = measured["best_column"], symptoms.knows(measured, limits.alpha)
+        measured["copies"], places = controls.copies(splits, val, near=knows)
+        if leaks.only_inflated(measured, limits):
+            measured["copies"]["exact"]["unknown"] = controls.without_copies(control, places)
         if best is not None and knows:
             best["without"] = controls.without_columns(run, [best["column"]])
         return measured
@@ -175,23 +180,37 @@ def _unseen(train: Predictions, val: Predictions) -> list[dict[str, Any]]:
     return symptoms.unseen_by_luck(*counts)
 
 
+def _of_labels(
+    measured: Mapping[str, Any],
+    control: controls.ControlRun,
+    alpha: float,
+    tables: tuple[FeatureTable, FeatureTable] | None,
+) -> dict[str, Any]:
+    """Where nothing that a simple model learns from train holds in validation: what holds inside each of them."""
+    found: dict[str, Any] = {"inside": {}, "inside_both": {}, "kept_apart": None}
+    if symptoms.baselines_signal(measured["baselines"], alpha):
+        return found
+    found["inside"] = holds_inside(tables[0]) if tables is not None else {}
+    if symptoms.baselines_signal(found["inside"], alpha):
+        return found
+    found["inside_both"] = holds_inside_both(*tables) if tables is not None else {}
+    if symptoms.signal(measured["after"]["val"], alpha):
+        found["kept_apart"] = controls.kept_apart(control)
+    return found
+
+
 def _controls(
     measured: dict[str, Any],
     control: controls.ControlRun,
     limits: EarlyAccuracyLimits,
-    tables: tuple[FeatureTable, FeatureTable] | None,
 ) -> dict[str, Any]:
     """Trainings with one thing changed, those that the scores ask for."""
     alpha, scale = limits.alpha, controls.scale_of(control.splits)
-    found: dict[str, Any] = {"permuted": [], "rates": [], "scale": scale, "standardised": None, "inside": {},
-                             "not_run": []}  # fmt: skip
-    knows = symptoms.signal(measured["after"]["val"], alpha)
-    if knows or symptoms.memorised(measured, alpha, limits.min_memorised):
+    found: dict[str, Any] = {"permuted": [], "rates": [], "scale": scale, "standardised": None, "not_run": []}
+    if symptoms.knows(measured, alpha) or symptoms.memorised(measured, alpha, limits.min_memorised):
         runs = controls.permuted_labels(control, limits.repeats, alpha)
         found["not_run"] += [f"permuted labels: {runs}"] if isinstance(runs, str) else []
         found["permuted"] = [] if isinstance(runs, str) else runs
-    if not knows and tables is not None:
-        found["inside"] = holds_inside(tables[0])
     learnable = symptoms.baselines_signal(measured["baselines"], alpha)
     if learnable is not False and (symptoms.stuck(measured, alpha) or symptoms.blank(measured, alpha)):
         found["standardised"] = controls.standardised(control) if symptoms.far_from_unit(scale) else None

@@ -9,20 +9,24 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.data.splits import Arrays
+from pytest_overfit.data.splits import Arrays, rows_of
 from pytest_overfit.duplicates.request import Request
 from pytest_overfit.duplicates.search import measure_duplicates
 from pytest_overfit.measures.predictions.scores import scores_of
 from pytest_overfit.probes.base import Bench
 from pytest_overfit.probes.early_accuracy.epochs import EpochsRun, Splits, run_epochs
-from pytest_overfit.probes.early_accuracy.estimates import Predictions, estimate
-from pytest_overfit.probes.early_accuracy.in_memory import features_of, with_features, with_targets_of
+from pytest_overfit.probes.early_accuracy.estimates import Predictions, answers_of, estimate
+from pytest_overfit.probes.early_accuracy.in_memory import features_of, with_batch, with_features, with_targets_of
 from pytest_overfit.probes.early_accuracy.symptoms import cured, random_labels_beat_chance
 
 #: factors of the learning rate, tried in this order until one trains
 LOWER, HIGHER = (0.1, 0.01, 1e-3, 1e-4), (1e2, 1e4, 1e6)
 #: standard deviations of a standardised input are cut here, so that a nearly constant column stays bounded
 _CUT = 10.0
+#: draws of the weights: their scores are bounded by 4.5 standard deviations at the default `alpha`
+_REDRAWN = 10
+#: tells the order of this control from those of others
+_APART = 1_000
 #: targets that a score of the user's is read with in place of the true ones
 _OTHERS = 5
 
@@ -51,8 +55,8 @@ class ControlRun:
 # --------------------------------------------------------------------------------------------------------------- leaks
 
 
-def copies(splits: Splits, answers: Predictions | None, near: bool) -> dict[str, Any]:
-    """Rows of the judged split with a copy in train, and the score with and without them."""
+def copies(splits: Splits, answers: Predictions | None, near: bool) -> tuple[dict[str, Any], dict[str, list[int]]]:
+    """Rows of the judged split with a copy in train, and the score with and without them; which rows of each split."""
     batches = {"train": splits.train.batch.plain(), splits.name: splits.val.batch.plain()}
     given = {name: (batch.x, batch.y) if batch.y is not None else batch.x for name, batch in batches.items()}
     found = measure_duplicates(Request(given=given, near="auto" if near else False, windows=False))
@@ -69,7 +73,18 @@ def copies(splits: Splits, answers: Predictions | None, near: bool) -> dict[str,
             "with": None if known is None else estimate(known.of(sorted(places))),
             "without": None if known is None or not rest else estimate(known.of(rest)),
         }
-    return measured
+    return measured, {name: sorted(rows.get("exact", ())) for name, rows in found["touched"].items()}
+
+
+def without_copies(control: ControlRun, places: dict[str, list[int]]) -> dict[str, Any] | None:
+    """The score on rows that have a copy in train, of a model trained without those copies; None: not measured."""
+    splits = control.splits
+    kept = np.setdiff1d(np.arange(splits.train.rows), places["train"])
+    if not len(kept):
+        return None
+    rest = with_batch(splits.train, rows_of(splits.train.batch, kept))
+    run = control.trained(rest, with_batch(splits.val, rows_of(splits.val.batch, places[splits.name])))
+    return None if run is None else dict(run.ends()["val"] or {}) or None
 
 
 def _repetition(splits: Splits) -> dict[str, Any]:
@@ -107,6 +122,17 @@ def without_columns(run: EpochsRun, columns: list[int]) -> dict[str, Any] | None
     return run.estimate_on(with_features(val, permuted))
 
 
+def redrawn(control: ControlRun) -> list[float] | None:
+    """Scores on validation of the untrained model with its weights drawn again; None: they cannot be."""
+    trainer, found = control.bench.make_trainer(control.bench.seed), []
+    for number in range(_REDRAWN):
+        if not trainer.redraw_weights(number):
+            return None
+        answers = answers_of(trainer.read(control.splits.val), control.bench.case.task)
+        found.append(math.nan if answers is None else float(estimate(answers)["score"]))
+    return found
+
+
 # ------------------------------------------------------------------------------------------------------------ pipeline
 
 
@@ -129,6 +155,22 @@ def permuted_labels(control: ControlRun, repeats: int, alpha: float) -> list[dic
         if not random_labels_beat_chance(runs[-1:], alpha):
             break
     return runs
+
+
+def kept_apart(control: ControlRun) -> dict[str, Any] | None:
+    """Trained on three quarters of the rows of train, judged by the rest of it; None: it cannot be read.
+
+    Were the labels of train shuffled, those of the rest would go with no answers at all.
+    """
+    batch = control.splits.train.batch
+    order = np.random.default_rng([control.bench.seed, _APART]).permutation(batch.rows)
+    cut = batch.rows // 4
+    if not cut:
+        return None
+    taught, rest = (with_batch(control.splits.train, rows_of(batch, part)) for part in (order[cut:], order[:cut]))
+    run = control.trained(taught, rest)
+    found: dict[str, Any] | None = None if run is None else run.ends()["val"]
+    return found
 
 
 def score_with_other_targets(run: EpochsRun) -> list[float]:

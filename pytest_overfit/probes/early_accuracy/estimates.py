@@ -98,12 +98,13 @@ def estimate(answers: Predictions) -> dict[str, Any]:
     ones. R2: normal, from the squared errors of the rows. Keys: score, centre and error (for comparisons), low, high,
     rows, varies, related, signal.
     """
+    by_predictions = _by_luck(answers, raw=False)
     return {
         **(_accuracy(answers) if answers.kind != "values" else _explained(answers)),
         "rows": answers.rows,
         "varies": _varies(answers),
-        "related": _by_luck(answers, raw=False),
-        "signal": _by_luck(answers, raw=True),
+        "related": by_predictions,
+        "signal": by_predictions if answers.raw is None else _by_luck(answers, raw=True),
     }
 
 
@@ -157,13 +158,24 @@ def _explained(answers: Predictions) -> dict[str, float]:
 def _by_luck(answers: Predictions, raw: bool) -> float:
     """The p of a one-sided permutation test: rows of the targets are permuted against the answers.
 
+    It says that answers and targets go together, not that the answers were learnt: where inputs are correlated, classes
+    lie apart along few directions, and a random function of the inputs goes with them more often than not.
+
     `raw`: the outputs themselves, which tell more than the predictions made of them (a rare class is never predicted
     by a model that has begun to know it). Exact; looks at `_TESTED` rows at most, fewer where a row has many targets.
     """
     most = min(_TESTED, int(math.sqrt(_WORK / max(1, answers.target.shape[1]))))
     chosen = answers.of(np.random.default_rng(0).permutation(answers.rows)[:most]) if answers.rows > most else answers
+    outputs = chosen.raw if raw and chosen.raw is not None else chosen.predicted
+    if (outputs == outputs[:1]).all():
+        return 1.0  # one answer for all rows
     fit = _fit(chosen, raw)
-    if fit is None or len(fit) < 2:
+    return 1.0 if fit is None else by_permutation(fit)
+
+
+def by_permutation(fit: Array) -> float:
+    """The p of a one-sided permutation test; `fit[i, j]`: how well the target of row j fits what row i has to it."""
+    if len(fit) < 2:
         return 1.0
     seen = float(np.trace(fit, dtype=np.float64))
     drawn = fit[np.arange(len(fit)), _orders(len(fit))].sum(axis=1, dtype=np.float64)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement
-from pytest_overfit.probes.early_accuracy import leaks, symptoms
+from pytest_overfit.probes.early_accuracy import alignment, leaks, symptoms
 from pytest_overfit.probes.early_accuracy.estimates import clearly_above
 from pytest_overfit.probes.early_accuracy.words import counted, interval
 
@@ -70,7 +70,7 @@ class _Judge:
         after, metric = self.measured["after"]["val"], self.measured["metric"]
         text = f"{self.split} {metric} {_score(after)} after {self.epochs}"
         best, constant = symptoms.best_baseline(self.measured["baselines"]), self.measured["baselines"].get("constant")
-        if not symptoms.signal(after, self.alpha):
+        if not symptoms.knows(self.measured, self.alpha):
             return f"{text} is still at chance while the loss falls: not learnt yet; raise epochs="
         if constant is not None and not clearly_above(after, constant, self.alpha):
             return f"{text} says little yet: a constant answer reaches {_score(constant)}"
@@ -83,35 +83,19 @@ class _Judge:
     # ----------------------------------------------------------------------------------------------------- at chance
 
     def _at_chance(self) -> Iterator[Finding]:
-        if symptoms.signal(self.measured["after"]["val"], self.alpha):
+        apart = alignment.misaligned(self.measured, self.alpha)
+        unlearnable = symptoms.baselines_signal(self.measured["baselines"], self.alpha) is False
+        if apart is not None:
+            yield apart
+        elif symptoms.knows(self.measured, self.alpha):
             return
-        outside = symptoms.baselines_signal(self.measured["baselines"], self.alpha)
-        inside = symptoms.baselines_signal(self.measured["inside"], self.alpha)
-        if inside and outside is False and self._worse_outside():
-            yield self._misaligned()
         elif symptoms.memorised(self.measured, self.alpha, self.values.min_memorised):
             yield self._memorising()
-        elif outside is False:
-            who = f"this model after {self.epochs}, a linear model and the nearest neighbour"
-            message = f"labels do not depend on inputs as far as {who} can tell: all are at chance on {self.split}"
-            yield Finding(name="signal", value=None, outcome="inconclusive",
-                          message=f"{message}; look for labels shuffled against inputs, or give epochs=")  # fmt: skip
+        elif unlearnable or symptoms.signal(self.measured["after"]["val"], self.alpha):
+            yield alignment.unrelated(self.measured, self.epochs, self.alpha)
         elif self.measured["after"]["train"]["varies"] and not symptoms.stuck(self.measured, self.alpha):
             message = f"{self.split} is at chance after {self.epochs} while the loss falls: not learnt yet"
             yield Finding(name="signal", value=None, outcome="warning", message=message)
-
-    def _worse_outside(self) -> bool:
-        inside, outside = (symptoms.best_baseline(self.measured[each]) for each in ("inside", "baselines"))
-        return inside is not None and outside is not None and clearly_above(inside[1], outside[1], self.alpha)
-
-    def _misaligned(self) -> Finding:
-        inside, outside = (symptoms.best_baseline(self.measured[each]) for each in ("inside", "baselines"))
-        numbers = (
-            f"{_score(inside[1])} on rows of train kept apart, {_score(outside[1])} on" if inside and outside else ""
-        )
-        message = f"what holds in train does not hold in {self.split}: a simple model reaches {numbers} {self.split}"
-        return Finding.failed("misaligned_labels", outside[1]["score"] if outside else None,
-                              f"{message}; are its labels those of its rows?")  # fmt: skip
 
     def _memorising(self) -> Finding:
         after, runs = self.measured["after"], self.measured["permuted"]
@@ -213,7 +197,7 @@ class _Judge:
             message = f"{self.split} is above train, both in evaluation mode: its rows are easier, or known"
             yield Finding(name="val_above_train", value=after["val"]["score"], outcome="warning", message=message)
         yield from self._printed_above()
-        if symptoms.signal(after["val"], self.alpha):
+        if symptoms.knows(self.measured, self.alpha):
             yield from leaks.of_best_column(self.measured, self.alpha)
         yield from leaks.of_knowledge(self.measured, self.alpha)
         for each in [*self.measured["not_run"], *self.measured["remarks"]]:

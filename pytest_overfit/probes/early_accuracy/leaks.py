@@ -47,14 +47,27 @@ def _scores(each: Measured) -> str:
     if each["with"] is None:
         return ""
     alone = "there are no others" if each["without"] is None else f"{interval(each['without'])} on the others"
-    return f"; the score is {interval(each['with'])} on them, {alone}"
+    taught = f" ({interval(each['unknown'])} without their copies)" if each.get("unknown") else ""
+    return f"; the score is {interval(each['with'])} on them{taught}, {alone}"
 
 
 def _inflated(each: Measured, alpha: float) -> bool:
-    """The score is clearly higher on rows that train holds than on the others."""
+    """The score is clearly higher on rows that train holds than on the others, and than it is without their copies.
+
+    Rows that repeat by themselves are common ones, which are easier as well.
+    """
     if each["with"] is None or each["without"] is None:
         return False
-    return clearly_above(each["with"], each["without"], alpha)
+    unknown = each.get("unknown")
+    easier = unknown is not None and not clearly_above(each["with"], unknown, alpha)
+    return clearly_above(each["with"], each["without"], alpha) and not easier
+
+
+def only_inflated(measured: Measured, limits: Any) -> bool:
+    """Exact copies that the data explain, but for the score on them."""
+    found = measured["copies"]["exact"]
+    many = found["rows"] / max(1, measured["copies"]["rows"]) > limits.max_copies
+    return many and _by_luck(measured, "exact", found["rows"]) > limits.alpha and _inflated(found, limits.alpha)
 
 
 def _repetition(measured: Measured) -> float:
@@ -123,18 +136,16 @@ def of_pipeline(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
 
 def of_knowledge(measured: Measured, alpha: float) -> Iterator[Finding]:
     """What the weights knew before any training."""
-    before, split = measured["before"]["val"], measured["split"]
-    if not clearly_above(before, measured["baselines"].get("constant", before), alpha):
+    if not symptoms.suspected_before(measured, alpha):
         return
-    message = f"{split} was at {interval(before)} before any training: weights from elsewhere"
-    outcome: FindingOutcome = "warning"
+    before, train, split = measured["before"]["val"], measured["before"]["train"], measured["split"]
     if symptoms.known_before(measured, alpha):
-        train = interval(measured["before"]["train"])
-        message = f"leak: before any training {split} was at {interval(before)}, train at {train}: it was learnt from"
-        outcome = "failed"
-    elif not symptoms.related(before, alpha):
-        return
-    yield Finding(name="known_before", value=before["score"], outcome=outcome, message=message)
+        message = f"leak: before any training {split} was at {interval(before)}, train at {interval(train)}"
+        yield Finding.failed("known_before", before["score"], f"{message}: it was learnt from")
+    elif symptoms.beyond_redrawn(measured, alpha):
+        drawn = f"at most {max(measured['redrawn']):.2f} with the same weights in another order"
+        message = f"{split} was at {interval(before)} before any training, {drawn}: weights from elsewhere"
+        yield Finding(name="known_before", value=before["score"], outcome="warning", message=message)
 
 
 def of_own_score(measured: Measured) -> Iterator[Finding]:

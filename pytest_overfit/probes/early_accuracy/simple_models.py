@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.probes.early_accuracy.estimates import Predictions, estimate
+from pytest_overfit.probes.early_accuracy.estimates import Predictions, by_permutation, estimate
 
 #: rows that are fitted and asked: the linear model decomposes a matrix of that size, below a second
 FITTED, ASKED = 2_000, 2_000
@@ -39,19 +39,36 @@ class FeatureTable:
 
 
 def measure_baselines(train: FeatureTable, val: FeatureTable) -> dict[str, dict[str, Any]]:
-    """The estimates of `constant`, `linear` and `nearest` on `val` after fitting on `train`."""
+    """The estimates of `constant`, `linear` and `nearest` on `val` after fitting on `train`.
+
+    What `linear` and `nearest` know must also depend on which targets the rows of `train` have: their `related` and
+    `signal` are at least the p of a test that permutes those. Any function of the inputs, fitted to anything, may go
+    with the targets of `val`.
+    """
     train, val = train.some(FITTED), val.some(ASKED)
     x_train, x_val = _standardised(train.features, val.features)
-    wanted = _numbers(train.answers, val.answers)
-    fitted = _linear(x_train, wanted, x_val)
-    answers = val.answers
+    wanted, asked = _numbers(train.answers, val.answers), _numbers(val.answers, train.answers)
+    linear, nearest = _Ridge(x_train, wanted), _nearest(x_train, x_val)
+    answers, apart = val.answers, asked - asked.mean(axis=0)
+    voted = np.zeros_like(wanted)
+    np.add.at(voted, nearest, apart)
     constant = _decided(answers, wanted.mean(axis=0)[None].repeat(answers.rows, axis=0))
-    nearest = answers.instead(train.answers.target[_nearest(x_train, x_val)])
     return {
         "constant": estimate(constant),
-        "linear": estimate(_decided(answers, fitted)),
-        "nearest": estimate(nearest),
+        "linear": _learnt(_decided(answers, linear.outputs(x_val)), linear.votes(x_val, apart), wanted),
+        "nearest": _learnt(answers.instead(train.answers.target[nearest]), voted, wanted),
     }
+
+
+def _learnt(answers: Predictions, votes: Array, wanted: Array) -> dict[str, Any]:
+    """The estimate of a model that is linear in the targets it was fitted to.
+
+    So how well it does on `val` is a sum over the rows of train: what the rows of `val` that lean on one `vote` for,
+    times its target. Which makes the test exact: those targets are permuted, and every fit is made again.
+    """
+    found = estimate(answers)
+    by_luck = by_permutation(votes @ wanted.T)
+    return {**found, "related": max(found["related"], by_luck), "signal": max(found["signal"], by_luck)}
 
 
 def constant_only(train: Predictions, val: Predictions) -> dict[str, dict[str, Any]]:
@@ -66,12 +83,18 @@ def constant_only(train: Predictions, val: Predictions) -> dict[str, dict[str, A
     return {"constant": estimate(val.instead(best[None].repeat(val.rows, axis=0)))}
 
 
-def holds_inside(train: FeatureTable) -> dict[str, dict[str, Any]]:
-    """The same estimates on a quarter of `train`, fitted on the rest of it: do inputs tell anything there?"""
-    order = np.random.default_rng(1).permutation(len(train.features))
-    cut = len(order) // 4
-    parts = [FeatureTable(train.features[rows], train.answers.of(rows)) for rows in (order[cut:], order[:cut])]
+def holds_inside(table: FeatureTable, share: float = 0.25) -> dict[str, dict[str, Any]]:
+    """The same estimates on a share of one split, fitted on the rest of it: do inputs tell anything there?"""
+    order = np.random.default_rng(1).permutation(len(table.features))
+    cut = int(share * len(order))
+    parts = [FeatureTable(table.features[rows], table.answers.of(rows)) for rows in (order[cut:], order[:cut])]
     return measure_baselines(*parts)
+
+
+def holds_inside_both(train: FeatureTable, val: FeatureTable) -> dict[str, dict[str, dict[str, Any]]]:
+    """The same inside each split, with as many rows of one as of the other: where do labels depend on inputs?"""
+    rows = min(len(train.features), len(val.features))
+    return {name: holds_inside(each.some(rows), 0.5) for name, each in (("train", train), ("val", val))}
 
 
 def _standardised(train: Array, val: Array) -> tuple[Array, Array]:
@@ -86,13 +109,13 @@ def _standardised(train: Array, val: Array) -> tuple[Array, Array]:
     return first, second
 
 
-def _numbers(train: Predictions, val: Predictions) -> Array:
-    """The targets of `train` as columns of numbers; one column a class."""
-    if train.kind != "classes":
-        return train.target.astype(np.float64)
-    width = train.raw.shape[1] if train.raw is not None else 0
-    width = max(width, int(train.target.max()) + 1, int(val.target.max()) + 1)
-    return np.asarray(np.eye(width)[train.target[:, 0].astype(int)])
+def _numbers(answers: Predictions, others: Predictions) -> Array:
+    """The targets as columns of numbers; one column a class, as many as both have."""
+    if answers.kind != "classes":
+        return answers.target.astype(np.float64)
+    widths = [each.raw.shape[1] if each.raw is not None else 0 for each in (answers, others)]
+    width = max(*widths, int(answers.target.max()) + 1, int(others.target.max()) + 1)
+    return np.asarray(np.eye(width)[answers.target[:, 0].astype(int)])
 
 
 def _decided(answers: Predictions, outputs: Array) -> Predictions:
@@ -102,29 +125,46 @@ def _decided(answers: Predictions, outputs: Array) -> Predictions:
     return answers.instead(outputs > 0.5 if answers.kind == "binary" else outputs, outputs)
 
 
-def _linear(x: Array, y: Array, asked: Array) -> Array:
+class _Ridge:
     """Ridge regression; the penalty with the least generalised cross-validation (Golub, Heath and Wahba, 1979)."""
-    mean, rows = y.mean(axis=0), len(x)
-    wide = x.shape[1] > rows
-    values, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
-    values = np.maximum(values, 0.0)
-    left = vectors if wide else x @ vectors / np.sqrt(np.maximum(values, 1e-300))
-    kept = values > 1e-10 * values.max(initial=0.0)
-    values, vectors, left = values[kept], vectors[:, kept], left[:, kept]
-    if not len(values):
-        return np.asarray(mean[None].repeat(len(asked), axis=0))
-    turned = left.T @ (y - mean)
 
-    def validated(penalty: float) -> float:
-        shrink = values / (values + penalty)
-        residual = (y - mean) - left @ (shrink[:, None] * turned)
-        free = max(1e-9, 1.0 - (1.0 + float(shrink.sum())) / rows)
+    def __init__(self, x: Array, y: Array) -> None:
+        self._mean = y.mean(axis=0)
+        wide = x.shape[1] > len(x)
+        values, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
+        values = np.maximum(values, 0.0)
+        left = vectors if wide else x @ vectors / np.sqrt(np.maximum(values, 1e-300))
+        kept = values > 1e-10 * values.max(initial=0.0)
+        self._values, self._left = values[kept], left[:, kept]
+        self._right = x.T @ self._left / np.sqrt(self._values) if wide else vectors[:, kept]
+        self._residual = y - self._mean
+        self._turned = self._left.T @ self._residual
+
+    def outputs(self, asked: Array) -> Array:
+        """What it answers to these rows."""
+        if not len(self._values):
+            return np.asarray(self._mean[None].repeat(len(asked), axis=0))
+        penalty = min((each * float(self._values.mean()) for each in _PENALTIES), key=self._validated)
+        return np.asarray(asked @ (self._right @ (self._turned * self._gain(penalty))) + self._mean)
+
+    def votes(self, asked: Array, wanted: Array) -> Array:
+        """How much more `wanted` the answers to `asked` would be, for the target of each row that was fitted.
+
+        At a middling penalty, whatever the targets are: one that was chosen by them would be another for each order.
+        """
+        if not len(self._values):
+            return np.zeros_like(self._residual)
+        pulled = (asked @ self._right).T @ wanted
+        return np.asarray(self._left @ (pulled * self._gain(float(self._values.mean()))))
+
+    def _gain(self, penalty: float) -> Array:
+        return np.asarray((np.sqrt(self._values) / (self._values + penalty))[:, None])
+
+    def _validated(self, penalty: float) -> float:
+        shrink = self._values / (self._values + penalty)
+        residual = self._residual - self._left @ (shrink[:, None] * self._turned)
+        free = max(1e-9, 1.0 - (1.0 + float(shrink.sum())) / len(residual))
         return float((residual**2).mean()) / free**2
-
-    penalty = min((each * float(values.mean()) for each in _PENALTIES), key=validated)
-    inner = turned * (np.sqrt(values) / (values + penalty))[:, None]
-    right = x.T @ left / np.sqrt(values) if wide else vectors
-    return np.asarray(asked @ (right @ inner) + mean)
 
 
 def _nearest(x: Array, asked: Array) -> Array:

@@ -16,6 +16,8 @@ Measured = Mapping[str, Any]
 
 #: epochs to halve the loss at the pace measured, beyond which training makes no sense: the loss counts as flat
 HALVING = 10_000.0
+#: level of a second look at what a first one saw at `alpha`: trained on less, a slow model is not as sure of it
+CONFIRMED = 0.005
 #: an input is near unit scale when its standard deviation and mean are below this: raw pixels have 70 and 33 or more
 FAR = 10.0
 
@@ -28,6 +30,24 @@ def related(estimate: Measured, alpha: float) -> bool:
 def signal(estimate: Measured, alpha: float) -> bool:
     """Outputs or predictions go with the targets beyond luck: the more sensitive question."""
     return bool(min(estimate["related"], estimate["signal"]) <= alpha)
+
+
+def knows(measured: Measured, alpha: float) -> bool:
+    """Validation goes with the outputs, and with what the labels of train taught.
+
+    Where a simple model learns from train what holds in validation, or the same model what holds in a part of train
+    that was kept from it, the labels of train depend on their inputs. Else the outputs may go with validation as those
+    of any function of the inputs do.
+    """
+    return signal(measured["after"]["val"], alpha) and teaches(measured, alpha) is not False
+
+
+def teaches(measured: Measured, alpha: float) -> bool | None:
+    """The labels of train depend on their inputs; None: nothing could be asked that would know."""
+    asked = [baselines_signal(measured["baselines"], alpha), baselines_signal(measured["inside"], alpha)]
+    if measured["kept_apart"] is not None:
+        asked.append(signal(measured["kept_apart"], CONFIRMED))
+    return any(asked) if any(each is not None for each in asked) else None
 
 
 def best_baseline(baselines: Mapping[str, Measured]) -> tuple[str, Measured] | None:
@@ -161,7 +181,7 @@ def memorised(measured: Measured, alpha: float, share: float) -> bool:
     after, constant = measured["after"], measured["baselines"].get("constant")
     chance = measured["chance"]["train"] if constant is None else max(measured["chance"]["train"], constant["score"])
     high = after["train"]["score"] - chance >= share * (1.0 - chance)
-    return high and not signal(after["val"], alpha) and clearly_above(after["train"], after["val"], alpha)
+    return high and not knows(measured, alpha) and clearly_above(after["train"], after["val"], alpha)
 
 
 def random_labels_beat_chance(runs: Sequence[Measured], alpha: float) -> bool:
@@ -174,14 +194,39 @@ def random_labels_beat_chance(runs: Sequence[Measured], alpha: float) -> bool:
 def known_before(measured: Measured, alpha: float) -> bool:
     """Before any training validation went with its targets, better than train did, and training added nothing.
 
-    A pretrained model knows rows of both splits alike, and gains by training.
+    A pretrained model knows rows of both splits alike, and gains by training. So do random weights, unless the labels
+    of train say nothing about its inputs: then no weights know any, and whatever goes with validation looks so.
     """
-    before, after = measured["before"], measured["after"]
+    before, after, drawn = measured["before"], measured["after"], beyond_redrawn(measured, alpha)
     return (
-        related(before["val"], alpha)
-        and clearly_above(before["val"], before["train"], alpha)
+        clearly_above(before["val"], before["train"], alpha)
         and not clearly_above(after["val"], before["val"], alpha)
+        and (bool(teaches(measured, alpha)) if drawn is None else drawn and teaches(measured, alpha) is not False)
     )
+
+
+def suspected_before(measured: Measured, alpha: float) -> bool:
+    """Before any training validation was above a constant answer, and answers went with its targets."""
+    before = measured["before"]["val"]
+    constant = measured["baselines"].get("constant", before)
+    return related(before, alpha) and clearly_above(before, constant, alpha)
+
+
+def beyond_redrawn(measured: Measured, alpha: float) -> bool | None:
+    """Before any training validation was above where the same weights drawn again come; None: they were not.
+
+    Above the one-sided normal prediction bound of those draws: any function of correlated inputs goes with the classes,
+    and some go far.
+    """
+    from scipy.special import stdtrit
+
+    scores, before = measured["redrawn"], measured["before"]["val"]
+    if scores is None or not all(map(math.isfinite, scores)):
+        return None
+    mean, draws = sum(scores) / len(scores), len(scores)
+    spread = math.sqrt(sum((each - mean) ** 2 for each in scores) / (draws - 1))
+    above = float(stdtrit(draws - 1, 1 - alpha)) * math.sqrt(1 + 1 / draws)
+    return bool(before["score"] > mean + above * max(spread, before["error"]))
 
 
 def fits_random_labels(measured: Measured, alpha: float) -> bool:

@@ -451,7 +451,7 @@ def measured(**changes: Any) -> Plain:
         "baselines": {"constant": said(0.1), "linear": said(0.9), "nearest": said(0.95)},
         "label_columns": [], "best_column": None, "unseen": [], "columns": 64,
         "permuted": [{**end(0.15, 0.1), "before": {"val": said(0.1)}}], "rates": [], "scale": None,
-        "standardised": None, "inside": {}, "not_run": [],
+        "standardised": None, "inside": {}, "inside_both": {}, "kept_apart": None, "redrawn": None, "not_run": [],
         "copies": {"rows": 400, "within": 0.0, "near_searched": True, "near_testable": True, "near_expected": 0.0,
                    "by_columns": 0.0, "identified": False,
                    "exact": nothing, "near": nothing},
@@ -493,7 +493,8 @@ def test_a_healthy_model_whose_statistics_lag_does_not_fail() -> None:
 def test_a_high_score_alone_never_fails(val: float, gap: float, linear: float, nearest: float) -> None:
     baselines = {"constant": said(0.1), "linear": said(linear), "nearest": said(nearest)}
     train = min(1.0, max(0.0, val + gap))
-    assert judge(measured(after=end(train, val), baselines=baselines)).outcome == "passed"
+    plain = measured(after=end(train, val), baselines=baselines, kept_apart=said(val))
+    assert judge(plain).outcome == "passed"
 
 
 @settings(deadline=None, max_examples=200)
@@ -523,6 +524,9 @@ def test_copies_that_raise_the_score_fail_where_the_data_repeat_as_well() -> Non
     each = {"rows": 200, "with": said(0.99, 200), "without": said(0.6, 200)}
     copies = {**measured()["copies"], "within": 0.5, "exact": each, "near": each}
     assert names(judge(measured(copies=copies)), "failed") == ["exact_copies"]
+    for unknown, outcome in ((said(0.6, 200), "failed"), (said(0.97, 200), "passed")):  # easier rows without copies too
+        known = {**copies, "exact": {**each, "unknown": unknown}, "near": {**each, "rows": 200}}
+        assert judge(measured(copies=known)).outcome == outcome
 
 
 @pytest.mark.parametrize(("repeats", "outcome"), [(1, "passed"), (9, "passed"), (10, "failed")])
@@ -534,14 +538,30 @@ def test_a_pipeline_fault_needs_every_repeat(repeats: int, outcome: str) -> None
 def test_what_pretrained_weights_know_is_no_pipeline_fault() -> None:
     known = {"train": said(0.9, 1000), "val": said(0.9)}
     permuted = [{**end(0.9, 0.9), "before": {"val": said(0.9)}}] * 10
-    judgement = judge(measured(permuted=permuted, before=known, after=end(0.95, 0.95)))
+    judgement = judge(measured(permuted=permuted, before=known, after=end(0.95, 0.95), redrawn=AT_CHANCE))
     assert judgement.outcome == "passed"
     assert "known_before" in names(judgement, "warning")
 
 
 def test_weights_that_know_validation_but_not_train_were_trained_on_it() -> None:
-    judgement = judge(measured(before={"train": said(0.3, 1000), "val": said(1.0)}, after=end(0.8, 1.0)))
-    assert names(judgement, "failed") == ["known_before"]
+    leaked = measured(before={"train": said(0.3, 1000), "val": said(1.0)}, after=end(0.8, 1.0), redrawn=AT_CHANCE)
+    assert names(judge(leaked), "failed") == ["known_before"]
+    assert names(judge({**leaked, "redrawn": None}), "failed") == ["known_before"]  # weights that nobody can reach
+
+
+#: scores of weights that were drawn again: on ten classes, and where classes lie apart along one direction
+AT_CHANCE, EITHER_WAY = [0.08 + 0.005 * number for number in range(10)], [0.1, 0.9] * 5
+
+
+def test_random_weights_that_go_with_validation_are_no_leak() -> None:
+    before = {"train": said(0.5, 1000), "val": said(0.8)}
+    shuffled = measured(before=before, after=end(0.5, 0.8), redrawn=EITHER_WAY)
+    assert judge(shuffled).outcome == "passed"
+    assert "known_before" not in [each.name for each in judge(shuffled).findings]
+    # with labels that nothing could know, more is no leak either
+    nothing = {name: said(0.1, by_luck=True) for name in ("constant", "linear", "nearest")}
+    unknowable = measured(before=before, after=end(0.5, 0.8), redrawn=AT_CHANCE, baselines=nothing, inside=nothing)
+    assert "known_before" not in names(judge(unknowable), "failed")
 
 
 @settings(deadline=None, max_examples=200)
