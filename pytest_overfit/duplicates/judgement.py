@@ -8,9 +8,8 @@ from typing import Any
 
 from pytest_overfit.core.limits import Resolved, names_of, share
 from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement
+from pytest_overfit.duplicates.natural import repeats, repeats_with_other_labels
 
-#: cross rate over within-rate where copies are the data's own repetition; copies from which that is reported
-_NATURAL, _ENOUGH = (0.8, 1.25), 20
 #: what is no clean split even within its limit, and is told
 _WARNED = ("near_copies", "windows")
 #: examples shown: pairs of rows; windows, and groups, of each pair of splits
@@ -54,7 +53,7 @@ class _Judge:
             for found in self.measured[kind]:
                 yield self._relation(name, limit, found, words)
                 if found.get("conflicts"):
-                    yield _conflict(found)
+                    yield _conflict(found, self.measured["within"][found["in"]])
         yield from self._doubts()
         yield from self._remarks()
 
@@ -78,10 +77,10 @@ class _Judge:
         value = found["rate"] if "rate" in found else found["rows"] / max(1, found["samples"])
         most = getattr(self.limits.values, limit)
         few: FindingOutcome = "warning" if name in _WARNED and found["rows"] else "passed"
-        repeats = self.measured["within"][found["in"]]["rate"] if "in" in found else 0.0
+        within = self.measured["within"][found["in"]] if "in" in found else {}
         return Finding(name=_named(name, found), value=value, limit=most, relation="<=",
                        source=self.limits.source(limit), outcome=few if value <= most else "failed",
-                       message=words({**found, "repeats": repeats}), better="lower")  # fmt: skip
+                       message=words({**found, "within": within}), better="lower")  # fmt: skip
 
     def _doubts(self) -> Iterator[Finding]:
         for split, why in self.measured["info"]["doubts"]:
@@ -101,6 +100,7 @@ class _Judge:
                 yield Finding.note(text, f"repeats_within.{name}", within["rate"])
         info = self.measured["info"]
         yield from (_warning(f"{code}_differs", message) for code, message in info["differences"])
+        yield from (_warning(name, message) for name, message in info["missing"])
         for key in self.measured["allowed"]["unused"]:
             yield _warning("allow", f"allow= names {key!r}, which is no copy any more: take it off the list")
         if info["unverified"]:
@@ -110,9 +110,13 @@ class _Judge:
         yield from (Finding.note(example, "fact") for example in _examples(self.measured))
 
 
-def _conflict(found: Mapping[str, Any]) -> Finding:
+def _conflict(found: Mapping[str, Any], within: Mapping[str, Any]) -> Finding:
+    """Copies with another label: a fault, unless the earlier split repeats itself with other labels as often."""
     has = f"row of {found['of']} has" if found["conflicts"] == 1 else f"rows of {found['of']} have"
     message = f"{found['conflicts']} {has} a copy in {found['in']} with another label"
+    if repeats_with_other_labels(found, within):
+        message = f"{message}; so have {within['clashing']} of {within['rows']} rows that {found['in']} repeats"
+        return _warning(_named("conflicting_labels", found), message, found["conflicts"])
     return Finding(name=_named("conflicting_labels", found), value=found["conflicts"], limit=0, relation="<=",
                    source="theory", outcome="failed", message=message)  # fmt: skip
 
@@ -128,14 +132,14 @@ def _named(name: str, found: Mapping[str, Any]) -> str:
 
 
 def _exact_words(found: Mapping[str, Any]) -> str:
-    rate, repeats = found["rate"], found["repeats"]
+    within = found["within"]
     if not found["rows"]:
         return "no row of {of} has an exact copy in {in}".format_map(found)
     text = "{rows} of {samples} rows of {of} ({rate:.2%}) have an exact copy in {in}".format_map(found)
-    if repeats and _NATURAL[0] <= rate / repeats <= _NATURAL[1] and found["rows"] > _ENOUGH:
-        again = "so do {repeats:.2%} of {in} in {in}".format_map(found)
-        return f"{text}; {again}: the data repeat by nature: split by value or by group"
-    return f"{text}, a leak" + ("; {repeats:.2%} of {in} have one in {in}".format_map(found) if repeats else "")
+    again = f"{within['rate']:.2%} of {found['in']}"
+    if repeats(found, within):
+        return f"{text}; so do {again} in {found['in']}: the data repeat by nature: split by value or by group"
+    return f"{text}, a leak" + (f"; {again} have one in {found['in']}" if within["rows"] else "")
 
 
 def _group_words(found: Mapping[str, Any]) -> str:

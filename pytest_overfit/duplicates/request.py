@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
+from datetime import timedelta
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.foreign import describe
@@ -39,8 +44,8 @@ class Request:
         _one_of("windows", self.windows, ("auto", True, False))
         for what in ("label", "group", "time"):
             _check_fact(what, getattr(self, what), self.given)
-        if self.features is not None and not isinstance(self.features, Mapping):
-            raise CaseError(f"features= is {describe(self.features)}; expected a dict of embeddings, one array a split")
+        _check_gap(self.gap, self.time)
+        _check_features(self.features, self.given)
         if self.executor is not None and not callable(getattr(self.executor, "map", None)):
             raise CaseError(
                 f"executor= is {describe(self.executor)}; expected something with a method `map`, e.g. "
@@ -64,9 +69,34 @@ def _check_fact(what: str, fact: Any, given: Mapping[str, Any]) -> None:
             f"{what}= is {describe(fact)}; expected the name of a column, a function of a sample, or a dict with one "
             f"array a split; write {what}={{'train': ..., 'test': ...}}"
         )
+    _check_splits(what, fact, given)
+
+
+def _check_splits(what: str, fact: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     for name in fact:
         if name not in given:
             raise CaseError(f"{what}=: there is no split {name!r}{did_you_mean(str(name), given)}")
+
+
+def _check_gap(gap: Any, time: Any) -> None:
+    if isinstance(gap, (timedelta, np.timedelta64)):
+        good = bool(np.timedelta64(gap) >= np.timedelta64(0))  # NaT is not
+    else:
+        good = isinstance(gap, Real) and not isinstance(gap, bool) and 0 <= float(gap) < math.inf
+    if not good:
+        raise CaseError(f"gap={gap!r}; expected a length of time, or a number in the unit of time=, of 0 or more")
+    if time is None and gap:
+        raise CaseError(f"gap={gap!r} is given without time=, which says when each sample was taken")
+
+
+def _check_features(features: Any, given: Mapping[str, Any]) -> None:
+    if features is None:
+        return
+    if not isinstance(features, Mapping):
+        raise CaseError(f"features= is {describe(features)}; expected a dict of embeddings, one array a split")
+    _check_splits("features", features, given)
+    if len(features) < 2:
+        raise CaseError("features= is given for one split alone, and embeddings are compared between two; give both")
 
 
 def shown(label: Any) -> Any:

@@ -13,6 +13,7 @@ from pytest_overfit.data.rereading import kept_generators, torch_generator
 from pytest_overfit.duplicates.alignment import Opened, open_all
 from pytest_overfit.duplicates.allow_list import allowed_of
 from pytest_overfit.duplicates.copies import Copies, find_copies
+from pytest_overfit.duplicates.presence import missing_facts
 from pytest_overfit.duplicates.reading.fields import Facts
 from pytest_overfit.duplicates.relations import Search, relate
 from pytest_overfit.duplicates.request import Request
@@ -44,6 +45,7 @@ def _measured(request: Request, keep: Callable[[Any], None]) -> dict[str, Any]:
     opened = open_all(request.given, facts, request.text, request.max_samples or MAX_SAMPLES, keep)
     copies = find_copies(opened, request.executor, request.progress)
     _remark(request, opened, copies)
+    missing = missing_facts(request, opened, copies)
     search = Search(request, opened, copies, allowed)
     for a, b in copies.overlaps:
         _exact(search, a, b)
@@ -58,7 +60,7 @@ def _measured(request: Request, keep: Callable[[Any], None]) -> dict[str, Any]:
             name: {kind: sorted(rows) for kind, rows in kinds.items()} for name, kinds in search.touched.items()
         },
         "allowed": {"used": sorted(allowed.used), "unused": allowed.unused()},
-        "info": _info(opened, copies, clock.perf_counter() - start),
+        "info": {**_info(opened, copies, clock.perf_counter() - start), "missing": missing},
         "pictures": pictures_of(opened.splits, search.found["pairs"]),
     }
 
@@ -164,17 +166,16 @@ def _name(opened: Opened, pairs: list[dict[str, Any]], split: str) -> None:
 def _within(copies: Copies, name: str) -> dict[str, Any]:
     found, part = copies.repeats[name], copies.part.get(name, 1.0)
     rows, groups = len(found.rows) / part, len(set(found.ids.tolist())) / part
-    label, conflicts = copies.labels[name], 0
+    label, clashing = copies.labels[name], set()
     if label is not None and part == 1.0:
         seen: dict[int, Any] = {}
-        clashing = set()
         for row, number in zip(found.rows.tolist(), found.ids.tolist(), strict=True):
             mine = label(row)
             if not _same_label(seen.setdefault(number, mine), mine):
                 clashing.add(number)
-        conflicts = len(clashing)
     count = max(1, copies.counts[name])
     return {
-        "rows": round(rows), "rate": rows / count, "groups": round(groups), "conflicts": conflicts, "sampled": part < 1,
-        "samples": copies.counts[name],
+        "rows": round(rows), "rate": rows / count, "groups": round(groups), "conflicts": len(clashing),
+        "sampled": part < 1, "samples": copies.counts[name],
+        "clashing": sum(number in clashing for number in found.ids.tolist()),
     }  # fmt: skip

@@ -9,6 +9,7 @@ Cost: one pass.
 from __future__ import annotations
 
 import datetime
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from pytest_overfit.duplicates.near.results import Order
 def out_of_order(time_small: Any, time_large: Any, gap: Any = 0) -> Order:
     """Rows of the small split whose time is not later than the last time of the large split plus `gap`."""
     small, large = _times(time_small, "the small split"), _times(time_large, "the large split")
+    for where, times in (("small", small), ("large", large)):
+        if times.dtype.kind == "f" and np.isinf(times).any():
+            raise TypeError(f"the {where} split: expected finite times, got {times[np.isinf(times)][0]}")
     if (small.dtype.kind == "M") != (large.dtype.kind == "M"):
         raise TypeError(f"expected times of one kind, got {small.dtype} and {large.dtype}")
     known, others = ~_missing(small), ~_missing(large)
@@ -77,6 +81,6 @@ def _gap(gap: Any, kind: Any) -> Any:
         if isinstance(gap, (datetime.timedelta, np.timedelta64)):
             raise TypeError(f"gap={gap!r}, but the times are numbers: write the gap as a number in their unit")
         return gap
-    if isinstance(gap, (int, float)):
-        return np.timedelta64(round(gap * 86_400_000_000), "us")
+    if isinstance(gap, Real):
+        return np.timedelta64(round(float(gap) * 86_400_000_000), "us")
     return np.timedelta64(gap)

@@ -20,7 +20,15 @@ from pytest_overfit.data.containers import (
     is_torch_stream,
     keras_batches,
 )
-from pytest_overfit.duplicates.reading.fields import Facts, label_list, row_values, rows_of, takes_samples
+from pytest_overfit.duplicates.reading.fields import (
+    Facts,
+    given_values,
+    label_list,
+    refuse_names,
+    row_values,
+    rows_of,
+    takes_samples,
+)
 from pytest_overfit.duplicates.reading.sources import Collated, Indexed
 from pytest_overfit.duplicates.reading.split import SampleChunk, Samples
 
@@ -107,6 +115,7 @@ def _torch_dataset(name: str, dataset: Any, facts: Facts, places: Sequence[int] 
 
 
 def _tensors(name: str, dataset: Any, facts: Facts, places: Sequence[int] | None) -> Samples:
+    refuse_names(facts, name, "torch TensorDataset")
     columns = [rows_of(tensor) for tensor in dataset.tensors]
     if places is not None:
         columns = [column[_slice_or_list(places)] for column in columns]
@@ -117,7 +126,10 @@ def _tensors(name: str, dataset: Any, facts: Facts, places: Sequence[int] | None
         row_values(fact, (), index.tolist(), name, what) if isinstance(fact, Mapping) else None
         for fact, what in ((facts.group, "group"), (facts.time, "time"))
     ]
-    whole = SampleChunk(index, leaves, label_list(y[0]) if y else None, *extras)
+    labels = label_list(y[0]) if y else None
+    if isinstance(facts.label, Mapping):
+        labels = given_values(facts.label, name, "label", index.tolist())
+    whole = SampleChunk(index, leaves, labels, *extras)
     return Samples(name, "torch TensorDataset", facts, len(index), whole)
 
 

@@ -44,7 +44,8 @@ def parted(samples: Sequence[Any], facts: Facts) -> tuple[list[dict[str, Any]], 
         inputs = [flat(selected(pair[0], facts)) for pair in pairs]
     if callable(facts.label):
         with user_code("the function given as label"):
-            return inputs, [label_value(facts.label(sample)) for sample in samples]
+            labels = [label_value(facts.label(sample)) for sample in samples]
+        return inputs, None if all(each is None for each in labels) else labels
     if all(pair[1] is None for pair in pairs):
         return inputs, None
     return inputs, [label_value(pair[1]) for pair in pairs]
@@ -56,6 +57,11 @@ def halves(sample: Any, facts: Facts) -> tuple[Any, Any]:
         no_input = {name, *(each for each in (facts.group, facts.time) if isinstance(each, str))}
         x = {key: value for key, value in sample.items() if key not in no_input}
         return x, None if name is None else sample[name]
+    if isinstance(facts.label, str):
+        raise CaseError(
+            f"label={facts.label!r} names a part of a sample, but a sample is {foreign.describe(sample)}; give label= "
+            "a function of a sample, or a dict with one array a split"
+        )
     if isinstance(sample, tuple) and len(sample) in (1, 2, 3):
         return sample[0], sample[1] if len(sample) > 1 else None
     if isinstance(sample, list) and len(sample) in (2, 3) and getattr(sample[0], "shape", ()) != ():
@@ -162,6 +168,17 @@ def extras(facts: Facts, samples: Sequence[Any], places: Sequence[int], split: s
     ]
 
 
+def refuse_names(facts: Facts, split: str, how: str) -> None:
+    """Facts that name a column, where columns have no names."""
+    for what in ("label", "group", "time", "key"):
+        fact = getattr(facts, what)
+        if isinstance(fact, str) or (what == "key" and fact is not None and not callable(fact)):
+            raise CaseError(
+                f"{what}={fact!r} names a column, but {split}= is {how} without names; give {what}= "
+                + ("a function of a sample" if what == "key" else "a dict with one array a split")
+            )
+
+
 def takes_samples(facts: Facts) -> bool:
     """A fact is a function, which takes one sample each."""
     return any(callable(fact) for fact in (facts.key, facts.label, facts.group, facts.time))
@@ -205,6 +222,7 @@ def table_parts(
         inputs = selected({name: each for name, each in columns.items() if name not in no_input}, facts)
     if callable(facts.label):
         labels: list[Any] | None = [label_value(facts.label(row)) for row in rows]
+        labels = None if all(each is None for each in labels or ()) else labels
     elif isinstance(facts.label, Mapping):
         labels = given_values(facts.label, split, "label", index.tolist())
     else:

@@ -19,6 +19,7 @@ from pytest_overfit.duplicates.reading.fields import (
     extras,
     given_values,
     label_list,
+    refuse_names,
     rows_of,
     table_parts,
     takes_samples,
@@ -134,6 +135,8 @@ def _pair(name: str, source: Any, facts: Facts) -> Samples | None:
         )
     if len(labels) != inner.length:
         raise CaseError(f"{name}=(x, y): x has {inner.length} rows and y has {len(labels)}")
+    if isinstance(facts.label, str) and inner.memory.labels is None:
+        raise CaseError(f"label={facts.label!r}: x of {name}=(x, y) has no such column, and y holds labels already")
     if inner.memory.labels is None or not callable(facts.label):
         inner.memory = dataclasses.replace(inner.memory, labels=labels)
     return inner
@@ -180,12 +183,7 @@ def _memory(name: str, leaves: Mapping[str, Any], how: str, facts: Facts) -> Sam
     index = range(sizes.pop())
     if takes_samples(facts):
         return Samples(name, how, facts, len(index), fetch=Lines(leaves))
-    for fact, what in ((facts.group, "group"), (facts.time, "time"), (facts.key, "key")):
-        if isinstance(fact, str):
-            raise CaseError(
-                f"{what}={fact!r} names a column, but {name}= is {how} without names; give {what}= a dict with one "
-                "array a split"
-            )
+    refuse_names(facts, name, how)
     labels = given_values(facts.label, name, "label", index) if isinstance(facts.label, Mapping) else None
     return Samples(name, how, facts, len(index), SampleChunk(index, leaves, labels, *extras(facts, (), index, name)))
 

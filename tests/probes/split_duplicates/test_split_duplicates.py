@@ -662,13 +662,13 @@ def measured(**changes: Any) -> dict[str, Any]:
     form: dict[str, Any] = {
         "across": [{**pair, "rows": 0, "rate": 0.0, "sources": 0, "conflicts": 0, "samples": 1000}],
         "within": {
-            name: {"rows": 0, "rate": 0.0, "groups": 0, "conflicts": 0, "sampled": False, "samples": 1000}
+            name: {"rows": 0, "rate": 0.0, "groups": 0, "conflicts": 0, "clashing": 0, "sampled": False, "samples": 1000}
             for name in ("train", "test")
         },
         "near": [{**pair, "testable": True, "why": "", "rows": 0, "rate": 0.0, "expected": 0.0, "samples": 1000}],
         "windows": [], "groups": [], "time": [], "pairs": [], "allowed": {"used": [], "unused": []},
         "touched": {"train": {"exact": []}, "test": {"exact": []}},
-        "info": {"splits": {"train": {"samples": 1000}, "test": {"samples": 1000}}, "differences": [], "notes": [],
+        "info": {"splits": {"train": {"samples": 1000}, "test": {"samples": 1000}}, "differences": [], "missing": [], "notes": [],
                  "doubts": [], "unverified": 0},
     }  # fmt: skip
     for key, value in changes.items():
@@ -693,7 +693,10 @@ JUDGED = [
     ({"across": {"rows": 1, "rate": 0.001}}, "failed", "a leak"),
     ({"across": {"rows": 100, "rate": 0.1}, "within": repeating(0.1)}, "failed", "the data repeat"),
     ({"across": {"rows": 100, "rate": 0.1}, "within": repeating(0.02)}, "failed", "a leak; 2.00% of train have one in train"),
-    ({"across": {"rows": 15, "rate": 0.015}, "within": repeating(0.015)}, "failed", "a leak"),
+    ({"across": {"rows": 15, "rate": 0.015}, "within": repeating(0.015)}, "failed", "so do 1.50% of train in train: the data repeat"),
+    ({"across": {"rows": 1, "rate": 1 / 39, "samples": 39}, "within": repeating(0.03)}, "failed", "1 of 39 rows of test (2.56%) have an exact copy in train; so do 3.00% of train in train: the data repeat"),
+    ({"across": {"rows": 1, "rate": 0.001}, "within": repeating(0)}, "failed", "a leak"),
+    ({"across": {"rows": 40, "rate": 0.04}, "within": repeating(0.015)}, "failed", "a leak; 1.50% of train have one in train"),
     ({"near": {"rows": 3, "rate": 0.003}}, "passed", "3 near-copies"),
     ({"near": {"rows": 30, "rate": 0.03}}, "failed", "30 of 1000 rows of test (3.00%) have a near-copy"),
     ({"near": {"testable": False, "why": "two dimensions"}}, "passed", "near-copies not testable"),
@@ -721,6 +724,18 @@ def test_within_a_limit_is_passed_but_a_conflict_never_is() -> None:
     form["across"][0]["conflicts"] = 1
     found = judged(form, max_rate=0.01)
     assert (found.outcome, found.summary) == ("failed", "1 row of test has a copy in train with another label")
+
+
+@pytest.mark.parametrize(
+    ("conflicts", "clashing", "outcome"), [(20, 20, "warning"), (20, 0, "failed"), (30, 4, "failed"), (1, 0, "warning")]
+)
+def test_conflicts_are_compared_with_those_within(conflicts: int, clashing: int, outcome: str) -> None:
+    """Data that repeat with other labels by nature; and the same, but with labels of test that are not those of train."""
+    within = {"train": {**repeating(0.1)["train"], "clashing": clashing}}
+    form = measured(across={"rows": 100, "rate": 0.1, "conflicts": conflicts}, within=within)
+    found = judged(form, max_rate=0.2)
+    assert [each.outcome for each in found.findings if each.name == "conflicting_labels.test_in_train"] == [outcome]
+    assert found.outcome == ("passed" if outcome == "warning" else "failed")
 
 
 @pytest.mark.parametrize(
