@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from pytest_overfit.adapters.arrays import alike
 from pytest_overfit.adapters.base import ParameterFacts, RunningStatistics
 from pytest_overfit.adapters.torch.modes import Modes
+from pytest_overfit.adapters.torch.records import tensors
 
 Tensor = torch.Tensor
 Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
@@ -99,7 +100,7 @@ def recorded(model: nn.Module) -> Iterator[list[Call]]:
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    return [each.detach().clone() for each in pytree.tree_leaves(tree) if isinstance(each, Tensor)]
+    return [each.detach().clone() for each in tensors(tree)]
 
 
 def explain_crash(model: nn.Module, forward: Callable[[], Any]) -> list[str]:

@@ -10,19 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-# the tree functions are not in the documented API, but the only ones that rebuild a library's own output classes
-from torch.utils import _pytree as pytree
-
 from pytest_overfit.adapters.torch import checks
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
 from pytest_overfit.core.case import Case
 from pytest_overfit.data.batch import Batch
 from pytest_overfit.data.fresh import FreshBatch
-
-
-def tensors(tree: Any) -> list[torch.Tensor]:
-    """The tensors in a model's output, in order."""
-    return [each for each in pytree.tree_leaves(tree) if isinstance(each, torch.Tensor)]
 
 
 class Forward:

@@ -17,10 +17,11 @@ from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters import arrays
 from pytest_overfit.adapters.base import GradientsInParts
-from pytest_overfit.adapters.torch.forward import Forward, tensors
+from pytest_overfit.adapters.torch.forward import Forward
 from pytest_overfit.adapters.torch.learner import TorchLearner
 from pytest_overfit.adapters.torch.memory import memory_peak
 from pytest_overfit.adapters.torch.modes import materialise
+from pytest_overfit.adapters.torch.records import tensors
 from pytest_overfit.adapters.torch.state import preserved_generators, reseed
 from pytest_overfit.core import state
 from pytest_overfit.core.arrays import Array
@@ -156,6 +157,8 @@ def idle_units(learner: TorchLearner) -> dict[str, tuple[int, int]] | None:
 
 def saved_and_loaded(learner: TorchLearner) -> Pair | None:
     """See `pytest_overfit.adapters.inspector.Inspector`."""
+    if not learner.forward.can_be_called:
+        return None
     with learner.modes.reading("eval"):
         saved = [to_numpy(each) for each in tensors(learner.forward.quiet())]
     image = io.BytesIO()
@@ -177,7 +180,8 @@ def saved_and_loaded(learner: TorchLearner) -> Pair | None:
 def in_both_precisions(learner: TorchLearner) -> Pair | None:
     """See `pytest_overfit.adapters.inspector.Inspector`. None: with autocast, or a model that is not all float32."""
     floats = {each.dtype for each in learner.model.parameters() if each.is_floating_point()}
-    if learner.case.autocast is not None or floats != {torch.float32}:
+    whole = learner.case.autocast is None and floats == {torch.float32}
+    if not whole or not learner.forward.can_be_called:
         return None
     model = copy.deepcopy(learner.model).double()
     x = pytree.tree_map_only(

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from pytest_overfit.adapters.torch.forward import Forward, tensors
+from pytest_overfit.adapters.torch.forward import Forward
 from pytest_overfit.adapters.torch.modes import Modes
+from pytest_overfit.adapters.torch.records import tensors
 
 #: the loss of a pass, and whatever else it answered
 _Answer = tuple[torch.Tensor, list[torch.Tensor]]

@@ -8,19 +8,19 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.arrays import alike
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
-from pytest_overfit.adapters.torch import checks, feed
+from pytest_overfit.adapters.torch import checks, feed, records
 from pytest_overfit.adapters.torch import facts as forensics
-from pytest_overfit.adapters.torch.forward import Forward, tensors
+from pytest_overfit.adapters.torch.forward import Forward
 from pytest_overfit.adapters.torch.heads import heads_of
 from pytest_overfit.adapters.torch.labels import labels_among_inputs
 from pytest_overfit.adapters.torch.latent_sampling import LatentNoise
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
 from pytest_overfit.adapters.torch.modes import Modes, materialise
 from pytest_overfit.adapters.torch.own_step import watched_step
+from pytest_overfit.adapters.torch.records import tensors
 from pytest_overfit.adapters.torch.scrutiny import Scrutiny
 from pytest_overfit.adapters.torch.siamese import shared_outputs
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
@@ -102,7 +102,7 @@ class TorchLearner(SplitLearner):
         self._free.carries = [each.requires_grad for each in tensors(outputs)]
         with self.modes.reading("fit"), self.explained("the model in evaluation"):
             evaluated = forward.quiet()
-        self.modes.evaluates_differently = pytree.tree_structure(outputs) != pytree.tree_structure(evaluated)
+        self.modes.evaluates_differently = records.structure(outputs) != records.structure(evaluated)
         loss, calls = self._look_at_the_loss(outputs, inside.calls, refuse) if forward.has_loss else (None, [])
         may_be_watched = self.case.step is None and forward.watching_is_free
         if may_be_watched and not drawn and alike(tensors(outputs), tensors(evaluated)):

@@ -11,8 +11,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_overfit.adapters.torch import fused_update as fusing
-from pytest_overfit.adapters.torch.forward import tensors
 from pytest_overfit.adapters.torch.learner import TorchLearner
+from pytest_overfit.adapters.torch.records import tensors
 
 #: the second step is the first that has an optimizer's state all the time
 _STEPS = 2

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from pytest_overfit.adapters.torch.forward import Forward, tensors
+from pytest_overfit.adapters.torch.forward import Forward
 from pytest_overfit.adapters.torch.modes import Modes
+from pytest_overfit.adapters.torch.records import tensors
 from pytest_overfit.data.batch import leaves, map_leaves
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.arrays import by_each_output
+from pytest_overfit.adapters.torch import records
 from pytest_overfit.adapters.torch.forward import Forward
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
 from pytest_overfit.adapters.torch.modes import Modes
@@ -55,13 +55,16 @@ class FreeOutputs:
         if self._example is None:
             with self._modes.reading("fit"):
                 self._example = self._forward.quiet()
-        flat, spec = pytree.tree_flatten(self._example)
         given = iter(outputs)
         free: list[torch.Tensor] = []
-        for number, output in enumerate(flat):
-            if isinstance(output, torch.Tensor):
-                new = torch.as_tensor(next(given)).to(output.device, output.dtype)
-                held = not self.carries[len(free)] or not new.is_floating_point()
-                flat[number] = output if held else new.requires_grad_()
-                free.append(flat[number])
-        return free, pytree.tree_unflatten(flat, spec)
+
+        def put(output: Any) -> Any:
+            if not isinstance(output, torch.Tensor):
+                return output
+            new = torch.as_tensor(next(given)).to(output.device, output.dtype)
+            held = not self.carries[len(free)] or not new.is_floating_point()
+            free.append(output if held else new.requires_grad_())
+            return free[-1]
+
+        whole = records.mapped(self._example, put)
+        return free, whole

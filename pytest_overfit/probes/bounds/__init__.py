@@ -228,6 +228,7 @@ def _add(series: Series, asked: Asked, found: Found, limits: BoundsLimits) -> No
         series.highs = [bound.high] if isinstance(bound.high, (int, float)) else []
         return
     series.values.append(found.value)
+    series.seen = found.seen
     series.resolution = max(series.resolution, found.resolution)
     for end, kept in ((bound.low, series.lows), (bound.high, series.highs)):
         if end is not None:

@@ -51,6 +51,8 @@ class Series:
     #: why there is no value, and what it is known to be above
     why: str = ""
     above: float | None = None
+    #: what was seen beside the last value, in words
+    seen: str = ""
     #: answers of a bound that is a function: at the mean and at both ends of the interval
     holds: list[bool] = dataclasses.field(default_factory=list)
     #: what theory says, and why
@@ -160,7 +162,8 @@ def _limit(series: Series) -> float | str:
 
 def _words(series: Series, found: SeedMean, value: float, outcome: Answer) -> str:
     if series.unit == "yes or no" and not series.holds:
-        return f"{series.name}: {'yes' if value else 'no'}, wanted: {series.bound}"
+        seen = f" ({series.seen})" if series.seen else ""
+        return f"{series.name}: {'yes' if value else 'no'}{seen}, wanted: {series.bound}"
     around = ""
     if series.calibrated and math.isfinite(value):
         around = f" ({series.beyond()} of {len(series.values)} seeds beyond the calibrated range)"

@@ -16,6 +16,9 @@ from pytest_overfit.measures.memorising.memorise import BatchRun, Fit, MemoriseL
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
 from pytest_overfit.measures.training_runs import TrainingRun, training_run
 
+NOT_HERE = "not measured for this framework"
+NO_OUTPUTS = "the model's outputs cannot be asked for"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Found:
@@ -23,6 +26,8 @@ class Found:
 
     value: float | None = None
     why: str = ""
+    #: beside a value: what was seen of it, in words
+    seen: str = ""
     #: there is no value, but it is known to be above this one
     above: float | None = None
     #: the least step of the quantity
@@ -129,7 +134,13 @@ class Subject:
         return self.open_split("val") is not None
 
     def inspect(self, learner: Learner, question: str, *more: Any) -> Any:
-        """Ask the framework; None: it cannot answer."""
-        inspector = self.inspector_of(learner)
-        ask = None if inspector is None else getattr(inspector, question, None)
+        """Ask the framework; None: it cannot answer, `unanswered` says why."""
+        ask = self._asking(learner, question)
         return None if ask is None else ask(learner, *more)
+
+    def unanswered(self, learner: Learner, question: str, why: str) -> Found:
+        """No value: because of `why` where the framework can be asked this, else because it cannot."""
+        return Found(why=NOT_HERE if self._asking(learner, question) is None else why)
+
+    def _asking(self, learner: Learner, question: str) -> Callable[..., Any] | None:
+        return getattr(self.inspector_of(learner), question, None)

@@ -713,6 +713,58 @@ def test_units_of_convolutions_are_channels_and_functions_are_seen() -> None:
     assert verdict.findings[0].value == 0.75
 
 
+def regression(forget: Any, rows: int = 16, columns: int = 1, **bounds: bool) -> Case:
+    """A model of one output column, or of two."""
+    x = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(columns, 8), nn.ReLU(), nn.Linear(8, columns))
+
+        def forward(self, x: Any) -> Any:
+            return forget(self.layers(x))
+
+    y = forget(x.clone())
+    return case(
+        Net, "regression", batch=(x, y), train=None, val=None, loss=functional.mse_loss, options={"bounds": bounds}
+    )
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(16, 1), (2, 1), (3, 1), (16, 2)])
+def test_a_row_alone_that_loses_its_axis_is_no_error_of_ours(rows: int, columns: int) -> None:
+    """`squeeze()` without an axis: right for every batch but one of one row."""
+    failed = run_probes(regression(torch.squeeze, rows, columns, batch_size_invariance=True), ["bounds"])[0]
+    assert failed.outcome == "failed"
+    shape = "(), expected (1,)" if columns == 1 else "(2,), expected (1, 2)"
+    assert f"row 0 alone gets an output of shape {shape}" in failed.summary
+    whole = run_probes(regression(lambda each: each, rows, columns, batch_size_invariance=True), ["bounds"])[0]
+    assert whole.outcome == "passed"
+
+
+def test_a_batch_of_one_row_is_inconclusive() -> None:
+    found = run_probes(regression(lambda each: each, rows=1, batch_size_invariance=True), ["bounds"])[0]
+    assert "the batch has one row only" in found.summary
+
+
+def test_what_this_model_cannot_be_asked_is_not_blamed_on_the_framework() -> None:
+    class Two(nn.Linear):
+        def forward(self, x: Any, again: Any) -> Any:  # type: ignore[override]
+            return super().forward(x + again)
+
+    def step(model: Any, x: Any, y: Any) -> Any:
+        loss = functional.cross_entropy(model(x, x), y)
+        loss.backward()
+        return loss
+
+    bounds: dict[str, Any] = {"save_load": True, "float64_agrees": True, "gradient_norm": (0, 9)}
+    batch = (torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 2)
+    of = Case(name="two", model=lambda: Two(3, 2), step=step, batch=batch, options={"bounds": bounds})
+    found = run_probes(of, ["bounds"])[0]
+    assert found.outcome == "inconclusive"
+    assert not [each for each in found.findings if "for this framework" in each.message]
+
+
 def test_a_function_is_a_bound() -> None:
     assert found(case(), {"initial_loss": lambda value: value < 3}).outcome == "passed"
     assert found(case(), {"initial_loss": lambda value: value > 3}).outcome == "failed"

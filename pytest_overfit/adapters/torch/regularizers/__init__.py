@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.arrays import alike
 from pytest_overfit.adapters.base import Learner, Regularizers
 from pytest_overfit.adapters.regularizer_effects import places as effects
 from pytest_overfit.adapters.regularizer_effects.places import EVALUATION, PASSES, DropoutPlace, Visit
-from pytest_overfit.adapters.torch.forward import tensors
+from pytest_overfit.adapters.torch import records
 from pytest_overfit.adapters.torch.learner import TorchLearner
+from pytest_overfit.adapters.torch.records import tensors
 from pytest_overfit.adapters.torch.regularizers import decay
 from pytest_overfit.adapters.torch.regularizers.dropout import ModulePlace, Places, PlaceWatch, Seen, places_of
 from pytest_overfit.adapters.torch.state import generators, reseed
@@ -198,6 +198,6 @@ def _changed(output: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any
     """The same output with every floating-point tensor in it changed; None where it is a tensor of another kind."""
     if isinstance(output, torch.Tensor):
         return change(output) if output.is_floating_point() else None
-    return pytree.tree_map(
-        lambda each: change(each) if isinstance(each, torch.Tensor) and each.is_floating_point() else each, output
+    return records.mapped(
+        output, lambda each: change(each) if isinstance(each, torch.Tensor) and each.is_floating_point() else each
     )

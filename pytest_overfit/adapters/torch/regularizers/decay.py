@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.base import Shrinkage
 from pytest_overfit.adapters.regularizer_effects.shrinkage import (
@@ -21,6 +20,7 @@ from pytest_overfit.adapters.regularizer_effects.shrinkage import (
     share_of_a_step,
     smaller_of,
 )
+from pytest_overfit.adapters.torch import records
 from pytest_overfit.adapters.torch.learner import TorchLearner
 from pytest_overfit.data.batch import to_numpy
 
@@ -158,7 +158,7 @@ def _penalty(learner: TorchLearner) -> Iterator[Shrinkage]:
         return
     weights = [each for each in learner.model.parameters() if each.is_floating_point()]
     with learner.modes.reading("fit"):
-        outputs = pytree.tree_map(_detached, learner.forward.quiet())
+        outputs = records.mapped(learner.forward.quiet(), _detached)
     try:
         once, twice, four_times = (_loss_at(learner, outputs, weights, factor) for factor in (1.0, 2.0, 4.0))
         slopes = _slopes(learner, outputs, weights)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pytest_overfit.probes.bounds.quantities.registry import NOT_HERE, quantity
+from pytest_overfit.probes.bounds.quantities.registry import quantity
 from pytest_overfit.probes.bounds.quantities.step_time import SIZE, numpy_kernel, step_time
-from pytest_overfit.probes.bounds.subject import Found, Subject
+from pytest_overfit.probes.bounds.subject import NOT_HERE, Found, Subject
 
 
 @quantity("MB", "two training steps, slowly", "lower", once=True)

@@ -14,9 +14,9 @@ from pytest_overfit.measures.memorising.memorise import STEPS
 from pytest_overfit.measures.predictions.scores import Scores
 from pytest_overfit.measures.training_runs import TrainingRun
 from pytest_overfit.probes.bounds.quantities.calibration_error import calibration_found
-from pytest_overfit.probes.bounds.quantities.registry import NOT_HERE, quantity
+from pytest_overfit.probes.bounds.quantities.registry import quantity
 from pytest_overfit.probes.bounds.quantities.theory import constant_loss, untrained_loss
-from pytest_overfit.probes.bounds.subject import Found, Subject
+from pytest_overfit.probes.bounds.subject import NO_OUTPUTS, NOT_HERE, Found, Subject
 
 # -------------------------------------------------------------------------------------------------- losses on one batch
 
@@ -182,7 +182,7 @@ def gradient_norm(subject: Subject, layer: str) -> Found:
     """Euclidean norm of the loss's gradient on the batch, untrained; gradient_norm[layer]: of one layer's weights."""
     norms = subject.inspect(subject.untrained, "gradient_norms")
     if norms is None:
-        return Found(why=NOT_HERE)
+        return subject.unanswered(subject.untrained, "gradient_norms", "the loss cannot be read apart from a step")
     if not layer:
         return Found(value=math.hypot(*norms.values()))
     if layer not in norms:
@@ -202,7 +202,7 @@ def update_to_weight(subject: Subject) -> Found:
 def _idle(subject: Subject, which: str, functions: str) -> Found:
     units = subject.inspect(subject.stepped, "idle_units")
     if units is None:
-        return Found(why=NOT_HERE)
+        return subject.unanswered(subject.stepped, "idle_units", NO_OUTPUTS)
     idle, of = units[which]
     return Found(value=idle / of, resolution=1 / of) if of else Found(why=f"the model has no {functions}")
 

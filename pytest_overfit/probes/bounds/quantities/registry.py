@@ -40,7 +40,6 @@ class Quantity:
 QUANTITIES: dict[str, Quantity] = {}
 
 YES_NO = "yes or no"
-NOT_HERE = "not measured for this framework"
 
 
 def quantity(
