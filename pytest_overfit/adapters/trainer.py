@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
+
+import numpy as np
 
 from pytest_overfit.adapters.base import Learner, Mode, Reading
 from pytest_overfit.core.arrays import Array
@@ -33,8 +36,18 @@ class Trainer(Protocol):
     framework: str
     #: regularisers that were taken out, in words, e.g. "dropout 0.5 (head.2)"; empty for the model as it is
     removed: tuple[str, ...]
-    #: how it was trained and read, where there is something to say
-    remarks: tuple[str, ...]
+
+    #: what the framework's adapter looks for to take out, in words
+    looked_for: str = "dropout, weight decay"
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """How it was trained and read, where there is something to say."""
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """Trainable weights of others that the loss depends on, by name: those of another model, as far as is known."""
+        return ()
 
     def train(self, epochs: int, after_epoch: Callable[[], None] = lambda: None) -> list[float]:
         """Make so many further epochs; the mean training loss of each, as the user's loop would print it.
@@ -58,6 +71,13 @@ class Trainer(Protocol):
         """A copy of the model's weights and statistics; None: it is not known where they are."""
         return None
 
+    def digest(self) -> str:
+        """A text that is the same for the same weights and statistics, to the bit; "": it is not known where they are.
+
+        Names do not count: two models that compute the same may call their layers otherwise.
+        """
+        return ""
+
     def start_from(self, state: Any) -> bool:
         """Take over such a copy; False, and nothing changed, where names or shapes differ."""
         del state
@@ -70,6 +90,14 @@ class Trainer(Protocol):
         """
         del seed
         return False
+
+
+def digest_of(arrays: Iterable[Array]) -> str:
+    """A short text for the bits of these arrays, in their order."""
+    digest = hashlib.blake2b(digest_size=12)
+    for each in arrays:
+        digest.update(np.ascontiguousarray(each).tobytes())
+    return digest.hexdigest()
 
 
 class SplitLearner(Learner, Protocol):

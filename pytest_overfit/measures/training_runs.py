@@ -36,6 +36,9 @@ class TrainingRun:
     curve: tuple[float, ...]
     train: Scores
     val: Scores
+    #: a text for the bits of the weights, before training and after it; "": not known
+    started_as: str = ""
+    ended_as: str = ""
 
     @property
     def gap(self) -> float:
@@ -60,18 +63,25 @@ class _Run:
     def __init__(self, trainer: Trainer, seed: int, train: Split, val: Split, task: str | None) -> None:
         self._trainer, self._seed, self._train, self._val, self._task = trainer, seed, train, val, task
         self._curve: list[float] = []
+        self._start = trainer.digest()
 
     def after_epoch(self) -> None:
         score = self._read(self._val).score
         self._curve.append(math.nan if score is None else score)
 
     def ended(self, losses: Sequence[float]) -> TrainingRun:
-        after = self._read(self._val)  # early stopping may have gone back to earlier weights
-        train = self._read(self._train)
-        return TrainingRun(seed=self._seed, losses=tuple(losses), curve=tuple(self._curve), train=train, val=after)
+        return TrainingRun(
+            seed=self._seed,
+            losses=tuple(losses),
+            curve=tuple(self._curve),
+            train=self._read(self._train, bare=True),
+            val=self._read(self._val, bare=True),  # early stopping may have gone back to earlier weights
+            started_as=self._start,
+            ended_as=self._trainer.digest(),
+        )
 
-    def _read(self, split: Split) -> Scores:
-        return scores_of(self._trainer.read(split), self._task)
+    def _read(self, split: Split, bare: bool = False) -> Scores:
+        return scores_of(self._trainer.read(split), self._task, bare)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,9 +121,8 @@ def plain_form(run: TrainingRun) -> dict[str, Any]:
 def run_of(form: Any) -> TrainingRun:
     """A run out of its plain form."""
     train, val = Scores(**form["train"]), Scores(**form["val"])
-    return TrainingRun(
-        seed=form["seed"], losses=tuple(form["losses"]), curve=tuple(form["curve"]), train=train, val=val
-    )
+    kept = {**form, "losses": tuple(form["losses"]), "curve": tuple(form["curve"])}
+    return TrainingRun(**{**kept, "train": train, "val": val})
 
 
 def curves(series: Mapping[str, Sequence[TrainingRun]], title: str) -> dict[str, Any]:

@@ -114,6 +114,16 @@ def compiled_for_any_length(function: Callable[[Any], Any], example: Any) -> Cal
     return traced
 
 
+def reached(loss_of: Callable[[], Any], own: Sequence[Any]) -> list[Any]:
+    """The trainable variables, without these, that a loss has a gradient by."""
+    known = {each.ref() for each in own}
+    with tf.GradientTape() as tape:
+        loss = loss_of()
+    others = [each for each in tape.watched_variables() if each.ref() not in known]
+    gradients = tape.gradient(loss, others) if others else []
+    return [each for each, slope in zip(others, gradients, strict=True) if slope is not None]
+
+
 class SubstitutedLoss:
     """The loss, and its gradient, as a function of the outputs."""
 

@@ -16,8 +16,10 @@ from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import feed_of
 from pytest_overfit.adapters.keras.heads import head_of_array, heads_of
 from pytest_overfit.adapters.keras.losses import Pair, pairs_of
+from pytest_overfit.adapters.keras.outside import outside_variables
 from pytest_overfit.adapters.keras.reader import Reader, numbers
 from pytest_overfit.adapters.keras.state import held
+from pytest_overfit.adapters.regularizer_effects.names import of_others
 from pytest_overfit.adapters.trainer import SplitLearner
 from pytest_overfit.adapters.user_score import user_score
 from pytest_overfit.core.arrays import Array
@@ -52,7 +54,9 @@ def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any
         pairs = pairs_of(model, outputs, feed.arrays.y, feed.row_weights)
         checks.check_targets(pairs, outputs, where)
         build_rest(reader, outputs)
-    return KerasLearner(case, batch, rebuild, reader, pairs)
+    learner = KerasLearner(case, batch, rebuild, reader, pairs)
+    learner.notice(() if outputs is None else outside_variables(reader, outputs))
+    return learner
 
 
 class KerasLearner(SplitLearner):
@@ -69,6 +73,8 @@ class KerasLearner(SplitLearner):
         self.targets: tuple[Array, ...] = tuple(leaves(self.feed.arrays.y))
         self.has_schedule = facts.has_schedule(self.model) or bool(case.fit_kwargs.get("callbacks"))
         self.remarks: tuple[str, ...] = ()
+        #: trainable variables that the loss depends on and the model does not have, by name
+        self.outside: tuple[str, ...] = ()
         #: what the loss compares each output with, where there are no targets but the inputs
         self._compared: list[Array | None] = []
         self._stepper: stepping.Stepper | None = None
@@ -101,6 +107,11 @@ class KerasLearner(SplitLearner):
             if self._loss_of.other_name:
                 self._say(f"custom train_step returned no 'loss': its value {self._loss_of.other_name!r} was taken")
         return self._stepper
+
+    def notice(self, outside: tuple[str, ...]) -> None:
+        """The loss depends on these variables, which are none of the model's."""
+        self.outside = outside
+        self._say(of_others(outside))
 
     @property
     def samples(self) -> bool:  # type: ignore[override]

@@ -20,7 +20,7 @@ from pytest_overfit.adapters.keras.learner import make_learner
 from pytest_overfit.adapters.keras.reader import numbers
 from pytest_overfit.adapters.keras.regularizers import twin
 from pytest_overfit.adapters.keras.state import running
-from pytest_overfit.adapters.trainer import ChunkReading, readings
+from pytest_overfit.adapters.trainer import ChunkReading, digest_of, readings
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
 from pytest_overfit.data.batch import Batch
@@ -42,6 +42,7 @@ class KerasTrainer:
     """
 
     framework = "keras"
+    looked_for = "keras: dropout, noise, weight decay, penalties of layers, augmentation layers, early stopping"
 
     def __init__(self, case: Case, model: Any, train: Split, reseed: Callable[[int], int], plain: bool) -> None:
         self.case, self.model, self._where = case, model, f"Case {case.name!r}"
@@ -101,6 +102,10 @@ class KerasTrainer:
     @property
     def remarks(self) -> tuple[str, ...]:
         return (*self.learner.remarks, *self._remarks)
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        return self.learner.outside
 
     # what is trained, and how
 
@@ -211,6 +216,9 @@ class KerasTrainer:
     def state(self) -> list[tuple[str, Array]]:
         """Names are those inside a layer: Keras numbers layers of one kind through the whole process."""
         return [(each.name, numbers(each).copy()) for each in self.model.weights]
+
+    def digest(self) -> str:
+        return digest_of(numbers(each) for each in self.model.weights)
 
     def start_from(self, state: Any) -> bool:
         mine = [(each.name, tuple(each.shape)) for each in self.model.weights]

@@ -23,9 +23,15 @@ def dropout_rates(module: object, usual: Container[str]) -> Iterator[tuple[str, 
 
 def with_places(found: Mapping[str, Iterable[str]]) -> list[str]:
     """Each regulariser with where it was, as in `dropout 0.5 (first, second, third and 2 more)`."""
-    return [f"{what} ({_listed(list(places))})" for what, places in found.items()]
+    return [f"{what} ({listed(list(places))})" for what, places in found.items()]
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+def of_others(names: Sequence[str]) -> str:
+    """That a loss depends on these, in words; "" where there are none."""
+    return f"the loss depends on trainable weights outside the model: {listed(names)}" if names else ""
+
+
+def listed(names: Sequence[str], most: int = _LISTED) -> str:
+    """So many names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,8 +32,11 @@ def needs_loss_and_optimizer(case: Case) -> None:
         )
 
 
-def make_optimizer(case: Case, model: nn.Module) -> Any:
-    """Call the user's optimizer function and see that it optimizes this model."""
+def make_optimizer(case: Case, model: nn.Module, asked_for: Sequence[torch.Tensor] = ()) -> Any:
+    """Call the user's optimizer function and see that it optimizes this model.
+
+    `asked_for`: weights outside the model that the loss depends on, which the optimizer may hold beside the model's.
+    """
     if case.optimizer is None:
         return None
     with user_code(f"Case {case.name!r}: the optimizer function"):
@@ -43,19 +47,26 @@ def make_optimizer(case: Case, model: nn.Module) -> Any:
         raise CaseError(
             f"{where}, expected a torch optimizer; write optimizer=lambda parameters: torch.optim.Adam(parameters)"
         )
-    known = {id(each) for each in model.parameters()}
+    others, known = not_of_the_model(optimizer, model), {id(each) for each in asked_for}
     if isinstance(case.loss, nn.Module):  # losses with weights of their own (ArcFace, learnt temperatures)
         known |= {id(each) for each in case.loss.parameters()}
-    held = [each for group in optimizer.param_groups for each in group["params"]]
-    foreign = sum(id(each) not in known for each in held)
+    held = sum(len(group["params"]) for group in optimizer.param_groups)
+    foreign = len(others) if len(others) == held else sum(id(each) not in known for each in others)
     if foreign:
         raise CaseError(
-            f"{where} that holds {foreign} parameter{'s' * (foreign > 1)} of another model ({len(held)} in all), so "
+            f"{where} that holds {foreign} parameter{'s' * (foreign > 1)} of another model ({held} in all), so "
             "this model would not be trained by it; write optimizer=lambda parameters: torch.optim.Adam(parameters)"
         )
     if case.step is None:  # a step of the user's may do more with it, such as scaling gradients
         fuse(optimizer)
     return optimizer
+
+
+def not_of_the_model(optimizer: Any, model: nn.Module) -> list[torch.Tensor]:
+    """The parameters that an optimizer holds beside the model's: those of a loss that learns."""
+    own = {id(each) for each in model.parameters()}
+    groups = getattr(optimizer, "param_groups", ())
+    return [each for group in groups for each in group["params"] if id(each) not in own]
 
 
 def _arguments(function: Any) -> list[str]:

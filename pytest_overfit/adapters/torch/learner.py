@@ -19,7 +19,8 @@ from pytest_overfit.adapters.torch.labels import labels_among_inputs
 from pytest_overfit.adapters.torch.latent_sampling import LatentNoise
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
 from pytest_overfit.adapters.torch.modes import Modes, materialise
-from pytest_overfit.adapters.torch.own_step import watched_step
+from pytest_overfit.adapters.torch.outside import OutsideWeights
+from pytest_overfit.adapters.torch.own_step import own_step, watched_step
 from pytest_overfit.adapters.torch.records import tensors
 from pytest_overfit.adapters.torch.scrutiny import Scrutiny
 from pytest_overfit.adapters.torch.siamese import shared_outputs
@@ -27,7 +28,7 @@ from pytest_overfit.adapters.torch.state import generators, preserved_generators
 from pytest_overfit.adapters.torch.substituted_loss import FreeOutputs
 from pytest_overfit.adapters.trainer import SplitLearner
 from pytest_overfit.adapters.user_score import user_score
-from pytest_overfit.adapters.user_step import step_loss, step_needs_targets
+from pytest_overfit.adapters.user_step import step_needs_targets
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import ProgramError
@@ -64,12 +65,15 @@ class TorchLearner(SplitLearner):
         with self._steps_may_call_it_otherwise(), self.explained("the model"):
             materialise(model, self.forward.quiet)
         self.modes = Modes(model)
+        self.outside = OutsideWeights(model, case)
         self._free = FreeOutputs(self.forward, self.modes)
         self._first_forward()
         self._labels = labels_among_inputs(self.forward, self.modes) if labels is None else labels
         self.inputs, self.targets = self.by_row.sides(self._labels)
         self.modes.find_updating_modules(self.forward.quiet)
-        self.optimizer = checks.make_optimizer(case, model)
+        self.optimizer = checks.make_optimizer(case, model, self.outside.reached)
+        self.outside.hold(checks.not_of_the_model(self.optimizer, model))
+        self.notice()
         self.scheduler = checks.make_scheduler(case, self.optimizer)
         # a step of the user's may update every so many calls only
         self.has_schedule = self.scheduler is not None or case.step is not None
@@ -116,10 +120,15 @@ class TorchLearner(SplitLearner):
             loss = self.forward.loss(outputs, self.batch.y)
         checks.is_scalar_loss(loss, self.case)
         checks.can_be_trained(loss, self.model, self.case)
+        self.outside.look(loss)
         own = self.forward.loss_is_inside
         calls = inside if own else seen.calls
         self._scrutiny = Scrutiny.of(calls, loss, tensors(outputs), inside=own)
         return loss, calls
+
+    def notice(self) -> None:
+        """Say on whose weights the loss depends beside the model's; of a step this is known after two."""
+        self._say(self.outside.remark())
 
     @contextlib.contextmanager
     def _steps_may_call_it_otherwise(self) -> Iterator[None]:
@@ -161,7 +170,7 @@ class TorchLearner(SplitLearner):
         """One update on another batch, which is on the model's device already; its loss stays there."""
         self._use(batch)
         with self.explained("a training step"):
-            return torch.tensor(self._own_step()) if self.case.step else self._step(self.backward)
+            return torch.tensor(own_step(self.forward, self.outside)) if self.case.step else self._step(self.backward)
 
     def backward_on(self, batch: Batch) -> torch.Tensor:
         """Loss and gradients of a step on such a batch, without the update."""
@@ -191,19 +200,15 @@ class TorchLearner(SplitLearner):
         losses: list[float] = []
         with user_code(f"{self._where} step"):
             if steps and not self.forward.has_loss:
-                value, call = watched_step(self.forward, self.modes, self.targets)
+                value, call = watched_step(self.forward, self.modes, self.targets, self.outside)
                 losses.append(value)
                 if call is not None:
                     self.forward.captured, self._scrutiny = call, Scrutiny(count=1, weights={0: 1.0})
                     self._say(f"step: its loss is {call.name}, read apart from the steps")
             self._fresh.compare()
-            losses += [self._own_step() for _ in range(steps - len(losses))]
+            losses += [own_step(self.forward, self.outside) for _ in range(steps - len(losses))]
+        self.notice()
         return losses
-
-    def _own_step(self) -> float:
-        step, batch = self.case.step, self.batch
-        loss = step(self.model, batch.x, batch.y) if step else None
-        return step_loss(loss.detach().mean() if isinstance(loss, torch.Tensor) else loss, self.case)
 
     def _step(self, backward: Callable[[], torch.Tensor]) -> torch.Tensor:
         if isinstance(self.optimizer, torch.optim.LBFGS):

@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from pytest_overfit.adapters.torch.forward import Forward
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
 from pytest_overfit.adapters.torch.modes import Modes
+from pytest_overfit.adapters.torch.outside import OutsideWeights
 from pytest_overfit.adapters.user_step import step_loss
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import to_numpy
 
 
-def watched_step(forward: Forward, modes: Modes, targets: Sequence[Array]) -> tuple[float, LossCall | None]:
-    """Make one step; its loss, and the call of a loss function it is, where that can then be made apart from a step."""
+def own_step(forward: Forward, outside: OutsideWeights) -> float:
+    """Make one step; its loss as a number."""
+    loss = _called(forward, outside)
+    return step_loss(loss.detach().mean() if isinstance(loss, torch.Tensor) else loss, forward.case)
+
+
+def _called(forward: Forward, outside: OutsideWeights) -> Any:
     case, batch = forward.case, forward.batch
+    loss = case.step(forward.model, batch.x, batch.y) if case.step is not None else None
+    outside.look(loss)
+    return loss
+
+
+def watched_step(
+    forward: Forward, modes: Modes, targets: Sequence[Array], outside: OutsideWeights
+) -> tuple[float, LossCall | None]:
+    """Make one step; its loss, and the call of a loss function it is, where that can then be made apart from a step."""
     with LossCalls() as seen:
-        loss = case.step(forward.model, batch.x, batch.y) if case.step is not None else None
+        loss = _called(forward, outside)
     with modes.reading("eval"):
         outputs = forward.quiet()
-    value = step_loss(loss.detach().mean() if isinstance(loss, torch.Tensor) else loss, case)
+    value = step_loss(loss.detach().mean() if isinstance(loss, torch.Tensor) else loss, forward.case)
     call = next((each for each in seen.calls if _is_loss(each, value, targets)), None)
     if call is not None and isinstance(outputs, torch.Tensor) and outputs.numel() == call.input.numel():
         return value, call

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from pytest_overfit.adapters.torch import outside
 from pytest_overfit.core.state import fair_threads
 
 
@@ -56,6 +57,7 @@ def guard() -> Iterator[None]:
                 torch.set_num_threads(share)
             yield
         finally:
+            outside.give_back()
             torch.set_default_dtype(dtype)
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_overfit.adapters.torch import feed
+from pytest_overfit.adapters.torch import feed, outside
 from pytest_overfit.adapters.torch.learner import TorchLearner
 from pytest_overfit.adapters.torch.regularizers import twin
-from pytest_overfit.adapters.trainer import EpochTrainer
+from pytest_overfit.adapters.trainer import EpochTrainer, digest_of
 from pytest_overfit.core.case import Case
-from pytest_overfit.data.batch import Batch
+from pytest_overfit.data.batch import Batch, to_numpy
 from pytest_overfit.data.splits import Split
 
 
@@ -21,6 +21,7 @@ class TorchTrainer(EpochTrainer):
     """Trains a freshly built module as a hand-written loop over the split would; `plain`: without its regularisers."""
 
     framework = "torch"
+    looked_for = "torch: dropout, noise modules, weight decay"
 
     def __init__(self, case: Case, model: nn.Module, train: Split, reseed: Callable[[int], int], plain: bool) -> None:
         super().__init__(reseed)
@@ -28,9 +29,18 @@ class TorchTrainer(EpochTrainer):
         #: the data as the model takes them
         self.split = train.prepared(self._on_device)
         self.learner: TorchLearner = TorchLearner(case, model, next(self.split.epoch(reseed(0))), rebuild=lambda: model)
+        outside.begin_again(self.learner.outside.held)
         self.twin: twin.Twin = self._without_regularizers() if plain else twin.Twin()
         self.removed = self.twin.removed
-        self.remarks = self.learner.remarks
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        self.learner.notice()
+        return self.learner.remarks
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        return self.learner.outside.names()
 
     def _on_device(self, batch: Batch) -> Batch:
         return feed.on_device(self.case, self.model, batch)
@@ -66,6 +76,9 @@ class TorchTrainer(EpochTrainer):
 
     def state(self) -> dict[str, torch.Tensor]:
         return {name: each.detach().clone() for name, each in self.model.state_dict().items()}
+
+    def digest(self) -> str:
+        return digest_of(map(to_numpy, self.model.state_dict().values()))
 
     def start_from(self, state: Any) -> bool:
         mine = self.model.state_dict()

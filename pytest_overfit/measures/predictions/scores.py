@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -12,7 +13,11 @@ from pytest_overfit.adapters.base import Head
 from pytest_overfit.adapters.trainer import ChunkReading
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
+from pytest_overfit.measures.predictions.probabilities import probabilities
 from pytest_overfit.measures.predictions.read import read
+
+#: the least probability of a label whose logarithm is taken, as Keras has it
+_TINY = 1e-7
 
 Metric = Literal["accuracy", "R2", "score", ""]
 
@@ -30,6 +35,9 @@ class Scores:
     #: what the best constant answer scores on this split; None for a score of the case's own
     chance: float | None
     rows: int
+    #: what the predictions cost whatever the loss adds (penalties, smoothing, weights): mean cross-entropy of the
+    #: labels, or mean squared error; None: not asked for, or several heads, or outputs that are no probabilities
+    bare_loss: float | None = None
 
 
 class _Right:
@@ -90,9 +98,44 @@ class _Explained:
         return 0.0
 
 
-def scores_of(chunks: Iterable[ChunkReading], task: str | None) -> Scores:
-    """The scores of one split, from its parts. Several heads count alike; their metric is the first one's."""
+class _Bare:
+    """Mean loss of one head's predictions, without what a loss adds to it."""
+
+    def __init__(self) -> None:
+        self._sum, self._counted = 0.0, 0
+
+    def add(self, heads: Sequence[Head]) -> None:
+        costs = _costs(heads[0]) if len(heads) == 1 else None
+        self._sum += math.nan if costs is None else float(costs.sum())
+        self._counted += 0 if costs is None else costs.size
+
+    def mean(self) -> float | None:
+        return self._sum / self._counted if self._counted and not math.isnan(self._sum) else None
+
+
+def _costs(head: Head) -> Array | None:
+    """Of each counted target: minus the log of its label's probability, or the squared error; None: not known."""
+    found = read(head)
+    if head.kind == "values":
+        return np.asarray((found.predicted - found.label)[found.counted] ** 2)
+    shares = probabilities(head)
+    if shares is None:
+        return None
+    if head.kind == "classes":
+        label = np.expand_dims(np.where(found.counted, found.label, 0).astype(np.int64), head.class_axis)
+        right = np.take_along_axis(shares, label, axis=head.class_axis).squeeze(head.class_axis)
+    else:
+        right = np.where(found.label, shares, 1.0 - shares)
+    return np.asarray(-np.log(np.maximum(right[found.counted], _TINY)))
+
+
+def scores_of(chunks: Iterable[ChunkReading], task: str | None, bare: bool = False) -> Scores:
+    """The scores of one split, from its parts. Several heads count alike; their metric is the first one's.
+
+    `bare`: with the `bare_loss`.
+    """
     tallies: list[_Right | _Explained] = []
+    costs = _Bare()
     rows, loss, own = 0, 0.0, 0.0
     loss_known = own_known = True
     for chunk in chunks:
@@ -105,10 +148,12 @@ def scores_of(chunks: Iterable[ChunkReading], task: str | None) -> Scores:
             tallies = [_Explained() if each.kind == "values" else _Right() for each in heads]
         for tally, head in zip(tallies, heads, strict=False):
             tally.add(head)
+        if bare:
+            costs.add(heads)
     mean = loss / rows if loss_known and rows else None
     if own_known and rows:
-        return Scores(loss=mean, score=own / rows, metric="score", chance=None, rows=rows)
-    return _measured(tallies, mean, rows)
+        return Scores(loss=mean, score=own / rows, metric="score", chance=None, rows=rows, bare_loss=costs.mean())
+    return dataclasses.replace(_measured(tallies, mean, rows), bare_loss=costs.mean())
 
 
 def _measured(tallies: Sequence[_Right | _Explained], loss: float | None, rows: int) -> Scores:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from pytest_overfit.adapters.regularizer_effects.names import listed
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement
 
@@ -20,9 +21,6 @@ LOOKED_FOR = (
 
 #: a share of the weights' length that is as good as none, whatever limit was set
 _NOTHING = 1e-3
-
-#: places that are listed by name; more are counted
-_LISTED = 4
 
 _OUTCOMES = ("failed", "passed", "inconclusive")
 
@@ -63,21 +61,16 @@ def _works(good: Sequence[Finding], unclear: int) -> str:
 
 def _nothing(measured: Values, judged: Sequence[Finding]) -> str:
     off = measured["off"]
-    zero = f"; with probability 0: {_listed(off)}" if off else ""
+    zero = f"; with probability 0: {listed(off)}" if off else ""
     idle = [each.message for each in judged if each.name in ("weight decay", "penalty")]
     if idle:
         zero += f"; {idle[0]}"
     return f"no regulariser found in the model, its optimizer, its loss and its data (looked for: {LOOKED_FOR}){zero}"
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
-
-
 def _remarks(measured: Values) -> Iterator[Finding]:
     if measured["off"]:
-        yield Finding.note(f"probability 0, so nothing is dropped: {_listed(measured['off'])}")
+        yield Finding.note(f"probability 0, so nothing is dropped: {listed(measured['off'])}")
     yield from map(Finding.note, measured["remarks"])
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pytest_overfit.adapters.trainer import Trainer
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.limits import Resolved, at_least, share
@@ -107,6 +108,7 @@ class Regularization(Probe):
             "declared": case.unregularized is not None,
             "same_start": pairs.same_start,
             "remarks": list(pairs.remarks),
+            "outside": list(pairs.outside),
             "stop": outcome,
             "resplit": limits.resplit,
             "regularized": [plain_form(each) for each in pairs.own],
@@ -133,6 +135,8 @@ class _Pairs:
         self.own: list[TrainingRun] = []
         self.plain: list[TrainingRun] = []
         self.removed: tuple[str, ...] = ()
+        #: trainable weights of others that a loss depends on
+        self.outside: tuple[str, ...] = ()
         self.remarks: tuple[str, ...] = ()
         self.same_start = True
         self.framework = ""
@@ -142,6 +146,8 @@ class _Pairs:
     def run(self) -> str:
         """Why it ended: "decided", "seeds", "budget" or "nan"."""
         start = self.bench.clock()
+        if self.bench.case.unregularized is None:
+            self._look_for_regularizers()
         while len(self.own) < self.limits.seeds:
             for own, plain in self._next():
                 self.own.append(own)
@@ -152,6 +158,8 @@ class _Pairs:
 
     def _ended(self, start: float) -> str:
         own, plain, limits = self.own, self.plain, self.limits
+        if self.outside:
+            return "outside"
         if not (math.isfinite(own[-1].score) and math.isfinite(plain[-1].score)):
             return "nan"
         self.bench.progress(len(own), limits.seeds, own[-1].val.loss)
@@ -162,38 +170,76 @@ class _Pairs:
     def _next(self) -> list[tuple[TrainingRun, TrainingRun]]:
         """The next pair, or all pairs up to the next look, where they can train at once."""
         number = len(self.own)
-        first = self._made(number)
         count = 1 if self.limits.budget is not None else batch_of_pairs(number, self.limits.seeds)
-        joint, task = self.bench.joint_training, self.bench.case.task
-        if self.at_once and all(joint.may_join(each.trainer, count, self.epochs) for each in first):
-            pairs = [first, *(self._made(each) for each in range(number + 1, number + count))]
-            own = joint_training_runs(joint, [each for each, _ in pairs], self.epochs, task)
-            plain = None if own is None else joint_training_runs(joint, [each for _, each in pairs], self.epochs, task)
-            if own is not None and plain is not None:
-                return list(zip(own, plain, strict=True))
-            self.at_once, first = False, self._made(number)
-        runs = [training_run(each.trainer, each.seed, self.epochs, each.train, each.val, task) for each in first]
-        return [(runs[0], runs[1])]
+        first = self._own(number)
+        if self.at_once and self._may_join(first, count):
+            rest = [self._own(each) for each in range(number + 1, number + count)]
+            together = self._together(number, [first, *rest])
+            if together is not None:
+                return together
+            first = self._own(number)
+        self.at_once = False
+        state = first.trainer.state()
+        own = self._trained(first)
+        return [(own, self._trained(self._plain(number, state)))]
 
-    def _made(self, number: int) -> tuple[Start, Start]:
-        """A new trainer for each arm of the pair with this number."""
-        case, train, val, cut = self.bench.case, self.train, self.val, None
+    def _may_join(self, first: Start, count: int) -> bool:
+        return self.bench.joint_training.may_join(first.trainer, count, self.epochs)
+
+    def _together(self, number: int, starts: list[Start]) -> list[tuple[TrainingRun, TrainingRun]] | None:
+        """All of these pairs; None: one of the arms cannot train at once."""
+        joint, task = self.bench.joint_training, self.bench.case.task
+        states = [each.trainer.state() for each in starts]
+        own = joint_training_runs(joint, starts, self.epochs, task)
+        plain = [] if own is None else [self._plain(number + place, state) for place, state in enumerate(states)]
+        if own is None or not self._may_join(plain[0], len(plain)):
+            return None
+        others = joint_training_runs(joint, plain, self.epochs, task)
+        return None if others is None else list(zip(own, others, strict=True))
+
+    def _trained(self, start: Start) -> TrainingRun:
+        task = self.bench.case.task
+        run = training_run(start.trainer, start.seed, self.epochs, start.train, start.val, task)
+        self._note(start.trainer)  # what a step depends on shows while it trains
+        return run
+
+    # An arm's model is made just before it trains: a loss that reads "the model", whichever was made last, then reads
+    # the one that it trains.
+
+    def _own(self, number: int) -> Start:
+        """A new trainer for the regularised arm of the pair with this number."""
+        return self._made(number, plain=False)
+
+    def _plain(self, number: int, state: Any) -> Start:
+        """The same for the other arm, which starts from the weights that the first one had."""
+        start = self._made(number, plain=True)
+        self.removed = start.trainer.removed
+        self.same_start = start.trainer.start_from(state) and self.same_start
+        return start
+
+    def _made(self, number: int, plain: bool) -> Start:
+        train, val, cut = self.train, self.val, None
         seed = seed_of_run(self.bench.seed, number)
         if self.limits.resplit:
-            train, val = resplit(self.train, self.val, seed, f"Case {case.name!r}:")
+            train, val = resplit(self.train, self.val, seed, f"Case {self.bench.case.name!r}:")
             cut = train
-        own = self.bench.make_trainer(seed, plain=False, train=cut)
-        plain = self.bench.make_trainer(seed, plain=True, train=cut)
-        self.framework, self.removed = own.framework, plain.removed
-        self.remarks = tuple(dict.fromkeys((*own.remarks, *plain.remarks)))
-        if not self.removed and case.unregularized is None:
+        trainer = self.bench.make_trainer(seed, plain=plain, train=cut)
+        self.framework = trainer.framework
+        self._note(trainer)
+        return Start(trainer, seed, train, val)
+
+    def _note(self, trainer: Trainer) -> None:
+        self.remarks = tuple(dict.fromkeys((*self.remarks, *trainer.remarks)))
+        self.outside = tuple(dict.fromkeys((*self.outside, *trainer.outside)))
+
+    def _look_for_regularizers(self) -> None:
+        """Before anything is trained: is there something to take out?"""
+        trainer = self._made(0, plain=True).trainer
+        if not trainer.removed:
             raise NotApplicable(
-                f"no regulariser found in the model or its optimizer ({own.framework}: dropout, weight decay, "
-                "penalties, augmentation layers, early stopping were looked for); one in another "
-                "place, as a penalty inside the loss, is compared with unregularized="
+                f"no regulariser found in the model or its optimizer ({trainer.looked_for} were looked for); one in "
+                "another place, as a penalty inside the loss, is compared with unregularized="
             )
-        self.same_start = plain.start_from(own.state()) and self.same_start
-        return Start(own, seed, train, val), Start(plain, seed, train, val)
 
 
 PROBE = Regularization()

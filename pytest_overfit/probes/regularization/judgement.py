@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pytest_overfit.adapters.regularizer_effects.names import listed
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
 from pytest_overfit.measures.training_runs import TrainingRun, broken, few_rows, run_of
@@ -44,6 +45,9 @@ class _Judge:
         broken = self._broken()
         if broken:
             return Finding(name="score_difference", value=None, outcome="inconclusive", message=broken)
+        if all(each.ended_as and each.started_as == each.ended_as for each in (*self.own, *self.plain)):
+            text = f"no weight changed in {self.measured['epochs']} epochs, in either arm: nothing was trained"
+            return Finding(name="score_difference", value=None, outcome="inconclusive", message=text)
         if all(_same(mine, other) for mine, other in self.pairs):
             return self._nothing_differs()
         return self._compared(self._comparison())
@@ -101,7 +105,17 @@ class _Judge:
         return "undecided" if more is None else f"undecided; about seeds={more} should be enough"
 
     def _broken(self) -> str:
-        return broken(self.own, "regularised arm") or broken(self.plain, "unregularised arm")
+        return self._of_others() or broken(self.own, "regularised arm") or broken(self.plain, "unregularised arm")
+
+    def _of_others(self) -> str:
+        names = self.measured.get("outside", ())
+        if not names:
+            return ""
+        return (
+            f"the loss depends on trainable weights outside the model that it trains: {listed(names)}. Let it read the "
+            "model that was made last, freeze what is to stay (requires_grad_(False), trainable = False), or give the "
+            "loss's own weights to the optimizer"
+        )
 
     # ------------------------------------------------------------------- beside it
 
@@ -114,6 +128,12 @@ class _Judge:
         if not self.measured["same_start"]:
             yield Finding.note("the arms' shapes differ, so they start from different weights")
         yield from map(Finding.note, self.measured["remarks"])
+
+    def _bare(self) -> list[tuple[float, float]]:
+        """What the predictions cost in either arm, by one measure: the arms' losses may differ in what they add."""
+        found = [(a.val.bare_loss, b.val.bare_loss) for a, b in self.pairs]
+        known = [(a, b) for a, b in found if a is not None and b is not None]
+        return known if len(known) == len(found) else []
 
     def _removed(self) -> Iterator[Finding]:
         if self.measured["removed"]:
@@ -129,11 +149,16 @@ class _Judge:
         )
 
     def _loss(self) -> Iterator[Finding]:
-        losses = [(a.val.loss, b.val.loss) for a, b in self.pairs if a.val.loss is not None and b.val.loss is not None]
+        measure = {"R2": "squared error", "accuracy": "cross-entropy"}.get(self.metric, "loss of the predictions")
+        losses, what = self._bare(), f"{measure} (without penalties, smoothing and weights)"
+        if not losses:
+            found = [(a.val.loss, b.val.loss) for a, b in self.pairs]
+            losses = [(a, b) for a, b in found if a is not None and b is not None]
+            what = "loss, as each arm's own loss has it,"
         if not losses:
             return
         with_, without = (_mean([each[place] for each in losses]) for place in (0, 1))
-        text = f"{self.measured['split']} loss: {with_:.4g} with, {without:.4g} without"
+        text = f"{self.measured['split']} {what}: {with_:.4g} with, {without:.4g} without"
         score = _mean([a.score - b.score for a, b in self.pairs])
         apart = (with_ > without and score > self.least) or (with_ < without and score < -self.least)
         if apart:
@@ -142,13 +167,16 @@ class _Judge:
 
 
 def _same(mine: TrainingRun, other: TrainingRun) -> bool:
-    """Training did the same to the bit, and what was read is the same.
+    """Training did the same to the bit, and the scores that were read are the same.
 
-    Readings may differ by rounding: an adapter may compile them when there were many, which depends on the clock.
+    What it did are the weights: a penalty that no gradient comes from is in the losses and in nothing else. Readings
+    may differ by rounding: an adapter may compile them when there were many, which depends on the clock.
     """
-    read = [(one.loss, one.score, *each.curve) for each, one in ((mine, mine.val), (other, other.val))]
-    read_on_train = [(each.train.loss, each.train.score) for each in (mine, other)]
-    return mine.losses == other.losses and _alike(*read) and _alike(*read_on_train)
+    scores = [(each.train.score, each.val.score, *each.curve) for each in (mine, other)]
+    if mine.ended_as and other.ended_as:
+        return mine.ended_as == other.ended_as and _alike(*scores)
+    losses = [(each.train.loss, each.val.loss) for each in (mine, other)]
+    return mine.losses == other.losses and _alike(*losses) and _alike(*scores)
 
 
 def _alike(first: Sequence[float | None], second: Sequence[float | None]) -> bool:

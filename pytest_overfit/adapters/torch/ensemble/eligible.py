@@ -60,8 +60,8 @@ def may_join(trainer: TorchTrainer, members: int, epochs: int) -> bool:
 
 def _is_plain_case(trainer: TorchTrainer) -> bool:
     case = trainer.case
-    learns = isinstance(case.loss, nn.Module) and next(case.loss.parameters(), None) is not None
-    return case.step is None and case.autocast is None and not learns and trainer.learner.forward.runs_as_written
+    shares = trainer.learner.outside.held or trainer.outside  # all trainings would pull at the same weights
+    return case.step is None and case.autocast is None and not shares and trainer.learner.forward.runs_as_written
 
 
 def _pays(trainer: TorchTrainer, split: Arrays, members: int, epochs: int) -> bool:

@@ -183,7 +183,8 @@ class _Step:
         shapes = [torch.ones_like(each) for each in self._masks.draw([torch.Generator() for _ in range(stack.members)])]
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("error")  # an operation that torch can only repeat for each model
-            self._program = Program(step, [*weights, *(each[chosen + first] for each in data), *shapes])
+            inputs = [*weights, *(each[chosen + first] for each in data), *shapes]
+            self._program = Program(step, inputs, stack.tensors.values())
         if not pays(self._program.products, stack.members):
             raise CannotJoinError("the arithmetic takes most of the time")
 

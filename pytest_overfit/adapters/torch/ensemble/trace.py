@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -27,12 +27,14 @@ class Program:
     """Makes again what `function(*inputs)` did, on other tensors of the same shapes.
 
     It holds what reaches torch below everything that python, `torch.func` and the gradients do. So a step costs its
-    operations alone. Raises `CannotJoinError` for random numbers, for values that go back to python, and for changes
-    of an input.
+    operations alone. Raises `CannotJoinError` for random numbers, for values that go back to python, for changes of an
+    input, and where it reads `weights`, which are not among the inputs, or others that are trained.
     """
 
-    def __init__(self, function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) -> None:
-        recorder = _Recorder(inputs)
+    def __init__(
+        self, function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], weights: Iterable[Tensor] = ()
+    ) -> None:
+        recorder = _Recorder(inputs, weights)
         with recorder:
             outputs = function(*inputs)
         #: multiplications of one number by another in products of matrices and convolutions
@@ -50,10 +52,11 @@ class Program:
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes operations into a graph while they are made."""
 
-    def __init__(self, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, inputs: Sequence[Tensor], weights: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.graph, self.held = fx.Graph(), torch.nn.Module()
         self.products, self.writes = 0, False
+        self._weights = {each.untyped_storage().data_ptr() for each in weights}
         self._inputs = {id(each) for each in inputs}
         self._nodes = {id(each): self._placed(number, each) for number, each in enumerate(inputs)}
         self._alive = list(inputs)  # an id is its tensor's own for as long as the tensor lives
@@ -66,6 +69,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def node_of(self, tensor: Tensor) -> fx.Node:
         """The node of a tensor; one that was not made inside is held as it is."""
         if id(tensor) not in self._nodes:
+            if tensor.requires_grad or tensor.untyped_storage().data_ptr() in self._weights:
+                raise CannotJoinError("weights of one of the models are read past its forward pass, as by a penalty")
             name = f"held_{len(self._alive)}"
             self.held.register_buffer(name, tensor.detach())
             self._nodes[id(tensor)] = self.graph.get_attr(name)

@@ -11,8 +11,8 @@ from pytest_overfit.adapters.base import Head
 from pytest_overfit.adapters.trainer import ChunkReading
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
+from pytest_overfit.measures.predictions.probabilities import probabilities
 from pytest_overfit.measures.predictions.read import read
-from pytest_overfit.measures.reference_losses.output_domains import simplex_axis
 from pytest_overfit.probes.bounds.subject import Found
 
 #: equal-width bins of the probability of the predicted class, as in Naeini et al. (2015) and Guo et al. (2017)
@@ -66,46 +66,9 @@ def _heads(chunk: ChunkReading, task: str | None) -> Sequence[Head]:
 
 def _confidence(head: Head) -> tuple[Array, Array] | None:
     """Of each counted answer the probability of the predicted class, and whether it is right; None: there are none."""
-    if head.kind == "binary":
-        chances = _of_one(head)
-        if chances is None:
-            return None
-        chances = chances.reshape(head.targets.shape)
-        confidence, shown = np.maximum(chances, 1.0 - chances), chances
-    else:
-        shares = _of_classes(head)
-        if shares is None:
-            return None
-        confidence, shown = shares.max(axis=head.class_axis), shares
+    shown = probabilities(head)
+    if shown is None:
+        return None
+    confidence = np.maximum(shown, 1.0 - shown) if head.kind == "binary" else shown.max(axis=head.class_axis)
     found = read(dataclasses.replace(head, outputs=shown, domain="probabilities"))
     return confidence[found.counted], found.right[found.counted]
-
-
-def _of_one(head: Head) -> Array | None:
-    """Probability of a one."""
-    outputs = head.outputs.astype(np.float64)
-    if head.domain == "probabilities":
-        return np.clip(outputs, 0.0, 1.0)
-    if not _is_cross_entropy(head):
-        return None
-    chances: Array = 0.5 * (1.0 + np.tanh(0.5 * outputs))  # the logistic function without overflow
-    return chances
-
-
-def _of_classes(head: Head) -> Array | None:
-    """Probability of each class, along the axis of the classes."""
-    outputs = head.outputs.astype(np.float64)
-    if head.domain == "log_probabilities":
-        shares: Array = np.exp(outputs)
-        return shares
-    if head.domain == "probabilities" or (not head.loss_name and simplex_axis(outputs) is not None):
-        return np.asarray(outputs / outputs.sum(axis=head.class_axis, keepdims=True))
-    if not _is_cross_entropy(head):
-        return None
-    powers = np.exp(outputs - outputs.max(axis=head.class_axis, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=head.class_axis, keepdims=True))
-
-
-def _is_cross_entropy(head: Head) -> bool:
-    """The loss makes probabilities of the outputs itself; a hinge or a margin does not."""
-    return "cross" in head.loss_name or head.loss_name == "multilabel_soft_margin_loss"
