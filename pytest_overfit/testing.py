@@ -54,6 +54,8 @@ class FakeLearner:
     without_gradient: tuple[str, ...] = ()
     running: tuple[RunningStatistics, ...] = ()
     has_schedule: bool = False
+    #: its learning rate can be set
+    obeys_rate: bool = True
     framework: str = "fake"
     remarks: tuple[str, ...] = ()
     #: samples by design: `read` and `outputs_for` then draw each time
@@ -86,6 +88,9 @@ class FakeLearner:
         if self.nan_from is not None and self.step >= self.nan_from:
             return math.nan
         return self._loss(self._outputs(mode))[0]
+
+    def schedule_is_declared(self) -> bool:
+        return self.has_schedule
 
     def last_pass(self) -> Reading | None:
         if not self.watched:
@@ -159,6 +164,15 @@ class FakeLearner:
 
     def score(self) -> float | None:
         return None
+
+    def scale_rate(self, factor: float) -> bool:
+        """As if ten times the rate made ten steps of one."""
+        way = self.way
+        self.way = lambda step: way(round(factor * step))
+        return self.obeys_rate
+
+    def equal_units(self) -> Sequence[str]:
+        return ()
 
     def parameters(self) -> ParameterFacts:
         return ParameterFacts(

@@ -190,6 +190,10 @@ class Learner(Protocol):
     def train(self, steps: int) -> list[float]:
         """Make `steps` updates and return the training loss of each, as the user's loop would print it."""
 
+    def schedule_is_declared(self) -> bool:
+        """A schedule was declared: a run ends where it was planned to end. A step of the user's may hide one."""
+        return self.has_schedule
+
     def last_pass(self) -> Reading | None:
         """What the last training step saw before its update, as `read("fit")` would have; None: it saw other things.
 
@@ -229,6 +233,15 @@ class Learner(Protocol):
 
     def parameters(self) -> ParameterFacts:
         """What training has done to the parameters so far."""
+
+    def scale_rate(self, factor: float) -> bool:
+        """Multiply the learning rate; False: it cannot be set, or a schedule would set it again."""
+        del factor
+        return False
+
+    def equal_units(self) -> Sequence[str]:
+        """Names of weights that started with all their units equal, so that these cannot learn different things."""
+        return ()
 
     def statistics(self) -> list[RunningStatistics]:
         """Running statistics of normalisation layers that are updated in training."""

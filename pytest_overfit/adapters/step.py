@@ -68,6 +68,9 @@ class StepLearner(SplitLearner):
         """The batch as the user's code gets it."""
         return self._given.now() if isinstance(self._given, FreshBatch) else self._given
 
+    def schedule_is_declared(self) -> bool:
+        return False
+
     def train(self, steps: int) -> list[float]:
         losses = [self._step() for _ in range(min(steps, 1))]
         if isinstance(self._given, FreshBatch):

@@ -16,6 +16,9 @@ Better = Literal["lower", "higher", ""]
 #: version of the dict form; a reader of a newer form must refuse it instead of guessing
 SCHEMA = 1
 
+#: significant digits that tell any two floats apart
+_ALL_DIGITS = 17
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -151,6 +154,15 @@ class Judgement:
             if decisive:
                 return cls(outcome=decided, summary=telling(decisive).message, findings=found)
         return cls(outcome=outcome, summary=otherwise(), findings=found)
+
+
+def legible(value: float, limit: float | None = None, usual: str = ".4g") -> str:
+    """A number as usual, and in more digits only where it would read as the limit that it is not."""
+    text = f"{value:{usual}}"
+    if limit is None or value == limit or float(text) != limit:
+        return text
+    longer = (f"{value:.{digits}g}" for digits in range(4, _ALL_DIGITS + 1))
+    return next(text for text in longer if float(text) != limit)
 
 
 def number(value: Any) -> Any:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pytest_overfit.core.verdict import legible
+
 _BARS = "▁▂▃▄▅▆▇█"
 _SPARKS = 40
 
@@ -76,19 +78,19 @@ _MARKS = {"passed": "ok", "failed": "FAIL", "inconclusive": "?", "warning": "war
 
 def _row(finding: Form, summary: str) -> tuple[str, str, str, str, str, str]:
     limit = "" if finding["limit"] is None else f"{finding['relation']} {short(finding['limit'])}"
-    value = "-" if finding["value"] is None else short(finding["value"])
+    value = "-" if finding["value"] is None else short(finding["value"], finding["limit"])
     source = f"({finding['source']})" if finding["source"] and finding["limit"] is not None else ""
     message = "see above" if finding["message"] == summary else finding["message"]
     return _MARKS[finding["outcome"]], finding["name"], value, limit, source, message
 
 
-def short(value: Any) -> str:
-    """A number in at most four significant figures."""
+def short(value: Any, limit: Any = None) -> str:
+    """A number in four significant digits, in more where only they tell it from its limit."""
     if isinstance(value, str):
         return value
     if isinstance(value, int):
         return str(value)
-    return f"{value:.4g}"
+    return legible(value, None if isinstance(limit, str) else limit)
 
 
 def sparkline(values: Sequence[float], width: int = _SPARKS) -> str:

@@ -94,6 +94,20 @@ def scheduled(optimizer: Any) -> bool:
     return isinstance(getattr(optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule)
 
 
+def scale_rate(model: Any, factor: float) -> bool:
+    """Multiply the rate of the optimizer; a compiled step reads it from its variable."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not isinstance(getattr(optimizer, "_learning_rate", None), keras.Variable):
+        return False
+    optimizer.learning_rate = factor * float(optimizer.learning_rate)
+    return True
+
+
+def units_are_equal(kernel: Array) -> bool:
+    """Every unit (column, the last axis) of a kernel is the same."""
+    return kernel.ndim > 1 and kernel.shape[-1] > 1 and bool((kernel == kernel[..., :1]).all())
+
+
 def other_optimizers(model: Any) -> bool:
     known = (model.optimizer, getattr(model.optimizer, "inner_optimizer", None))
     return any(

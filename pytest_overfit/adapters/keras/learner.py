@@ -265,6 +265,13 @@ class KerasLearner(SplitLearner):
     def parameters(self) -> ParameterFacts:
         return facts.parameter_facts(self.reader, self._start)
 
+    def scale_rate(self, factor: float) -> bool:
+        return not self.has_schedule and facts.scale_rate(self.model, factor)
+
+    def equal_units(self) -> Sequence[str]:
+        named = [(each.path, self._start.get(id(each))) for each in self.model.trainable_variables]
+        return [path for path, start in named if start is not None and facts.units_are_equal(start)]
+
     def statistics(self) -> list[RunningStatistics]:
         return facts.running_statistics(self.reader, self._moving)
 

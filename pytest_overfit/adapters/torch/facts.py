@@ -44,6 +44,11 @@ def _relative_change(pairs: list[tuple[Tensor, Tensor]]) -> float | None:
     return change / size if size > 0 and math.isfinite(change) else None
 
 
+def units_are_equal(weight: Tensor) -> bool:
+    """Every unit (row) of a matrix is the same."""
+    return weight.ndim > 1 and len(weight) > 1 and bool((weight == weight[:1]).all())
+
+
 def _dense(gradient: Tensor) -> Tensor:
     return gradient.coalesce().values() if gradient.is_sparse else gradient
 

@@ -240,6 +240,9 @@ class TorchLearner(SplitLearner):
     def last_pass(self) -> Reading | None:
         return self._last_pass
 
+    def schedule_is_declared(self) -> bool:
+        return self.scheduler is not None
+
     # --------------------------------------------------------------- readings
 
     def read(self, mode: Mode) -> Reading:
@@ -299,6 +302,16 @@ class TorchLearner(SplitLearner):
 
     def parameters(self) -> ParameterFacts:
         return forensics.parameter_facts(self.model, self._start)
+
+    def scale_rate(self, factor: float) -> bool:
+        if self.has_schedule:
+            return False
+        for group in self.optimizer.param_groups:
+            group["lr"] *= factor
+        return True
+
+    def equal_units(self) -> Sequence[str]:
+        return [name for name, each in self._start.items() if forensics.units_are_equal(each)]
 
     def statistics(self) -> list[RunningStatistics]:
         with self.modes.reading("fit"), self.modes.observed_statistics() as seen:

@@ -8,42 +8,26 @@ from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 from pytest_overfit.adapters.base import Learner, Mode, Reading
-from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.data.batch import missing_values
-from pytest_overfit.measures.memorising.criteria import FitLimits, fits, loss_ratio
+from pytest_overfit.measures.memorising.criteria import FitLimits, fits
+from pytest_overfit.measures.memorising.extension import STEPS, Extension
+from pytest_overfit.measures.memorising.pace import chunk_size, steps_to_go
 from pytest_overfit.measures.memorising.progress import FitProgress, Point
 from pytest_overfit.measures.predictions.on_batch import BatchPredictions
 from pytest_overfit.measures.reference_losses.closed_form import closed_form, summed
 from pytest_overfit.measures.reference_losses.reference import BLINDED, SCORE_ALONE, Reference, optimised
 from pytest_overfit.measures.reference_losses.ties import tied_rows
 
-#: the first reading comes early, because a small net fits in a few steps; then the loss's own rate says when to look
-_FIRST = 5
-
-#: there is also a reading at every so many steps; more would cost forward passes
-_CHUNK = 25
-
-#: a run that goes to its end is read at least this often
-_FEWEST_READINGS = 20
-
-#: the loss ratio that the spacing of readings aims at; only when to look depends on it
-_AIM = 0.05
-
 #: steps between a reading at which the batch fits and its confirmation, and the fewest between any two: where a
 #: reading costs a forward pass, and where the training pass itself is one (`last_pass`)
 _APART, _APART_FREE = 5, 1
-
-#: a projection beyond so many steps is none: the loss has hardly moved
-_FAR = 10_000
 
 #: latent draws that a reading of a model that samples is the mean of
 _DRAWS = 8
 
 #: a model this share of the way below the best outputs that were found shows that the search fell short
 _BEATEN = 0.01
-
-#: optimizer steps by default, and how far a run may go on that is projected to fit
-STEPS, MOST_STEPS = 500, 1000
 
 Stop = Literal["fits", "steps", "non_finite", "no_update", "budget"]
 
@@ -63,8 +47,10 @@ class BatchRun:
     points: list[Point] = dataclasses.field(default_factory=list)
     losses: list[float] = dataclasses.field(default_factory=list)
     stop: Stop = "steps"
-    #: more steps were asked for
-    extended: bool = False
+    #: it was given more steps although it was not projected to fit in as many as healthy runs need
+    is_slow: bool = False
+    #: why it went no further than it did, where that needs a word
+    remark: str = ""
     #: steps of each chunk
     chunks: list[int] = dataclasses.field(default_factory=list)
     #: losses, one a reading, of the control run on blinded inputs, where there is one
@@ -122,22 +108,26 @@ class Fit:
         steps: int,
         fits: Callable[[Point, Reference], bool],
         proceed: Callable[[int, float], bool],
-        longer: Callable[[BatchRun], int] = lambda run: 0,
+        longer: Callable[[BatchRun, bool], int] = lambda run, fits: 0,
     ) -> BatchRun:
         """Train for at most `steps` steps.
 
         `fits` must say yes at two consecutive readings, the second made after the last update; `proceed(step, loss)`
-        may end the run (budget); `longer` is asked once, at the end, for how many more steps the run may have.
+        may end the run (budget); `longer(run, whether the last reading fits)` is asked at the end for how many more
+        steps the run may have.
         """
         run = BatchRun(reference=self.reference)
         control = self.learner.blinded() if self.reference.how == BLINDED else None
         if self.first.loss is not None:
             run.points.append(self.point(0, self.first))
-        confirmed = False
+        confirmed, asked = False, steps
         while len(run.losses) < steps:
             apart = _APART if self.learner.last_pass() is None else _APART_FREE
-            size = chunk_size(steps, len(run.losses), apart, apart if confirmed else steps_to_go(run))
-            self._chunk(run, size, control)
+            size = chunk_size(
+                steps, len(run.losses), apart, apart if confirmed else steps_to_go(run.points, run.reference)
+            )
+            if not self._chunk(run, size, control, asked):
+                break
             run.stop = self._broken(run) or "steps"
             if run.stop != "steps":
                 break
@@ -148,9 +138,8 @@ class Fit:
             if now and confirmed:
                 run.stop = "fits"
                 break
-            if len(run.losses) == steps and not run.extended:
-                run.extended = True
-                steps += longer(run)
+            if len(run.losses) == steps:
+                steps += longer(run, now)
             if not proceed(run.points[-1].step, run.points[-1].loss):
                 run.stop = "budget"
                 self._read_at_end(run)
@@ -158,9 +147,18 @@ class Fit:
             confirmed = now
         return run
 
-    def _chunk(self, run: BatchRun, size: int, control: Learner | None) -> None:
-        """Make the steps of one chunk, also on the control, and read where they led."""
-        run.losses += self.learner.train(size)
+    def _chunk(self, run: BatchRun, size: int, control: Learner | None, asked: int) -> bool:
+        """Make the steps of one chunk, also on the control, and read where they led.
+
+        False: beyond the steps that were asked for, a step of the user's may have come to the end of a schedule.
+        """
+        try:
+            run.losses += self.learner.train(size)
+        except ProgramError as error:
+            if len(run.losses) < asked:
+                raise
+            run.remark = f"no step was made beyond {len(run.losses)}: {str(error).splitlines()[0]}"
+            return False
         run.chunks.append(size)
         self._last_loss = run.losses[-1]
         if control is not None:
@@ -170,6 +168,7 @@ class Fit:
         passed = self.learner.last_pass()
         step = len(run.losses)
         run.points.append(self.read(step, "fit") if passed is None else self.point(step, passed))
+        return True
 
     def _read_at_end(self, run: BatchRun) -> Point:
         """The end of a run is judged by a separate reading, after the last update."""
@@ -207,15 +206,21 @@ def memorise(
 ) -> BatchRun:
     """Train until the batch is memorised by these limits, or their steps are made.
 
-    Where the limits leave the number open, a run that is projected to fit may go on; a schedule ends where it was
-    planned to end.
+    Where the limits leave the number open, a run that is on its way may go on; a schedule ends where it was planned to
+    end. One that fits at its last reading for the first time makes the few steps that confirm it.
     """
+    extension = Extension()
 
-    def longer(run: BatchRun) -> int:
-        if limits.steps is not None or fit.learner.has_schedule:
+    def longer(run: BatchRun, fits_now: bool) -> int:
+        if fit.learner.schedule_is_declared():
             return 0
-        end = FitProgress(run.points, run.reference, limits).fits_by()
-        return MOST_STEPS - STEPS if end is not None and end <= MOST_STEPS else 0
+        if fits_now:
+            return _APART
+        if limits.steps is not None:
+            return 0
+        more = extension.steps(lambda window: FitProgress(run.points, run.reference, limits, window))
+        run.is_slow = extension.is_slow
+        return more
 
     def fitting(point: Point, reference: Reference) -> bool:
         return fits(point.loss, point.agreements, reference, limits)
@@ -240,45 +245,6 @@ def _mean(draws: Sequence[Reading]) -> Reading:
     outputs = [sum(same) / len(same) for same in zip(*(each.outputs for each in draws), strict=False)]
     loss = sum(losses) / len(losses) if len(losses) == len(draws) else None
     return Reading(loss=loss, outputs=tuple(outputs), heads=tuple(heads))
-
-
-def chunk_size(steps: int, done: int, apart: int, to_go: int | None = None) -> int:
-    """Steps until the next reading: a few steps in all would leave too few readings to see a trend.
-
-    `to_go`: after so many steps the loss is expected to be where it should, so a reading is due there, but no sooner
-    than `apart` after the last.
-    """
-    size = _FIRST if done < _FIRST else _CHUNK - done % _CHUNK
-    if to_go is not None:
-        size = max(apart, min(size, to_go))
-    longest = max(1, min(_CHUNK, steps // _FEWEST_READINGS))
-    return min(size, longest, steps - done)
-
-
-def steps_to_go(run: BatchRun) -> int | None:
-    """How many steps the loss ratio needs at its last rate; None: it does not fall, or there is no ratio.
-
-    A network leaves the constant's loss slowly, then faster, and ends at an even rate: along a logistic curve, on
-    which the logit of the ratio falls evenly. That asks somewhat early, which costs a reading; the logarithm alone
-    would ask late, which costs steps.
-    """
-    if len(run.points) < 2 or run.reference.best is None:
-        return None
-    before, now = (loss_ratio(each.loss, run.reference) for each in run.points[-2:])
-    done, last = run.points[-1].step, run.points[-2].step
-    if 0 < now <= _AIM:  # the loss is there, so the predictions are about to be
-        return done // 10
-    if not 0 < now < min(before, 1.0):
-        return None
-    if before >= 1:  # no rate yet
-        return done
-    fallen = _logit(before) - _logit(now)
-    needed = (_logit(now) - _logit(_AIM)) * (done - last)
-    return math.ceil(needed / fallen) if fallen * _FAR > needed else None
-
-
-def _logit(share: float) -> float:
-    return math.log(share / (1 - share))
 
 
 def blinded_reference(control: Sequence[float], losses: Sequence[float]) -> Reference:

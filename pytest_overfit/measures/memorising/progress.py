@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_overfit.measures.memorising.criteria import FitLimits, agrees, clears_margin, loss_ratio, margin
+from pytest_overfit.measures.memorising.criteria import FitLimits, agrees, allowed, clears_margin, loss_ratio, margin
 from pytest_overfit.measures.memorising.trend import NOTHING, WINDOW, Trend, trend
 from pytest_overfit.measures.predictions.agreement import Agreement
-from pytest_overfit.measures.reference_losses.reference import Reference
+from pytest_overfit.measures.reference_losses.reference import SCORE_ALONE, Reference
+
+#: a loss ratio this many times below its limit has nothing left to gain from the rows that are still wrong
+_NOTHING_LEFT = 10.0
+
+#: shares that differ by less are the same
+_SMALL = 1e-9
+
+#: where everything must be right, a score that lacks no more than this share is near
+_NEAR = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,17 +45,26 @@ def point_of(form: Mapping[str, Any]) -> Point:
 class FitProgress:
     """The trends of everything that the last point does not meet yet."""
 
-    def __init__(self, points: Sequence[Point], reference: Reference, limits: FitLimits) -> None:
-        self.points, self.reference, self.limits = points, reference, limits
+    def __init__(
+        self, points: Sequence[Point], reference: Reference, limits: FitLimits, window: float = WINDOW
+    ) -> None:
+        self.points, self.reference, self.limits, self.window = points, reference, limits, window
+        self.steps = [each.step for each in points]
         self.last = points[-1]
         self.ratio = loss_ratio(self.last.loss, reference)
+        self.unmet = [each for each in self.last.agreements if not agrees(each, limits)]
+        self.loss_is_met = self._loss_is_met()
+
+    def _loss_is_met(self) -> bool:
+        if self.reference.how == SCORE_ALONE:
+            return True
+        if self.reference.best is None:
+            return clears_margin(self.last.loss, self.last.agreements, self.reference)
+        return self.ratio <= self.limits.max_loss_ratio
 
     def trends(self) -> list[Trend]:
         """One for each criterion that is not met."""
-        names = [each.name for each in self.last.agreements if not agrees(each, self.limits)]
-        if not math.isfinite(self.ratio) or self.ratio > self.limits.max_loss_ratio:
-            names.append("loss_ratio")
-        return [self._trend(name) for name in names]
+        return [*map(self._score_trend, self.unmet), *([] if self.loss_is_met else [self._loss_trend()])]
 
     def fits_by(self) -> int | None:
         """The step at which the projection says that everything is met; None: it does not."""
@@ -53,30 +72,53 @@ class FitProgress:
         found = [each for each in goals if each is not None]
         return max(found) if found and len(found) == len(goals) else None
 
-    def _trend(self, criterion: str) -> Trend:
-        """Trend of one unmet criterion; shares move in jumps, so the loss is projected instead."""
-        steps = [each.step for each in self.points]
-        goal = self.limits.max_loss_ratio
-        if criterion.startswith("worst_column"):
-            return trend(steps, [each.value_of(criterion) for each in self.points], goal)
-        if self.reference.best is None:
-            return self._trend_to_margin(criterion, steps)
-        if criterion != "loss_ratio" and self.ratio <= goal:
-            return self._jumps(criterion)
-        return trend(steps, [loss_ratio(each.loss, self.reference) for each in self.points], goal)
+    def below_constant(self) -> bool:
+        """The loss is below that of an output that ignores the input, as far as that is known."""
+        return self.reference.constant is None or self.last.loss < self.reference.constant
 
-    def _trend_to_margin(self, criterion: str, steps: Sequence[int]) -> Trend:
-        """Where the loss has no lower bound: on a scale on which the constant's is 2 and the margin below it is 1."""
-        scores = self.last.agreements
-        unit = margin(scores, self.reference)
+    def is_near(self) -> bool:
+        """Everything that is not met is missed by no more than its limit allows: one row or token may be what lacks."""
+        loss_is_near = self.loss_is_met or self.ratio <= 2 * self.limits.max_loss_ratio
+        return loss_is_near and all(_is_near(each, allowed(each, self.limits)) for each in self.unmet)
+
+    def _loss_trend(self) -> Trend:
+        if self.reference.best is not None:
+            return self._trend([loss_ratio(each.loss, self.reference) for each in self.points])
+        # where the loss has no lower bound: on a scale on which the constant's is 2 and the margin below it is 1
+        unit = margin(self.last.agreements, self.reference)
         if not unit > 0 or self.reference.constant is None:
             return NOTHING
-        if criterion != "loss_ratio" and clears_margin(self.last.loss, scores, self.reference):
-            return self._jumps(criterion)
-        return trend(steps, [2.0 + (each.loss - self.reference.constant) / unit for each in self.points], 1.0)
+        return self._trend([2.0 + (each.loss - self.reference.constant) / unit for each in self.points], 1.0)
 
-    def _jumps(self, criterion: str) -> Trend:
-        """A score that lags behind a loss that is where it should be: it counts as moving if it still improves."""
-        window = [each for each in self.points if each.step >= self.last.step * (1 - WINDOW)]
-        first, last = window[0].value_of(criterion), window[-1].value_of(criterion)
-        return Trend(0.0, True, None, fall=1.0) if last > first else NOTHING
+    def _trend(self, values: Sequence[float], goal: float | None = None) -> Trend:
+        return trend(self.steps, values, self.limits.max_loss_ratio if goal is None else goal, self.window)
+
+    def _score_trend(self, score: Agreement) -> Trend:
+        """Trend of one unmet score; most are shares that move in jumps, so a loss that is not met stands for them."""
+        values = [each.value_of(score.name) for each in self.points]
+        if score.measure == "worst_column":
+            return self._trend(values)
+        if not self.loss_is_met:
+            return self._loss_trend()
+        own = self._way_to_limit(score, values)
+        if own.still_falling or not self.ratio > self.limits.max_loss_ratio / _NOTHING_LEFT:
+            return own
+        return dataclasses.replace(self._loss_trend(), reaches_goal_at=None)
+
+    def _way_to_limit(self, score: Agreement, values: Sequence[float]) -> Trend:
+        """How what the score lacks shrinks: to what its limit leaves, or to half of the least that was missing."""
+        missing = [score.best - each for each in values]
+        goal = score.best - allowed(score, self.limits)
+        if goal < _SMALL:
+            goal = min(each for each in missing if not each < _SMALL) / 2
+        found = self._trend([max(each, goal / 2) for each in missing], goal)
+        since = self.last.step * (1 - self.window)
+        window = [value for step, value in zip(self.steps, values, strict=True) if step >= since]
+        climbs = all(one <= other for one, other in itertools.pairwise(window)) and window[-1] > window[0]
+        return found if found.still_falling or not climbs else Trend(0.0, True, None, fall=1.0)
+
+
+def _is_near(score: Agreement, limit: float) -> bool:
+    if score.measure == "worst_column":
+        return score.value - score.best <= 2 * (limit - score.best)
+    return score.best - score.value <= max(2 * (score.best - limit), _NEAR * score.best)

@@ -20,10 +20,12 @@ from pytest_overfit.measures.memorising.evaluation import (
     eval_forwards_agree,
     rows_stand_alone,
 )
-from pytest_overfit.measures.memorising.memorise import STEPS, BatchRun, Fit, memorise
+from pytest_overfit.measures.memorising.extension import STEPS
+from pytest_overfit.measures.memorising.memorise import BatchRun, Fit, memorise
 from pytest_overfit.measures.memorising.progress import Point
 from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.overfit_batch.judgement import judge_fit
+from pytest_overfit.probes.overfit_batch.slowness import measured_slowness
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,8 @@ class OverfitBatchLimits:
     """Limits of `overfit_batch`."""
 
     #: optimizer steps at most. BatchNorm nets need 3 to 30, small MLPs and CNNs 30 to 200, language models 300.
-    #: None: 500, and up to 1,000 for a run that is projected to fit by then (per-pixel targets often need 550 to 650)
+    #: None: 500, and more for a run on its way: 1,000 where it is near, or projected to fit by then (per-pixel targets
+    #: often need 550 to 650), 4,000 where its projections agree; such a run passes with a warning
     steps: int | None = None
     #: (loss - best_loss) / (constant_loss - best_loss). Over 160 faulty and 192 healthy programs, 0.05 together with
     #: the agreement below failed no healthy one; for squared error it is 1 - R2
@@ -87,7 +90,7 @@ class OverfitBatch(Probe):
         start, steps = bench.clock(), limits.steps or STEPS
 
         def proceed(step: int, loss: float) -> bool:
-            bench.progress(step, steps, loss)
+            bench.progress(step, max(step, steps), loss)
             return limits.budget is None or bench.clock() - start < limits.budget
 
         def fitted(point: Point) -> bool:
@@ -95,7 +98,8 @@ class OverfitBatch(Probe):
 
         run = memorise(fit, limits, proceed)
         _check_score(bench, run, limits)
-        return {**_measured(fit, run), **_evaluation(fit, run, fitted, together)}
+        slow = measured_slowness(run, bench.make_learner, bench.case.task, limits)
+        return {**_measured(fit, run), **_evaluation(fit, run, fitted, together), "slow": slow}
 
     def judge(self, measured: Mapping[str, Any], limits: Resolved[OverfitBatchLimits]) -> Judgement:
         """Decide from the measured values alone."""
@@ -148,9 +152,9 @@ def _measured(fit: Fit, run: BatchRun) -> dict[str, Any]:
         "points": [dataclasses.asdict(each) for each in run.points],
         "control": run.control,
         "parameters": dataclasses.asdict(learner.parameters()),
-        "has_schedule": learner.has_schedule,
+        "schedule_is_declared": learner.schedule_is_declared(),
         "samples": learner.samples,
-        "remarks": list(learner.remarks),
+        "remarks": [*learner.remarks, *([run.remark] if run.remark else [])],
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.core.verdict import Finding, Judgement, legible
 from pytest_overfit.measures.memorising.criteria import (
     LIMIT_OF,
     UNKNOWN_FLOOR,
@@ -18,12 +18,14 @@ from pytest_overfit.measures.memorising.criteria import (
     loss_ratio,
     margin,
 )
+from pytest_overfit.measures.memorising.extension import MORE_STEPS
 from pytest_overfit.measures.memorising.progress import FitProgress, point_of
 from pytest_overfit.measures.memorising.trend import TRICKLE, Trend
 from pytest_overfit.measures.predictions.agreement import Agreement
 from pytest_overfit.measures.reference_losses.reference import PROPORTIONAL, SCORE_ALONE, Reference
 from pytest_overfit.probes.overfit_batch import facts as fit_facts
 from pytest_overfit.probes.overfit_batch.judgement_of_modes import Evaluation
+from pytest_overfit.probes.overfit_batch.slowness import slowness_findings
 from pytest_overfit.probes.overfit_batch.words import needs, score_words
 
 #: a ratio beyond this says nothing more
@@ -66,17 +68,27 @@ class _Judge:
         trains_only = any(each.name == "train_mode_loss" and each.outcome == "failed" for each in findings)
         facts = fit_facts.facts(self.measured, self.ratio, trains_only)
         references = fit_facts.references(self.measured)
+        findings = (*findings, *slowness_findings(self.measured))
         return Judgement.of([*findings, *references, *facts], self._passed_summary, telling=_telling)
 
     def _passed_summary(self) -> str:
         beside = [each for each in self.scores if each.measure != "near_rows"]
-        shown = [f"{each.name.replace('_', ' ')} {each.value:.3g}" for each in beside or self.scores]
+        limits = self.values
+        shown = [
+            f"{each.name.replace('_', ' ')} {legible(each.value, allowed(each, limits), '.3g')}"
+            for each in beside or self.scores
+        ]
         score = ", ".join(shown) or "agreement: not measured"
-        loss = f"loss ratio {self.ratio:.2g}" if math.isfinite(self.ratio) else f"loss {self.last.loss:.4g}"
+        loss = f"loss {self.last.loss:.4g}"
+        if math.isfinite(self.ratio):
+            loss = f"loss ratio {legible(self.ratio, limits.max_loss_ratio, '.2g')}"
         if self.reference.best is None and self.reference.constant is not None:
             loss += f" (a constant output has {self.reference.constant:.4g})"
         verb = "reconstructs" if self.measured.get("samples") else "memorised"
         return f"{verb} {self.measured['rows']} rows in {self.measured['steps']} steps: {loss}, {score}"
+
+    def _words(self, score: Agreement) -> str:
+        return score_words(score, allowed(score, self.values))
 
     # ------------------------------------------------------------------- loss
 
@@ -182,7 +194,7 @@ class _Judge:
             why += self._shapes()
         wrong = [each for each in self.scores if not agrees(each, self.values)]
         if wrong:
-            message = f"the loss does not reward the targets: {score_words(wrong[0])}, and {why}"
+            message = f"the loss does not reward the targets: {self._words(wrong[0])}, and {why}"
             return Finding(name="constant_loss", value=self.reference.constant, outcome="failed", message=message)
         message = f"cannot tell: {why}"
         return Finding(name="constant_loss", value=self.reference.constant, outcome="inconclusive", message=message)
@@ -206,16 +218,26 @@ class _Judge:
             return self._loss_finding("passed", message)
         if slow and all(each.still_falling for each in slow):
             return self._loss_finding("inconclusive", f"still falling at step {steps} ({where}); {needs(slow, steps)}")
+        if self._may_only_rest():
+            message = f"{where} after {steps} steps: so near, only a plateau of {MORE_STEPS:,} steps is a refutation"
+            return self._loss_finding("inconclusive", message)
         if self._floor_is_unknown():
             return self._unknown_floor(where)
         return self._loss_finding("failed", f"{where} after {steps} steps{self._course(slow, where)}")
 
+    def _may_only_rest(self) -> bool:
+        """Near its limits, and short of the steps after which a plateau counts, which it might have made."""
+        if self.measured["schedule_is_declared"] or self.measured["steps"] >= MORE_STEPS:
+            return False
+        return self.progress.is_near() and self.progress.below_constant()
+
     def _where(self) -> str:
         wrong = [each for each in self.scores if not agrees(each, self.values)]
         if math.isfinite(self.ratio) and self.ratio > self.values.max_loss_ratio:
-            return f"loss ratio {self.ratio:.2f}" if self.ratio < _FAR else "loss far above a constant output's"
+            shown = legible(self.ratio, self.values.max_loss_ratio, ".2f")
+            return f"loss ratio {shown}" if self.ratio < _FAR else "loss far above a constant output's"
         if wrong:
-            return score_words(wrong[0])
+            return self._words(wrong[0])
         loss, least = self.last.loss, margin(self.scores, self.reference)
         if self.reference.best is None and math.isfinite(least) and self.reference.constant is not None:
             wanted = self.reference.constant - least
@@ -225,7 +247,9 @@ class _Judge:
         return f"loss at {loss:.4g}"
 
     def _course(self, slow: Sequence[Trend], where: str) -> str:
-        """How the loss moves at the end."""
+        """How the loss moves at the end, or the score where no better loss is asked for."""
+        if self.progress.loss_is_met and not where.startswith("loss"):
+            return " and no longer improving"
         first, last = self.points[0].loss, self.last.loss
         trickles = slow and all(each.significant and each.fall > TRICKLE / 10 for each in slow)
         moves = "hardly falling" if trickles else "no longer falling"
@@ -260,6 +284,6 @@ class _Judge:
             relation="<=" if score.measure == "worst_column" else ">=",
             source=self.limits.source(LIMIT_OF[score.measure]),
             outcome="passed" if good else "inconclusive" if pending else "failed",
-            message="predictions agree" if good else f"wrong predictions: {score_words(score)}",
+            message="predictions agree" if good else f"wrong predictions: {self._words(score)}",
             better="" if score.measure == "worst_column" else "higher",
         )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pytest_overfit.core.verdict import legible
 from pytest_overfit.measures.memorising.trend import WINDOW, Trend
 from pytest_overfit.measures.predictions.agreement import Agreement
 
@@ -15,11 +16,12 @@ def agreements_of(form: Mapping[str, Any]) -> list[Agreement]:
     return [Agreement(**each) for each in form.get("agreements", ())]
 
 
-def score_words(score: Agreement) -> str:
+def score_words(score: Agreement, limit: float) -> str:
+    """A score by its name, in as many digits as tell it from its limit."""
     detail = f" ({score.detail})" if score.detail else ""
     if score.measure == "worst_column":
-        return f"1 - R2 is {score.value:.2f}{detail}"
-    return f"{score.name.replace('_', ' ')} {score.value:.2f}{detail}"
+        return f"1 - R2 is {legible(score.value, limit, '.2f')}{detail}"
+    return f"{score.name.replace('_', ' ')} {legible(score.value, limit, '.2f')}{detail}"
 
 
 def needs(slow: Sequence[Trend], steps: int) -> str:

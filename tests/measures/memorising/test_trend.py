@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,12 +32,19 @@ def test_a_fall_to_a_plateau_is_no_fall_to_the_goal(plateau: float, speed: float
     assert not found.still_falling
 
 
-@given(seed=st.integers(0, 1000), noise=st.floats(0.001, 0.2))
-@settings(deadline=None)
-def test_noise_around_a_level_is_seldom_a_fall(seed: int, noise: float) -> None:
-    draw = random.Random(seed)
-    found = [trend(STEPS, [math.exp(draw.gauss(-0.5, noise)) for _ in STEPS], GOAL).still_falling for _ in range(20)]
-    assert sum(found) <= 2
+@pytest.mark.parametrize("noise", [0.001, 0.03, 0.2])
+def test_noise_around_a_level_is_seldom_a_fall(noise: float) -> None:
+    """A true rate of 1 %: of 1,000 curves, more than 20 would be seen once in a thousand times."""
+    draw = random.Random(1)
+    found = [trend(STEPS, [math.exp(draw.gauss(-0.5, noise)) for _ in STEPS], GOAL).still_falling for _ in range(1000)]
+    assert sum(found) <= 20
+
+
+@pytest.mark.parametrize(("fall", "noise"), [(0.1, 0.014), (0.3, 0.04), (0.6, 0.08)])
+def test_a_fall_under_noise_seldom_seems_to_stand(fall: float, noise: float) -> None:
+    draw, rate = random.Random(2), fall / (WINDOW * 500)
+    curves = ([math.exp(draw.gauss(-rate * step, noise)) for step in STEPS] for _ in range(1000))
+    assert sum(not trend(STEPS, each, GOAL).still_falling for each in curves) <= 50
 
 
 def test_a_rise_is_no_fall() -> None:

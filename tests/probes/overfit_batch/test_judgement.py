@@ -14,7 +14,7 @@ from pytest_overfit import Case
 from pytest_overfit.adapters.base import Mode, Reading, RunningStatistics
 from pytest_overfit.core.limits import resolve
 from pytest_overfit.core.verdict import Finding, Judgement
-from pytest_overfit.measures.memorising.memorise import BatchRun, chunk_size, steps_to_go
+from pytest_overfit.measures.memorising.pace import chunk_size, steps_to_go
 from pytest_overfit.measures.memorising.progress import Point
 from pytest_overfit.measures.reference_losses.reference import Reference
 from pytest_overfit.probes.base import Bench
@@ -75,8 +75,7 @@ def test_a_dip_does_not_pass(good: set[int], share: float) -> None:
 def test_the_next_reading_comes_within_25_steps(ratios: list[float], apart: int) -> None:
     reference = Reference(constant=1.0, best=0.0, how="")
     points = [Point(step=step, loss=ratio) for step, ratio in zip((25, 50), ratios, strict=True)]
-    run = BatchRun(reference=reference, points=points)
-    assert 1 <= chunk_size(500, 50, apart, steps_to_go(run)) <= 25
+    assert 1 <= chunk_size(500, 50, apart, steps_to_go(points, reference)) <= 25
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -109,20 +108,69 @@ def test_stops_at_the_second_chunk_end_that_fits() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_single_good_reading_at_the_very_end_is_not_enough(kind: str) -> None:
-    dip = FakeLearner(kind=kind, way=lambda step: float(step >= 500))
-    judgement = judge(dip)
+def test_a_good_reading_at_the_very_end_is_confirmed_by_a_few_more_steps(kind: str) -> None:
+    late = FakeLearner(kind=kind, way=lambda step: float(step >= 500))
+    assert judge(late, steps=500).outcome == "passed"
+    assert late.step == 505
+    dip = FakeLearner(kind=kind, way=lambda step: float(step in (500, 501, 502)))
+    assert judge(dip, steps=500).outcome == "failed"
+
+
+def test_a_declared_schedule_ends_where_it_was_planned_to() -> None:
+    late = FakeLearner(way=lambda step: float(step >= 500), has_schedule=True)
+    judgement = judge(late)
     assert judgement.outcome == "inconclusive"
     assert "at the last reading only" in judgement.summary
-    assert judge(FakeLearner(kind=kind, way=lambda step: float(step >= 475))).outcome == "passed"
+    assert late.step == 500
 
 
 def test_a_slow_model_is_inconclusive_and_told_the_steps_it_needs() -> None:
-    judgement = judge(FakeLearner(way=lambda step: step / 4000))
+    judgement = judge(FakeLearner(way=lambda step: step / 4000), steps=500)
     assert judgement.outcome == "inconclusive"
     assert "still falling at step 500" in judgement.summary
     needed = int(judgement.summary.rpartition("steps=")[2])
     assert judge(FakeLearner(way=lambda step: step / 4000), steps=needed).outcome == "passed"
+
+
+class TestSlowButSure:
+    """A run whose steps were left open goes on while its projections agree, and says that it was slow."""
+
+    @pytest.mark.parametrize(("obeys_rate", "name"), [(True, "lr_too_low"), (False, "slow_to_fit")])
+    def test_it_passes_with_a_named_warning_and_its_count(self, obeys_rate: bool, name: str) -> None:
+        judgement = judge(FakeLearner(way=lambda step: step / 4000, obeys_rate=obeys_rate))
+        assert judgement.outcome == "passed", judgement.summary
+        warned = finding(judgement, name)
+        assert warned.outcome == "warning"
+        assert warned.value > 1000
+        assert ("at 10 times the learning rate" in warned.message) == obeys_rate
+
+    def test_more_than_a_thousand_steps_are_warned_about_also_where_they_were_asked_for(self) -> None:
+        judgement = judge(FakeLearner(way=lambda step: step / 4000, obeys_rate=False), steps=3000)
+        assert finding(judgement, "slow_to_fit").outcome == "warning"
+
+    def test_a_quick_run_carries_no_warning(self) -> None:
+        assert not [each for each in judge(FakeLearner()).findings if each.outcome == "warning"]
+
+    @pytest.mark.parametrize("plateau", [0.2, 0.35, 0.5])
+    def test_a_curve_on_its_way_to_a_plateau_is_not_waited_for(self, plateau: float) -> None:
+        fake = FakeLearner(kind="values", way=lambda step: plateau * (1.0 - 0.5 ** (step / 150)))
+        assert judge(fake).outcome != "passed"
+        assert fake.step <= 1000
+
+    def test_a_projection_that_runs_away_ends_the_run(self) -> None:
+        fake = FakeLearner(kind="values", way=lambda step: 0.18 * math.log1p(step / 60))
+        assert judge(fake).outcome == "inconclusive"
+        assert fake.step < 4000
+
+
+def test_near_its_limits_only_a_long_plateau_is_a_refutation() -> None:
+    def near(step: int) -> float:
+        return min(memorising(step), 0.72)  # a squared error of 0.08 of the constant's
+
+    assert judge(FakeLearner(kind="values", way=near), steps=500).outcome == "inconclusive"
+    long = FakeLearner(kind="values", way=near)
+    assert judge(long).outcome == "failed"
+    assert long.step == 1000
 
 
 def test_a_rising_loss_fails_and_is_said() -> None:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_diabetes, load_digits
+from sklearn.datasets import load_diabetes, load_digits, load_wine
 from torch import Tensor, nn
 
 from pytest_overfit import Case, Verdict, run_probes
 from pytest_overfit.adapters.dispatch import learner_for
+from pytest_overfit.core.errors import ProgramError
 from pytest_overfit.data.telling import batch_of
 from pytest_overfit.measures.memorising.evaluation import close
 
@@ -483,3 +484,77 @@ def test_a_crash_names_the_layer_its_shape_and_what_it_wanted() -> None:
     with pytest.raises(ProgramError) as caught:
         verdict(lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(32, 10)), F.cross_entropy, digits())
     assert "layer 2 (Linear) got (24, 64) float32, expects 32 features in the last axis" in str(caught.value)
+
+
+class Stepped(nn.Module):
+    """Brings its own optimizer, too slow a one, and counts its updates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+        self.optimizer, self.updates = torch.optim.SGD(self.net.parameters(), lr=0.02), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def update(self, x: Tensor, y: Tensor, most: int | None = None) -> Tensor:
+        self.updates += 1
+        if self.updates == most:
+            raise ValueError("the schedule has no more steps")
+        self.optimizer.zero_grad()
+        loss = F.cross_entropy(self.net(x), y)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+
+class TestMoreSteps:
+    """Runs whose steps were left open."""
+
+    def run(self, step: Any, **fields: Any) -> Verdict:
+        return verdict(Stepped, None, digits(), optimizer=None, step=step, **fields)
+
+    def test_a_step_of_ones_own_may_go_on(self) -> None:
+        found = self.run(lambda model, x, y: model.update(x, y))
+        assert found.outcome == "passed", found.summary
+        assert found.steps > 500
+
+    def test_a_schedule_inside_a_step_ends_the_run_and_is_said(self) -> None:
+        found = self.run(lambda model, x, y: model.update(x, y, most=501))
+        assert (found.outcome, found.steps) == ("inconclusive", 500), found.summary
+        assert any("no step was made beyond 500" in each.message for each in found.findings)
+
+    def test_an_exception_within_the_steps_is_the_users(self) -> None:
+        with pytest.raises(ProgramError, match="no more steps"):
+            self.run(lambda model, x, y: model.update(x, y, most=400))
+
+    def test_a_low_rate_passes_with_its_name(self) -> None:
+        found = verdict(
+            mlp, F.cross_entropy, digits(), optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.02)
+        )
+        warned = {each.name: each for each in found.findings if each.outcome == "warning"}
+        assert found.outcome == "passed", found.summary
+        assert list(warned) == ["lr_too_low"]
+        assert found.steps == warned["lr_too_low"].value
+
+    def test_raw_features_pass_with_a_warning_that_names_them(self) -> None:
+        x, y = load_wine(return_X_y=True)
+        picked = np.random.default_rng(0).permutation(len(x))[:32]
+        rate = lambda parameters: torch.optim.Adam(parameters, lr=3e-4)  # noqa: E731
+        found = verdict(
+            lambda: mlp(13, 3), F.cross_entropy, (x[picked], y[picked]), optimizer=rate, limits={"steps": 4000}
+        )
+        assert found.outcome == "passed", found.summary
+        (warned,) = [each for each in found.findings if each.outcome == "warning"]
+        assert warned.name in ("slow_to_fit", "lr_too_low")
+        assert "inputs reach" in warned.message
+
+    def test_units_that_start_alike_are_named(self) -> None:
+        def alike() -> nn.Module:
+            net = mlp()
+            nn.init.constant_(net[0].weight, 0.02)
+            return net
+
+        case = Case(name="case", model=alike, loss=F.cross_entropy, optimizer=adam, batch=digits())
+        learner = learner_for(case, batch_of(case), 0)
+        assert learner.equal_units() == ["0.weight"]

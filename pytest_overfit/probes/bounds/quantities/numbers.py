@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
-from pytest_overfit.measures.memorising.memorise import STEPS
+from pytest_overfit.measures.memorising.extension import STEPS
 from pytest_overfit.measures.predictions.scores import Scores
 from pytest_overfit.measures.training_runs import TrainingRun
 from pytest_overfit.probes.bounds.quantities.calibration_error import calibration_found
