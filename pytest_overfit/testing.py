@@ -52,6 +52,7 @@ class FakeLearner:
     opaque: bool = False
     unchanged: tuple[str, ...] = ()
     without_gradient: tuple[str, ...] = ()
+    not_finite: tuple[str, ...] = ()
     running: tuple[RunningStatistics, ...] = ()
     has_schedule: bool = False
     #: its learning rate can be set
@@ -176,7 +177,12 @@ class FakeLearner:
 
     def parameters(self) -> ParameterFacts:
         return ParameterFacts(
-            trainable=10, frozen=0, tensors=2, unchanged=self.unchanged, without_gradient=self.without_gradient
+            trainable=10,
+            frozen=0,
+            tensors=2,
+            unchanged=self.unchanged,
+            without_gradient=self.without_gradient,
+            not_finite=self.not_finite,
         )
 
     def statistics(self) -> list[RunningStatistics]:
@@ -208,6 +214,7 @@ FAULTS: Mapping[str, Mapping[str, Any]] = {
     "insufficient_capacity": {"way": stuck_half_way},
     "lr_zero": {"way": standing, "unchanged": ("weight", "bias")},
     "log_of_zero": {"nan_from": 7},
+    "nan_parameter": {"not_finite": ("parameter 'scale' of Fake net is NaN",)},
     "gradient_ascent": {"flipped": True, "way": lambda step: -memorising(step)},
     "excessive_dropout": {"restless": True},
     "wrong_reshape": {"mixes_rows": True},

@@ -77,6 +77,9 @@ class ParameterFacts:
     tensors: int = 0
     #: |change since the start| / |start|, over all trainable parameters together; None: not measured
     moved: float | None = None
+    #: parameters, gradients and floating buffers that are NaN, or infinite where they were finite before the first
+    #: update: one sentence each, in the order of the modules
+    not_finite: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 
 from pytest_overfit.adapters.base import ParameterFacts, RunningStatistics
 from pytest_overfit.adapters.keras import layers
+from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.reader import Reader, numbers, total_loss
 from pytest_overfit.adapters.keras.state import held
 from pytest_overfit.core.arrays import Array
 
+#: trainable variables with their gradients
+Gradients: TypeAlias = "list[tuple[Any, Array | None]]"
 
-def parameter_facts(reader: Reader, start: Mapping[int, Array]) -> ParameterFacts:
-    """Facts on the parameters; `start` has their values at the start by the variable's id. Costs one gradient."""
+
+def parameter_facts(reader: Reader, start: Mapping[int, Array], infinite: Mapping[int, Array]) -> ParameterFacts:
+    """Facts on the parameters; `start` has their values at the start by the variable's id. Costs one gradient.
+
+    `infinite`: where they, and other weights, were infinite then.
+    """
     trainable = reader.model.trainable_variables
+    gradients = _gradients(reader)
     return ParameterFacts(
         trainable=sum(_size(each) for each in trainable),
         frozen=_frozen(reader.model),
-        without_gradient=_without_gradient(reader),
+        without_gradient=tuple(v.path for v, g in gradients if g is None or not g.any()),
         unchanged=tuple(each.path for each in trainable if _is_unchanged(each, start)),
         tensors=len(trainable),
         moved=_relative_change([(numbers(each), start[id(each)]) for each in trainable if id(each) in start]),
+        not_finite=_not_finite(reader.model, gradients, infinite),
     )
 
 
@@ -41,9 +50,49 @@ def _is_unchanged(variable: Any, start: Mapping[int, Array]) -> bool:
     return before is not None and before.tobytes() == numbers(variable).tobytes()
 
 
-def _without_gradient(reader: Reader) -> tuple[str, ...]:
+def infinities(model: Any) -> dict[int, Array]:
+    """Where weights are infinite before the first update: such are data (masks, observers)."""
+    weights = ((each, numbers(each)) for each in _floating(model))
+    return {id(each): np.isinf(values) for each, values in weights if not np.isfinite(values).all()}
+
+
+def _floating(model: Any) -> list[Any]:
+    return [each for each in model.weights if "float" in str(each.dtype)]
+
+
+def _not_finite(model: Any, gradients: Gradients, infinite: Mapping[int, Array]) -> tuple[str, ...]:
+    """What is NaN, or infinite where it was finite before the first update, in words."""
+    owners = {id(each): layer for layer in layers.layers_of(model) for each in layer.weights}
+    trainable = {id(each) for each in model.trainable_variables}
+    told = []
+    for each in _floating(model):
+        kind = "parameter" if id(each) in trainable else "weight"
+        told.append((kind, each, _fault(numbers(each), infinite.get(id(each)))))
+    if not stepping.own(model, "train_step"):  # a step of the user's may clean its gradients
+        told += [("gradient", v, _fault(g, None)) for v, g in gradients if g is not None]
+    return tuple(
+        f"{kind} {each.path!r} of {_called(owners.get(id(each), model))} is {fault}"
+        for kind, each, fault in told
+        if fault
+    )
+
+
+def _fault(values: Array, infinite: Array | None) -> str:
+    if np.isfinite(values).all():
+        return ""
+    if np.isnan(values).any():
+        return "NaN"
+    return "" if infinite is not None and infinite[np.isinf(values)].all() else "infinite"
+
+
+def _called(layer: Any) -> str:
+    return f"{type(layer).__name__} {layer.name}"
+
+
+def _gradients(reader: Reader) -> Gradients:
+    """Every trainable variable with its gradient at the end, None for those that have none; empty: not known."""
     if not reader.readable or keras.backend.backend() != "tensorflow":
-        return ()
+        return []
     from pytest_overfit.adapters.keras import graph
 
     def loss() -> Any:
@@ -54,8 +103,8 @@ def _without_gradient(reader: Reader) -> tuple[str, ...]:
         with held(reader.model):
             found = graph.gradients(loss, variables)
     except Exception:  # a fact less, no reason to fail
-        return ()
-    return tuple(v.path for v, g in zip(variables, found, strict=True) if g is None or not g.any())
+        return []
+    return list(zip(variables, found, strict=True))
 
 
 def running_statistics(reader: Reader, start: Mapping[int, Array]) -> list[RunningStatistics]:

@@ -84,6 +84,7 @@ class KerasLearner(SplitLearner):
         #: the loss is read from inside a step
         self._apart = False
         self._start = {id(each): numbers(each) for each in self.model.trainable_variables}
+        self._infinite = facts.infinities(self.model)
         self._moving = {id(each): facts.moving(each) for each in layers.batch_normalisations(self.model) if each.built}
 
     # stepping
@@ -263,7 +264,7 @@ class KerasLearner(SplitLearner):
     # facts
 
     def parameters(self) -> ParameterFacts:
-        return facts.parameter_facts(self.reader, self._start)
+        return facts.parameter_facts(self.reader, self._start, self._infinite)
 
     def scale_rate(self, factor: float) -> bool:
         return not self.has_schedule and facts.scale_rate(self.model, factor)

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.arrays import alike
 from pytest_overfit.adapters.base import ParameterFacts, RunningStatistics
+from pytest_overfit.adapters.torch.finite import Infinities, Updates, not_finite
 from pytest_overfit.adapters.torch.modes import Modes
 from pytest_overfit.adapters.torch.records import tensors
 
@@ -22,8 +23,10 @@ Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
 Call = tuple[nn.Module, list[Tensor], list[Tensor]]
 
 
-def parameter_facts(model: nn.Module, start: Mapping[str, Tensor]) -> ParameterFacts:
-    """Compare the parameters with their start and look at the last gradients."""
+def parameter_facts(
+    model: nn.Module, start: Mapping[str, Tensor], at_start: Infinities, updates: Updates
+) -> ParameterFacts:
+    """Compare the parameters with their start, look at the last gradients, and at what is not finite."""
     named = list(model.named_parameters())
     trainable = [(name, each) for name, each in named if each.requires_grad]
     return ParameterFacts(
@@ -35,6 +38,7 @@ def parameter_facts(model: nn.Module, start: Mapping[str, Tensor]) -> ParameterF
         ),
         unchanged=tuple(name for name, each in trainable if name in start and torch.equal(each.detach(), start[name])),
         moved=_relative_change([(each.detach(), start[name]) for name, each in trainable if name in start]),
+        not_finite=not_finite(model, at_start, updates),
     )
 
 
@@ -42,6 +46,13 @@ def _relative_change(pairs: list[tuple[Tensor, Tensor]]) -> float | None:
     change = math.hypot(*(float((now - then).norm()) for now, then in pairs))
     size = math.hypot(*(float(then.norm()) for _, then in pairs))
     return change / size if size > 0 and math.isfinite(change) else None
+
+
+def scale_rate(optimizer: torch.optim.Optimizer, factor: float) -> bool:
+    """Multiply the rate of every group."""
+    for group in optimizer.param_groups:
+        group["lr"] *= factor
+    return True
 
 
 def units_are_equal(weight: Tensor) -> bool:

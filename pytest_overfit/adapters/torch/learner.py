@@ -13,6 +13,7 @@ from pytest_overfit.adapters.arrays import alike
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.adapters.torch import checks, feed, records
 from pytest_overfit.adapters.torch import facts as forensics
+from pytest_overfit.adapters.torch.finite import Updates, infinities
 from pytest_overfit.adapters.torch.forward import Forward
 from pytest_overfit.adapters.torch.heads import heads_of
 from pytest_overfit.adapters.torch.labels import labels_among_inputs
@@ -79,6 +80,7 @@ class TorchLearner(SplitLearner):
         self.has_schedule = self.scheduler is not None or case.step is not None
         self._start = {name: each.detach().clone() for name, each in model.named_parameters()}
         self._start_statistics = forensics.running_statistics(self.modes)
+        self._infinities, self._updates = infinities(model), Updates()
 
     @property
     def batch(self) -> Batch:
@@ -206,7 +208,9 @@ class TorchLearner(SplitLearner):
                     self.forward.captured, self._scrutiny = call, Scrutiny(count=1, weights={0: 1.0})
                     self._say(f"step: its loss is {call.name}, read apart from the steps")
             self._fresh.compare()
-            losses += [own_step(self.forward, self.outside) for _ in range(steps - len(losses))]
+            losses += [own_step(self.forward, self.outside) for _ in range(steps - 1 - len(losses))]
+            with self._updates.watched():
+                losses += [own_step(self.forward, self.outside) for _ in range(steps - len(losses))]
         self.notice()
         return losses
 
@@ -301,14 +305,10 @@ class TorchLearner(SplitLearner):
             return user_score(self.case.score(self.model, self.batch.x, self.batch.y), self.case)
 
     def parameters(self) -> ParameterFacts:
-        return forensics.parameter_facts(self.model, self._start)
+        return forensics.parameter_facts(self.model, self._start, self._infinities, self._updates)
 
     def scale_rate(self, factor: float) -> bool:
-        if self.has_schedule:
-            return False
-        for group in self.optimizer.param_groups:
-            group["lr"] *= factor
-        return True
+        return not self.has_schedule and forensics.scale_rate(self.optimizer, factor)
 
     def equal_units(self) -> Sequence[str]:
         return [name for name, each in self._start.items() if forensics.units_are_equal(each)]

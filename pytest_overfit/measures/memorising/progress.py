@@ -101,7 +101,8 @@ class FitProgress:
         if not self.loss_is_met:
             return self._loss_trend()
         own = self._way_to_limit(score, values)
-        if own.still_falling or not self.ratio > self.limits.max_loss_ratio / _NOTHING_LEFT:
+        loss_may_help = self.ratio > self.limits.max_loss_ratio / _NOTHING_LEFT
+        if own.still_falling or not (loss_may_help and _is_near(score, allowed(score, self.limits))):
             return own
         return dataclasses.replace(self._loss_trend(), reaches_goal_at=None)
 

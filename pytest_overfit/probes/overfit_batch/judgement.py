@@ -64,7 +64,7 @@ class _Judge:
 
     def judgement(self) -> Judgement:
         evaluation = Evaluation(self.measured, self.reference, self.values).findings()
-        findings = (*self._loss_findings(), *self._agreement_findings(), *evaluation)
+        findings = (*self._not_finite(), *self._loss_findings(), *self._agreement_findings(), *evaluation)
         trains_only = any(each.name == "train_mode_loss" and each.outcome == "failed" for each in findings)
         facts = fit_facts.facts(self.measured, self.ratio, trains_only)
         references = fit_facts.references(self.measured)
@@ -89,6 +89,15 @@ class _Judge:
 
     def _words(self, score: Agreement) -> str:
         return score_words(score, allowed(score, self.values))
+
+    def _not_finite(self) -> list[Finding]:
+        """NaN inside the model is a fault also where the loss does not see it, and before anything else the reason."""
+        found = self.measured["parameters"].get("not_finite", ())
+        if not found or self.measured["stop"] == "non_finite":
+            return []
+        more = f" ({len(found) - 1} more)" if len(found) > 1 else ""
+        message = f"{found[0]} after {self.measured['steps']} steps, although the loss is finite{more}"
+        return [Finding.failed("nan_parameter", found[0], message)]
 
     # ------------------------------------------------------------------- loss
 

@@ -57,12 +57,16 @@ def test_a_score_that_swings_does_not_rise() -> None:
     assert not still(progress(swinging, measure="near_rows"))
 
 
-def test_a_share_that_rests_while_its_loss_still_falls_is_on_its_way() -> None:
+def test_a_share_that_rests_near_its_limit_while_the_loss_still_falls_is_on_its_way() -> None:
     assert still(progress(TOKENS, RATIOS))
 
 
+def test_a_share_that_rests_far_off_stands_whatever_the_loss_does() -> None:
+    assert not still(progress([0.5] * 12, RATIOS))
+
+
 def test_a_share_that_rests_while_the_loss_has_nothing_left_to_gain_stands() -> None:
-    assert not still(progress([0.8] * 12, [0.004 * 0.8**number for number in range(12)]))
+    assert not still(progress([0.94] * 12, [0.004 * 0.8**number for number in range(12)]))
 
 
 def test_one_row_more_is_a_rise() -> None:
