@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.arrays import alike
-from pytest_overfit.adapters.base import ParameterFacts, RunningStatistics
+from pytest_overfit.adapters.base import Mode, ParameterFacts, RunningStatistics
 from pytest_overfit.adapters.torch.finite import Infinities, Updates, not_finite
 from pytest_overfit.adapters.torch.modes import Modes
 from pytest_overfit.adapters.torch.records import tensors
@@ -72,9 +72,11 @@ def running_statistics(modes: Modes) -> Statistics:
     }
 
 
-def movement(model: nn.Module, start: Statistics, batch: Statistics) -> list[RunningStatistics]:
+def movement(modes: Modes, forward: Callable[[], Any], start: Statistics) -> list[RunningStatistics]:
     """How far each layer's running statistics have come from their start towards the batch's."""
-    names = {module: name for name, module in model.named_modules()}
+    names = {module: name for name, module in modes.model.named_modules()}
+    with modes.reading("fit"), modes.observed_statistics() as batch:
+        forward()
     found = []
     for module, (mean, variance) in start.items():
         if module not in batch:
@@ -92,10 +94,15 @@ def movement(model: nn.Module, start: Statistics, batch: Statistics) -> list[Run
     return found
 
 
-def first_difference(model: nn.Module, first: list[Call], second: list[Call]) -> str | None:
-    """The first module, innermost first, whose output differs between two runs although its input agrees."""
-    names = {module: name for name, module in model.named_modules()}
-    for (module, given, made), (other, given_again, made_again) in zip(first, second, strict=False):
+def differing_module(modes: Modes, forward: Callable[[], Any], first: Mode, second: Mode) -> str | None:
+    """The first module, innermost first, whose output differs between two modes although its input agrees."""
+    names = {module: name for name, module in modes.model.named_modules()}
+    calls = []
+    for mode in (first, second):
+        with modes.reading(mode, forward), recorded(modes.model) as seen:
+            forward()
+        calls.append(seen)
+    for (module, given, made), (other, given_again, made_again) in zip(*calls, strict=False):
         if module is other and alike(given, given_again) and not alike(made, made_again):
             return f"{type(module).__name__} {names.get(module) or '(the model itself)'}"
     return None

@@ -314,14 +314,7 @@ class TorchLearner(SplitLearner):
         return [name for name, each in self._start.items() if forensics.units_are_equal(each)]
 
     def statistics(self) -> list[RunningStatistics]:
-        with self.modes.reading("fit"), self.modes.observed_statistics() as seen:
-            self.forward.quiet()
-        return forensics.movement(self.model, self._start_statistics, seen)
+        return forensics.movement(self.modes, self.forward.quiet, self._start_statistics)
 
     def differing_module(self, first: Mode, second: Mode) -> str | None:
-        calls = []
-        for mode in (first, second):
-            with self.modes.reading(mode, self.forward.quiet), forensics.recorded(self.model) as seen:
-                self.forward.quiet()
-            calls.append(seen)
-        return forensics.first_difference(self.model, *calls)
+        return forensics.differing_module(self.modes, self.forward.quiet, first, second)
