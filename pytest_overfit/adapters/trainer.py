@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pytest_overfit.adapters.base import Learner, Mode, Reading
+from pytest_overfit.adapters.base import Learner, Mode, Reading, RunningStatistics
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import Batch
 from pytest_overfit.data.splits import Split
@@ -83,6 +83,10 @@ class Trainer(Protocol):
         del state
         return False
 
+    def statistics(self) -> list[RunningStatistics]:
+        """Running statistics of normalisation layers, on the rows that were read last."""
+        return []
+
     def redraw_weights(self, seed: int) -> bool:
         """Permute the numbers inside each matrix of weights, as if they had been drawn again; biases stay.
 
@@ -136,6 +140,9 @@ class EpochTrainer(Trainer):
             losses.append(self.epoch(self.next_order()))
             after_epoch()
         return losses
+
+    def statistics(self) -> list[RunningStatistics]:
+        return self.learner.statistics()
 
     def next_order(self) -> int:
         """Seed everything for the next epoch; the seed of its order."""

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import keras
 import numpy as np
 
-from pytest_overfit.adapters.base import Mode
+from pytest_overfit.adapters.base import Mode, RunningStatistics
 from pytest_overfit.adapters.keras import callbacks, facts, reuse
 from pytest_overfit.adapters.keras import fit_data as feeding
 from pytest_overfit.adapters.keras import stepper as stepping
@@ -210,6 +210,9 @@ class KerasTrainer:
                 self._say(remark)
             for start in starts:
                 yield batch if size >= batch.rows else rows_of(batch, range(start, start + size))
+
+    def statistics(self) -> list[RunningStatistics]:
+        return self.learner.statistics()
 
     # weights
 

@@ -17,6 +17,7 @@ from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.early_accuracy import controls, leaks, symptoms
 from pytest_overfit.probes.early_accuracy.epochs import EpochsRun, open_splits, run_epochs
 from pytest_overfit.probes.early_accuracy.estimates import Predictions
+from pytest_overfit.probes.early_accuracy.evaluation import measure_evaluation
 from pytest_overfit.probes.early_accuracy.judgement import judge_early
 from pytest_overfit.probes.early_accuracy.label_in_input import best_column, label_columns
 from pytest_overfit.probes.early_accuracy.simple_models import (
@@ -102,6 +103,8 @@ class EarlyAccuracy(Probe):
         for found in measured["label_columns"]:
             found["without"] = controls.without_columns(run, found["columns"])
         control = controls.ControlRun(bench, splits, limits.epochs)
+        measured["moved"] = run.moved()
+        measured["evaluation"] = measure_evaluation(run, measured, control, limits.alpha)
         measured.update(_of_labels(measured, control, limits.alpha, tables))
         measured.update(_controls(measured, control, limits))
         measured["redrawn"] = controls.redrawn(control) if symptoms.suspected_before(measured, limits.alpha) else None
@@ -206,17 +209,26 @@ def _controls(
 ) -> dict[str, Any]:
     """Trainings with one thing changed, those that the scores ask for."""
     alpha, scale = limits.alpha, controls.scale_of(control.splits)
-    found: dict[str, Any] = {"permuted": [], "rates": [], "scale": scale, "standardised": None, "not_run": []}
+    found: dict[str, Any] = {"permuted": [], "rates": [], "scale": scale, "standardised": None, "longer": None,
+                             "not_run": []}  # fmt: skip
     if symptoms.knows(measured, alpha) or symptoms.memorised(measured, alpha, limits.min_memorised):
         runs = controls.permuted_labels(control, limits.repeats, alpha)
         found["not_run"] += [f"permuted labels: {runs}"] if isinstance(runs, str) else []
         found["permuted"] = [] if isinstance(runs, str) else runs
     learnable = symptoms.baselines_signal(measured["baselines"], alpha)
-    if learnable is not False and (symptoms.stuck(measured, alpha) or symptoms.blank(measured, alpha)):
+    if (
+        measured["evaluation"] is None
+        and learnable is not False
+        and (symptoms.stuck(measured, alpha) or symptoms.blank(measured, alpha))
+    ):
         found["standardised"] = controls.standardised(control) if symptoms.far_from_unit(scale) else None
         standing = symptoms.standing(measured, alpha)
         factors = (*controls.LOWER, *controls.HIGHER) if standing else controls.LOWER
         found["rates"] = controls.other_rates(control, factors, measured["after"], alpha)
+        cures = [each for each in (found["standardised"], *found["rates"]) if each is not None]
+        cured = any(symptoms.cured(measured["after"], each, alpha) for each in cures)
+        if learnable and not cured and not measured["evaluation_lags"]:
+            found["longer"] = controls.longer(control, measured["steps"], controls.ENOUGH)
     return found
 
 

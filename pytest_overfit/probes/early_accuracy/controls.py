@@ -21,6 +21,9 @@ from pytest_overfit.probes.early_accuracy.symptoms import cured, random_labels_b
 
 #: factors of the learning rate, tried in this order until one trains
 LOWER, HIGHER = (0.1, 0.01, 1e-3, 1e-4), (1e2, 1e4, 1e6)
+#: updates after which a model that trains no longer gives every row one answer. The largest of its outputs is at first
+#: the same for all rows, where they start equal and classes lie apart by less than their offset: 6 updates were seen
+ENOUGH = 300
 #: standard deviations of a standardised input are cut here, so that a nearly constant column stays bounded
 _CUT = 10.0
 #: draws of the weights: their scores are bounded by 4.5 standard deviations at the default `alpha`
@@ -40,14 +43,19 @@ class ControlRun:
     epochs: int
 
     def trained(
-        self, train: Arrays | None, val: Arrays | None = None, shift: int = 0, factor: float = 1.0
+        self,
+        train: Arrays | None,
+        val: Arrays | None = None,
+        shift: int = 0,
+        factor: float = 1.0,
+        every: bool = False,
     ) -> EpochsRun | None:
         """One training of the same length with something changed; None: the rate cannot be reached."""
         trainer = self.bench.make_trainer(self.bench.seed + shift, False, train)
         if factor != 1.0 and not trainer.scale_rate(factor):
             return None
         splits = dataclasses.replace(self.splits, train=train or self.splits.train, val=val or self.splits.val)
-        run = run_epochs(trainer, splits, self.epochs, self.bench.case.task, every=False)
+        run = run_epochs(trainer, splits, self.epochs, self.bench.case.task, every=every)
         del run.trainer  # nothing more is asked of a control's model, and it may be large
         return run
 
@@ -187,6 +195,18 @@ def score_with_other_targets(run: EpochsRun) -> list[float]:
 
 
 # ----------------------------------------------------------------------------------------------- why nothing is learnt
+
+
+def longer(control: ControlRun, steps: int, wanted: int) -> dict[str, Any] | None:
+    """The same training with so many updates in place of `steps`, read after each epoch; None: it had as many."""
+    if steps >= wanted:
+        return None
+    epochs = math.ceil(control.epochs * wanted / max(1, steps))
+    run = dataclasses.replace(control, epochs=epochs).trained(None, every=True)
+    if run is None:
+        return None
+    curve = [each.score for each in run.train]
+    return {**run.ends(), "steps": steps * epochs // control.epochs, "before": run.before, "curve": curve}
 
 
 def other_rates(

@@ -7,6 +7,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from pytest_overfit.adapters.base import Mode
 from pytest_overfit.adapters.trainer import Trainer
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
@@ -15,6 +18,8 @@ from pytest_overfit.measures.predictions.scores import Scores, scores_of
 from pytest_overfit.probes.early_accuracy.estimates import Predictions, answers_of, estimate
 from pytest_overfit.probes.early_accuracy.in_memory import features_of, gathered
 from pytest_overfit.probes.early_accuracy.simple_models import FeatureTable
+
+_MODES: tuple[Mode, ...] = ("eval", "fit", "train")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +75,7 @@ class EpochsRun:
         self.read()
         #: estimates before the first update; empty where answers cannot be read
         self.before = {} if None in (self.train_answers, self.val_answers) else self._estimates()
+        self._first = self.train_answers
 
     def read(self) -> None:
         """Read both splits; the answers kept are the last ones."""
@@ -98,6 +104,20 @@ class EpochsRun:
             "start_loss": self.train[0].loss,
             "end_loss": self.train[-1].loss,
         }
+
+    def moved(self) -> bool:
+        """Some row of train gets another answer than before the first update."""
+        first, last = (None if each is None else (each.predicted if each.raw is None else each.raw)
+                       for each in (self._first, self.train_answers))  # fmt: skip
+        return first is None or last is None or not np.array_equal(first, last, equal_nan=True)
+
+    def in_modes(self) -> dict[str, Any] | None:
+        """Estimates on the first rows of train in evaluation, on the batch's own statistics, and as in training."""
+        first = ((mode, next(self.trainer.read(self.splits.train, mode))) for mode in _MODES)
+        answers = {mode: answers_of([chunk], self.task) for mode, chunk in first}
+        if None in answers.values():
+            return None
+        return {mode: estimate(found) for mode, found in answers.items() if found is not None}
 
     def answers_differ(self) -> bool:
         """Rows of train get answers that differ on the batch's own statistics, with nothing dropped out."""

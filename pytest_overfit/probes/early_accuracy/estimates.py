@@ -170,35 +170,44 @@ def _by_luck(answers: Predictions, raw: bool) -> float:
     if (outputs == outputs[:1]).all():
         return 1.0  # one answer for all rows
     fit = _fit(chosen, raw)
-    return 1.0 if fit is None else by_permutation(fit)
+    return 1.0 if fit is None else by_permutation(*fit)
 
 
-def by_permutation(fit: Array) -> float:
-    """The p of a one-sided permutation test; `fit[i, j]`: how well the target of row j fits what row i has to it."""
-    if len(fit) < 2:
+def by_permutation(fit: Array, column: Array | None = None) -> float:
+    """The p of a one-sided permutation test.
+
+    `fit[i, column[j]]`: how well the target of row j fits what row i has to it; column j where none are given.
+    """
+    rows, width = len(fit), fit.shape[1]
+    if rows < 2:
         return 1.0
-    seen = float(np.trace(fit, dtype=np.float64))
-    drawn = fit[np.arange(len(fit)), _orders(len(fit))].sum(axis=1, dtype=np.float64)
+    column = np.arange(rows) if column is None else column
+    starts, flat = np.arange(rows) * width, np.ascontiguousarray(fit).reshape(-1)
+    seen = float(flat[starts + column].sum(dtype=np.float64))
+    drawn = flat[starts + column[_orders(rows)]].sum(axis=1, dtype=np.float64)
     by_luck = int((drawn >= seen - 1e-9 * max(1.0, abs(seen))).sum())
     return (1 + by_luck) / (1 + _PERMUTATIONS)
 
 
-def _fit(answers: Predictions, raw: bool) -> Array | None:
-    """How well the answer of each row fits the target of each row: (rows, rows); None: it cannot be measured."""
+def _fit(answers: Predictions, raw: bool) -> tuple[Array, Array | None] | None:
+    """How well the answer of each row fits the target of each row, for `by_permutation`; None: not to be measured."""
     target, counted = answers.target, answers.counted
     outputs = answers.raw if raw and answers.raw is not None else answers.predicted
     if not np.isfinite(outputs).all():
         return None
     if answers.kind == "classes" and raw and answers.raw is not None:
         label = target[:, 0].astype(int)
-        return outputs[:, label] if label.min() >= 0 and label.max() < outputs.shape[1] else None
+        return (outputs, label) if label.min() >= 0 and label.max() < outputs.shape[1] else None
     if answers.kind == "values" or raw:
         centred: Array = np.where(counted, target - target.mean(axis=0), 0.0)
-        return np.asarray(outputs.astype(np.float64) @ centred.T)
+        return np.asarray(outputs.astype(np.float64) @ centred.T), None
+    if target.shape[1] == 1 and counted.all():
+        kinds, label = np.unique(target[:, 0], return_inverse=True)
+        return outputs == kinds[None], label.reshape(-1)
     fit = np.zeros((len(target), len(target)))
     for column in range(target.shape[1]):
         fit += (outputs[:, column, None] == target[None, :, column]) & counted[None, :, column]
-    return fit
+    return fit, None
 
 
 @functools.lru_cache(maxsize=8)

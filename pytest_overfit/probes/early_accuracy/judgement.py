@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement
-from pytest_overfit.probes.early_accuracy import alignment, leaks, symptoms
+from pytest_overfit.probes.early_accuracy import alignment, evaluation, leaks, symptoms
 from pytest_overfit.probes.early_accuracy.estimates import clearly_above
 from pytest_overfit.probes.early_accuracy.words import counted, interval
 
@@ -43,6 +43,7 @@ class _Judge:
         for find in (leaks.of_columns, leaks.of_pipeline, leaks.of_classes):
             yield from find(self.measured, self.limits)
         yield from self._scores()
+        yield from evaluation.of_evaluation(self.measured, self.limits)
         yield from self._at_chance()
         yield from self._stuck()
         yield from self._few_rows()
@@ -112,18 +113,41 @@ class _Judge:
     def _stuck(self) -> Iterator[Finding]:
         stuck = symptoms.stuck(self.measured, self.alpha)
         learnable = symptoms.baselines_signal(self.measured["baselines"], self.alpha)
-        if learnable is False or not (stuck or symptoms.blank(self.measured, self.alpha)):
+        apart = self.measured["evaluation"] is not None  # what evaluation reads is not what training does
+        if apart or learnable is False or not (stuck or symptoms.blank(self.measured, self.alpha)):
             return  # where nothing could be learnt, that is said above
         causes = [*self._by_scale(), *self._by_rate()]
         if causes:
             yield from causes
         elif learnable and self.measured["evaluation_lags"]:
             yield self._lagging()
+        elif learnable and (few := self._few_updates()) is not None:
+            yield few
         elif learnable and not self.measured["after"]["train"]["varies"]:
-            message = f"input ignored: after {self.epochs} every row gets the same answer, while a simple model learns"
-            yield Finding.failed("input_ignored", self.measured["after"]["val"]["score"], f"{message}{self._tried()}")
+            yield self._ignored()
         elif stuck:
             yield self._nothing_learnt(learnable)
+
+    def _few_updates(self) -> Finding | None:
+        """With more updates the model learns, or at least rows get answers of their own; None: they do not."""
+        longer, alike = self.measured["longer"], not self.measured["after"]["train"]["varies"]
+        if longer is None or (alike and not longer["train"]["varies"]):
+            return None
+        learns = clearly_above(longer["train"], longer["before"]["train"], self.alpha)
+        if not (learns or alike):
+            return None
+        outcome: FindingOutcome = "warning" if learns or symptoms.printed_falls(longer) else "inconclusive"
+        first = "every row gets the same answer" if alike else "nothing is learnt"
+        then = f"{longer['steps']} updates {'rows differ and ' if alike else ''}train is at {_score(longer['train'])}"
+        message = f"after {self.epochs} ({counted(self.measured['steps'], 'update')}) {first}, after {then}"
+        return Finding(name="few_updates", value=self.measured["steps"], outcome=outcome,
+                       message=f"{message}: give more epochs=")  # fmt: skip
+
+    def _ignored(self) -> Finding:
+        longer = self.measured["longer"] or self.measured
+        after = f"after {counted(longer['steps'], 'update')} every row gets the same answer"
+        message = f"input ignored: {after}, while a simple model learns{self._tried()}"
+        return Finding.failed("input_ignored", self.measured["after"]["val"]["score"], message)
 
     def _lagging(self) -> Finding:
         """Only running statistics lie between one answer for all rows and an answer for each."""

@@ -67,7 +67,8 @@ def _learnt(answers: Predictions, votes: Array, wanted: Array) -> dict[str, Any]
     times its target. Which makes the test exact: those targets are permuted, and every fit is made again.
     """
     found = estimate(answers)
-    by_luck = by_permutation(votes @ wanted.T)
+    classes = wanted.argmax(axis=1) if answers.kind == "classes" else None
+    by_luck = by_permutation(votes @ wanted.T if classes is None else votes, classes)
     return {**found, "related": max(found["related"], by_luck), "signal": max(found["signal"], by_luck)}
 
 
