@@ -144,6 +144,9 @@ class FakeLearner:
             outputs = outputs + np.random.default_rng(self._reads).normal(size=outputs.shape)
         return (outputs,)
 
+    def draws_in_evaluation(self) -> bool | None:
+        return self.restless
+
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         if self.opaque:
             return None

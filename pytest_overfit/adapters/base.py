@@ -211,6 +211,13 @@ class Learner(Protocol):
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
         """Eval-mode outputs for a batch made of these rows; None where the model cannot be asked."""
 
+    def draws_in_evaluation(self) -> bool | None:
+        """Asked where evaluation answers one input in two ways: by random numbers? None: not known.
+
+        False where it also does when all random numbers are the same: something outside keeps state.
+        """
+        return None
+
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         """The data term with `outputs` in place of the model's, and its gradient; None: cannot be substituted."""
         del outputs

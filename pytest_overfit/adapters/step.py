@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from pytest_overfit.adapters.base import Mode, ParameterFacts, Reading
+from pytest_overfit.adapters.kept_state import KeptState, remark_on
+from pytest_overfit.adapters.kept_state.places import Attributes, outside_of
 from pytest_overfit.adapters.trainer import EpochTrainer, SplitLearner
 from pytest_overfit.adapters.user_score import user_score
 from pytest_overfit.adapters.user_step import step_loss, step_needs_targets
@@ -62,6 +65,8 @@ class StepLearner(SplitLearner):
         self.samples = False
         self._where = f"Case {case.name!r}:"
         self._last: float | None = None
+        #: what its predictions change in it and around it; None: none has been made
+        self._state: KeptState | None = None
 
     @property
     def batch(self) -> Batch:
@@ -72,10 +77,11 @@ class StepLearner(SplitLearner):
         return False
 
     def train(self, steps: int) -> list[float]:
-        losses = [self._step() for _ in range(min(steps, 1))]
-        if isinstance(self._given, FreshBatch):
-            self._given.compare()
-        losses += [self._step() for _ in range(steps - 1)]
+        with contextlib.nullcontext() if self._state is None else self._state.entered():
+            losses = [self._step() for _ in range(min(steps, 1))]
+            if isinstance(self._given, FreshBatch):
+                self._given.compare()
+            losses += [self._step() for _ in range(steps - 1)]
         self._last = losses[-1] if losses else self._last
         return losses
 
@@ -98,25 +104,45 @@ class StepLearner(SplitLearner):
 
     def read(self, mode: Mode) -> Reading:
         del mode  # a custom loop has no modes that could be switched
-        outputs = self._predict(self.batch.x)
+        outputs = self._predict(self.batch.x, anew=False)
         return Reading(loss=self._last, outputs=() if outputs is None else (outputs,))
 
-    def _predict(self, x: Any) -> Array | None:
-        """What the model answers; None where nothing can be asked, e.g. before a scikit-learn model's first step."""
+    def _predict(self, x: Any, anew: bool) -> Array | None:
+        """What the model answers; None where nothing can be asked, e.g. before a scikit-learn model's first step.
+
+        `anew`: state that has one entry a row starts anew, because rows may be others.
+        """
         ask = getattr(self.model, "predict", None) or (self.model if callable(self.model) else None)
         if ask is None:
             return None
-        with preserved():
-            try:
-                outputs = to_numpy(ask(x))
-            except Exception:  # not fitted yet, or another signature: agreement is then not measured
-                return None
+        try:
+            outputs = self._asked(ask, x, anew)
+        except Exception:  # not fitted yet, or another signature: agreement is then not measured
+            return None
         return outputs if outputs.dtype.kind in "fiub" and outputs.ndim else None
+
+    def _asked(self, ask: Callable[[Any], Any], x: Any, anew: bool) -> Array:
+        """A prediction that leaves no trace."""
+
+        def answer() -> Array:
+            with preserved():
+                return to_numpy(ask(x))
+
+        if self._state is not None:
+            with self._state.kept(evaluating=True, fresh=anew, rows=self.batch.rows):
+                return answer()
+        own = Attributes(getattr(self.model, "__dict__", {}), type(self.model).__name__)
+        state = KeptState([own, *outside_of(type(self.model).__mro__)])
+        with state.kept(evaluating=True):
+            outputs = answer()
+        self._say(remark_on(state.settled(lambda: answer().tobytes())))
+        self._state = state
+        return outputs
 
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
         everything = list(rows) == list(range(self._by_row.rows))
         x = self.batch.x if everything else self._by_row.inputs_of(rows)
-        outputs = None if x is None else self._predict(x)
+        outputs = None if x is None else self._predict(x, anew=True)
         return None if outputs is None else (outputs,)
 
     def loss_needs_targets(self) -> bool:

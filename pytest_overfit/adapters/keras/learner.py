@@ -8,7 +8,9 @@ from typing import Any
 
 import keras
 
+from pytest_overfit.adapters.arrays import alike
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
+from pytest_overfit.adapters.kept_state import remark_on
 from pytest_overfit.adapters.keras import checks, facts, layers
 from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.building import build_rest, first_outputs
@@ -17,8 +19,9 @@ from pytest_overfit.adapters.keras.feed import feed_of
 from pytest_overfit.adapters.keras.heads import head_of_array, heads_of
 from pytest_overfit.adapters.keras.losses import Pair, pairs_of
 from pytest_overfit.adapters.keras.outside import outside_variables
+from pytest_overfit.adapters.keras.pass_state import state_of
 from pytest_overfit.adapters.keras.reader import Reader, numbers
-from pytest_overfit.adapters.keras.state import held
+from pytest_overfit.adapters.keras.state import held, series_begun_again
 from pytest_overfit.adapters.regularizer_effects.names import of_others
 from pytest_overfit.adapters.trainer import SplitLearner
 from pytest_overfit.adapters.user_score import user_score
@@ -56,6 +59,7 @@ def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any
         build_rest(reader, outputs)
     learner = KerasLearner(case, batch, rebuild, reader, pairs)
     learner.notice(() if outputs is None else outside_variables(reader, outputs))
+    learner.find_state()
     return learner
 
 
@@ -87,11 +91,16 @@ class KerasLearner(SplitLearner):
         self._infinite = facts.infinities(self.model)
         self._moving = {id(each): facts.moving(each) for each in layers.batch_normalisations(self.model) if each.built}
 
+    def find_state(self) -> None:
+        """See what the first passes left behind, and whether it counts where it is not the model's own."""
+        names = state_of(self.model).settled(lambda: [each.tobytes() for each in self._same_question() or ()])
+        self._say(remark_on(names))
+
     # stepping
 
     def train(self, steps: int) -> list[float]:
         self.verified_reader()
-        with user_call(f"{self._where}: the training step"):
+        with state_of(self.model).entered(), user_call(f"{self._where}: the training step"):
             losses = self._steps().train(steps)
         self._last = losses[-1] if losses else self._last
         return losses
@@ -141,6 +150,15 @@ class KerasLearner(SplitLearner):
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
         reader = self.verified_reader()
         return reader.outputs_for(rows) if reader.has_outputs else None
+
+    def draws_in_evaluation(self) -> bool | None:
+        first, second = self._same_question(), self._same_question()
+        return None if first is None or second is None else state_of(self.model).draws or alike(first, second)
+
+    def _same_question(self) -> tuple[Array, ...] | None:
+        """The answer in evaluation, with the same random numbers each time."""
+        with series_begun_again():
+            return self.reader.outputs_for(range(self.feed.rows), noise=0) if self.reader.has_outputs else None
 
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         reader = self.verified_reader()

@@ -113,7 +113,8 @@ class Reader:
         self._readings += 1
         normalising = self.normalising() if mode in ("fit", "reestimated") else []
         # a training reading draws what the next step will; the others draw other numbers, so that noise shows
-        with held(self.model, other_noise=None if mode == "train" else self._readings):
+        noise = None if mode == "train" else self._readings
+        with held(self.model, other_noise=noise, evaluating=mode == "eval"):
             if mode == "reestimated":
                 self._reestimate(normalising)
             loss, outputs, masks = self._timed(mode, normalising)
@@ -188,11 +189,15 @@ class Reader:
                 layer.moving_mean.assign(mean)
                 layer.moving_variance.assign(variance)
 
-    def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
-        """Eval-mode outputs of these rows. Recurrent layers start from zero: a kept state belongs to its row."""
+    def outputs_for(self, rows: Sequence[int], noise: int | None = None) -> tuple[Array, ...] | None:
+        """Eval-mode outputs of these rows. State that is kept for each row starts anew: it belongs to its row.
+
+        `noise`: with the random numbers of another call with it.
+        """
         self._readings += 1
+        noise = self._readings if noise is None else noise
         try:
-            with held(self.model, other_noise=self._readings):
+            with held(self.model, other_noise=noise, evaluating=True, rows=self.feed.rows):
                 forget(self.model)
                 if self.objective is not None:
                     data = map_leaves(self.feed.arrays_as_data, lambda leaf: leaf[list(rows)])

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from pytest_overfit.adapters.keras.layers import layers_of
+from pytest_overfit.adapters.keras.pass_state import state_of
 
 Restore = Callable[[], None]
 
@@ -163,6 +164,18 @@ def _tensorflow_generators() -> Restore:
     return restore
 
 
+@contextlib.contextmanager
+def series_begun_again() -> Iterator[None]:
+    """Inside, random operations of TensorFlow begin their series anew, also those that remember where they were."""
+    restore = _tensorflow_generators()
+    if "tensorflow" in sys.modules:
+        sys.modules["tensorflow"].random.set_seed(0)
+    try:
+        yield
+    finally:
+        restore()
+
+
 def _torch_generator() -> Restore:
     """The generator that layers written with torch draw from, where torch is the backend."""
     if keras.backend.backend() != "torch":
@@ -183,11 +196,19 @@ def _python_generators() -> Restore:
 
 
 @contextlib.contextmanager
-def held(model: Any, *, weights: bool = False, other_noise: int | None = None) -> Iterator[None]:
+def held(
+    model: Any,
+    *,
+    weights: bool = False,
+    other_noise: int | None = None,
+    evaluating: bool = False,
+    rows: int | None = None,
+) -> Iterator[None]:
     """Put the model back as it was: moving statistics, seeds, recurrent states, metrics, and every generator.
 
     `weights` adds what an update changes. `other_noise` draws other random numbers inside than the next step will,
-    a new series for each value: otherwise two equal calls of a layer that is never quiet would agree.
+    a new series for each value: otherwise two equal calls of a layer that is never quiet would agree. `evaluating`: the
+    pass inside is one in evaluation; `rows`: of other rows, so that what is kept for each row starts anew.
     """
     variables = [*model.non_trainable_variables, *model.metrics_variables, *_global_generator()]
     if weights:
@@ -197,6 +218,7 @@ def held(model: Any, *, weights: bool = False, other_noise: int | None = None) -
             stack.callback(restore)
         stack.callback(restorer(variables))
         stack.callback(_recurrent(model))
+        stack.enter_context(state_of(model).kept(evaluating=evaluating, fresh=rows is not None, rows=rows))
         if other_noise is not None:
             _draw_others(variables, other_noise)
         yield

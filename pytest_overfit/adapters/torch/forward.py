@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
 from pytest_overfit.adapters.torch import checks
+from pytest_overfit.adapters.torch.facts import explain_crash
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
+from pytest_overfit.adapters.torch.pass_state import state_of_loss
 from pytest_overfit.core.case import Case
+from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import Batch
 from pytest_overfit.data.fresh import FreshBatch
 
@@ -30,6 +34,8 @@ class Forward:
         )
         #: the loss inside the user's own step, once it has been seen
         self.captured: LossCall | None = None
+        #: what calls of the loss change in it and around it
+        self.loss_state = state_of_loss(case.loss)
         #: False where only the user's step knows how to call the model
         self.can_be_called = True
 
@@ -109,6 +115,18 @@ class Forward:
         except RuntimeError:
             with torch.enable_grad():
                 return self.call(self.batch.x)
+
+    @contextlib.contextmanager
+    def explained(self, what: str) -> Iterator[None]:
+        """User code whose exception gets a note on the layer that raised."""
+        with user_code(f"Case {self.case.name!r}: {what}"):
+            try:
+                yield
+            except Exception as error:
+                with contextlib.suppress(Exception):
+                    for note in explain_crash(self.model, self.quiet):
+                        error.add_note(note)
+                raise
 
     @property
     def watching_is_free(self) -> bool:

@@ -11,8 +11,10 @@ from torch import nn
 
 from pytest_overfit.adapters.arrays import alike
 from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
+from pytest_overfit.adapters.kept_state import remark_on
 from pytest_overfit.adapters.torch import checks, feed, records
 from pytest_overfit.adapters.torch import facts as forensics
+from pytest_overfit.adapters.torch.answers import Answers
 from pytest_overfit.adapters.torch.finite import Updates, infinities
 from pytest_overfit.adapters.torch.forward import Forward
 from pytest_overfit.adapters.torch.heads import heads_of
@@ -61,17 +63,21 @@ class TorchLearner(SplitLearner):
         #: the last training pass as a reading of the fit; None: training draws random numbers, or answers otherwise
         self._last_pass: Reading | None = None
         self._scrutiny = Scrutiny()
+        #: another batch than the trained one is read
+        self._looking = False
         self._where = f"Case {case.name!r}:"
         self.forward = Forward(case, model, self._fresh)
+        self.explained = self.forward.explained
         with self._steps_may_call_it_otherwise(), self.explained("the model"):
             materialise(model, self.forward.quiet)
         self.modes = Modes(model)
         self.outside = OutsideWeights(model, case)
         self._free = FreeOutputs(self.forward, self.modes)
+        self._answers = Answers(self.forward, self.modes)
         self._first_forward()
         self._labels = labels_among_inputs(self.forward, self.modes) if labels is None else labels
         self.inputs, self.targets = self.by_row.sides(self._labels)
-        self.modes.find_updating_modules(self.forward.quiet)
+        self._say(remark_on(self.modes.state.settled(self._answers.compared)))
         self.optimizer = checks.make_optimizer(case, model, self.outside.reached)
         self.outside.hold(checks.not_of_the_model(self.optimizer, model))
         self.notice()
@@ -98,7 +104,7 @@ class TorchLearner(SplitLearner):
         refuse = lambda call: checks.labels_fit_the_loss(self.case, call)  # noqa: E731
         with self.modes.reading("train"), self._steps_may_call_it_otherwise(), self.explained("the model"):
             before = generators()
-            with forward.as_written(), noise, LossCalls(before=refuse) as inside:
+            with forward.as_written(), self.modes.noting_updating_modules(), noise, LossCalls(before=refuse) as inside:
                 outputs = forward.call(self.batch.x)
             drawn = generators() != before
             self._fresh.compare()
@@ -118,9 +124,11 @@ class TorchLearner(SplitLearner):
     def _look_at_the_loss(
         self, outputs: Any, inside: list[LossCall], refuse: Any
     ) -> tuple[torch.Tensor, list[LossCall]]:
-        with LossCalls(before=refuse) as seen, user_code(f"{self._where} the loss"):
+        kept = self.forward.loss_state.kept()
+        with kept, LossCalls(before=refuse) as seen, user_code(f"{self._where} the loss"):
             loss = self.forward.loss(outputs, self.batch.y)
         checks.is_scalar_loss(loss, self.case)
+        self._say(remark_on(self.forward.loss_state.settled(lambda: self._loss_of(outputs))))
         checks.can_be_trained(loss, self.model, self.case)
         self.outside.look(loss)
         own = self.forward.loss_is_inside
@@ -131,6 +139,10 @@ class TorchLearner(SplitLearner):
     def notice(self) -> None:
         """Say on whose weights the loss depends beside the model's; of a step this is known after two."""
         self._say(self.outside.remark())
+
+    def _loss_of(self, outputs: Any) -> float:
+        with preserved_generators(), torch.no_grad():
+            return float(self.forward.loss(outputs, self.batch.y))
 
     @contextlib.contextmanager
     def _steps_may_call_it_otherwise(self) -> Iterator[None]:
@@ -143,23 +155,13 @@ class TorchLearner(SplitLearner):
             self.forward.can_be_called = False
             self._say("step: the model cannot be called with the batch's inputs alone, so only the losses count")
 
-    @contextlib.contextmanager
-    def explained(self, what: str) -> Iterator[None]:
-        """User code whose exception gets a note on the layer that raised."""
-        with user_code(f"{self._where} {what}"):
-            try:
-                yield
-            except Exception as error:
-                with contextlib.suppress(Exception):
-                    for note in forensics.explain_crash(self.model, self.forward.quiet):
-                        error.add_note(note)
-                raise
-
     # ------------------------------------------------------------------ steps
 
     def train(self, steps: int) -> list[float]:
-        if self.case.step is not None:
-            return self._own_steps(steps)
+        with self.modes.state.entered(), self.forward.loss_state.entered():
+            return self._steps(steps) if self.case.step is None else self._own_steps(steps)
+
+    def _steps(self, steps: int) -> list[float]:
         with self.explained("a training step"):
             losses = [self._step(self.backward) for _ in range(steps - 1)]
             losses.append(self._step(self.backward if self._last_pass is None else self._watched_backward))
@@ -170,8 +172,9 @@ class TorchLearner(SplitLearner):
 
     def step_on(self, batch: Batch) -> torch.Tensor:
         """One update on another batch, which is on the model's device already; its loss stays there."""
+        self._looking = False
         self._use(batch)
-        with self.explained("a training step"):
+        with self.modes.state.entered(), self.forward.loss_state.entered(), self.explained("a training step"):
             return torch.tensor(own_step(self.forward, self.outside)) if self.case.step else self._step(self.backward)
 
     def backward_on(self, batch: Batch) -> torch.Tensor:
@@ -193,6 +196,7 @@ class TorchLearner(SplitLearner):
 
     def look_at(self, batch: Batch) -> None:
         """Read another batch from now on."""
+        self._looking = True
         self.given, self.by_row = batch, feed.on_device(self.case, self.model, batch)
         self._use(self.by_row)
         self.inputs, self.targets = self.by_row.sides(self._labels)
@@ -250,7 +254,10 @@ class TorchLearner(SplitLearner):
     # --------------------------------------------------------------- readings
 
     def read(self, mode: Mode) -> Reading:
-        with self.modes.reading(mode, self.forward.quiet), self.explained(f"the model in mode {mode!r}"):
+        kept = self.forward.loss_state.kept()
+        # rows of another batch do not go on from the state that the trained ones left
+        reading = self.modes.reading(mode, self.forward.quiet, fresh=self._looking)
+        with kept, reading, self.explained(f"the model in mode {mode!r}"):
             if self.modes.evaluates_differently and mode in ("eval", "reestimated"):
                 return self._as_reading(self.forward.quiet(), None, [])
             return self._as_reading(*self.forward.watched(quiet=True))
@@ -266,13 +273,10 @@ class TorchLearner(SplitLearner):
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
         everything = list(rows) == list(range(self.by_row.rows))
         x = self.batch.x if everything else self.by_row.inputs_of(rows)
-        if x is None:
-            return None
-        with self.modes.reading("eval"), torch.no_grad():
-            try:
-                return tuple(to_numpy(each) for each in tensors(self.forward.call(x)))
-            except Exception:  # a model that takes one batch size only cannot be asked; that is no fault
-                return None
+        return None if x is None else self._answers.to(x)
+
+    def draws_in_evaluation(self) -> bool | None:
+        return self._answers.are_drawn()
 
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         if self.case.loss is None and self.forward.captured is None:
@@ -291,7 +295,7 @@ class TorchLearner(SplitLearner):
     def loss_needs_targets(self) -> bool:
         if self.case.step is None:
             return bool(self.targets)
-        with preserved_generators():
+        with preserved_generators(), self.modes.state.kept():
             return step_needs_targets(self.case, self.by_row, self.rebuild)
 
     def blinded(self) -> TorchLearner:

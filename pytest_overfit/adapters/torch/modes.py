@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from pytest_overfit.adapters.base import Mode
+from pytest_overfit.adapters.torch.pass_state import OfModule, state_of_model
 from pytest_overfit.adapters.torch.state import preserved_generators, reseed
 from pytest_overfit.core import state
 
@@ -33,13 +34,17 @@ class Modes:
         #: evaluation answers in another form than training does (auxiliary outputs), so that the loss cannot take it:
         #: the fit is then read as training, without the layers that are random
         self.evaluates_differently = False
+        #: what passes change in the model and around it: statistics, hidden states, counters
+        self.state = state_of_model(model)
+        self.state.always(lambda owner: isinstance(owner, OfModule) and owner.module in self.norms)
         self._readings = 0
 
     def _keeps_statistics(self, module: nn.Module) -> bool:
         return self.flags[module] and getattr(module, "running_mean", None) is not None
 
-    def find_updating_modules(self, forward: Callable[[], Any]) -> None:
-        """Run one training-mode forward and note which modules changed their own float buffers."""
+    @contextlib.contextmanager
+    def noting_updating_modules(self) -> Iterator[None]:
+        """Note which modules change float buffers of their own in the training pass inside."""
         before = [
             (module, name, buffer.clone())
             for module in self.model.modules()
@@ -47,42 +52,42 @@ class Modes:
             for name, buffer in module.named_buffers(recurse=False)
             if buffer.is_floating_point()
         ]
-        if not before:
-            return
-        with self.reading("train"):
-            forward()
-            changed = [module for module, name, old in before if not torch.equal(getattr(module, name), old)]
+        yield
+        changed = [module for module, name, old in before if _is_updated(getattr(module, name), old)]
         self.others = list(dict.fromkeys(changed))
 
     @contextlib.contextmanager
-    def reading(self, mode: Mode, forward: Callable[[], Any] | None = None) -> Iterator[None]:
-        """Set the mode; on the way out restore flags, buffers and generators. `forward` is needed to re-estimate."""
-        buffers = self._buffers(mode)
-        with state.preserved_generators(), preserved_generators():
-            self._reseed()
+    def reading(
+        self,
+        mode: Mode,
+        forward: Callable[[], Any] | None = None,
+        *,
+        fresh: bool = False,
+        rows: int | None = None,
+        seed: int | None = None,
+    ) -> Iterator[None]:
+        """Set the mode; on the way out restore flags, whatever a pass changed, and generators.
+
+        `forward` is needed to re-estimate; `fresh` and `rows` are those of `KeptState.kept`; `seed` draws what another
+        reading with it drew.
+        """
+        kept = self.state.kept(evaluating=mode == "eval", fresh=fresh, rows=rows)
+        with state.preserved_generators(), preserved_generators(), kept:
+            self._reseed(seed)
             try:
                 self._switch(mode, forward)
                 yield
             finally:
-                self._restore(buffers)
+                self._restore_flags()
 
-    def _reseed(self) -> None:
+    def _reseed(self, seed: int | None) -> None:
         """Other random numbers at each reading: a model that is random in evaluation must not look steady."""
         self._readings += 1
-        state.seed_standard_library(self._readings)
-        reseed(self._readings)
+        seed = self._readings if seed is None else seed
+        state.seed_standard_library(seed)
+        reseed(seed)
 
-    def _buffers(self, mode: Mode) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        everything = mode in ("train", "reestimated") or self.evaluates_differently
-        touched = self.model.modules() if everything else [*self.norms, *self.others]
-        if mode == "eval":
-            touched = []
-        return [(each, each.clone()) for module in touched for each in module.buffers(recurse=False)]
-
-    def _restore(self, buffers: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        with torch.no_grad():
-            for buffer, old in buffers:
-                buffer.copy_(old)
+    def _restore_flags(self) -> None:
         self.model.train()
         for module, flag in self.flags.items():
             module.training = flag
@@ -161,6 +166,11 @@ def materialise(model: nn.Module, forward: Callable[[], Any]) -> None:
     for module in lazy:
         if isinstance(module, _NORMS):
             module.reset_running_stats()
+
+
+def _is_updated(buffer: object, before: torch.Tensor) -> bool:
+    """Other numbers in the same places; one that is made or grown in a pass is none."""
+    return isinstance(buffer, torch.Tensor) and buffer.shape == before.shape and not torch.equal(buffer, before)
 
 
 def _is_random(module: nn.Module) -> bool:

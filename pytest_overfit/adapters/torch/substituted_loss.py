@@ -27,7 +27,7 @@ class FreeOutputs:
 
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         """The loss and its gradient by each output; None where the loss refuses them."""
-        with preserved_generators(), torch.enable_grad():
+        with preserved_generators(), self._forward.loss_state.kept(), torch.enable_grad():
             try:
                 free, whole = self._substituted(outputs)
                 loss = self._forward.loss(whole, self._forward.batch.y)
@@ -42,7 +42,7 @@ class FreeOutputs:
     def loss_calls(self, outputs: Sequence[Array]) -> list[LossCall]:
         """The loss functions that the loss calls on these outputs; empty where it refuses them."""
         seen = LossCalls()
-        with preserved_generators(), torch.no_grad():
+        with preserved_generators(), self._forward.loss_state.kept(), torch.no_grad():
             try:
                 _, whole = self._substituted(outputs)
                 with seen:

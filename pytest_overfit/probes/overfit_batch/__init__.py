@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pytest_overfit.adapters.base import Learner, Mode
+from pytest_overfit.adapters.base import Learner
 from pytest_overfit.adapters.inspector import inspector_for
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, did_you_mean
@@ -170,9 +170,10 @@ def _evaluation(fit: Fit, run: BatchRun, fitted: Callable[[Point], bool], togeth
     """The trained model in each mode, and whether it is steady; where that is wrong, more is measured to say why."""
     learner = fit.learner
     differ = learner.differing_module
+    #: by mode, and "eval_again": a second reading of "eval"
     modes: dict[str, Any] = {}
 
-    def fits_at(mode: Mode, point: Point) -> bool:
+    def fits_at(mode: str, point: Point) -> bool:
         modes[mode] = {"loss": point.loss, "agreements": [dataclasses.asdict(each) for each in point.agreements]}
         return fitted(point)
 
@@ -185,6 +186,8 @@ def _evaluation(fit: Fit, run: BatchRun, fitted: Callable[[Point], bool], togeth
     found: dict[str, Any] = {"modes": modes, "statistics": []}
     if well and not also_evaluated and evaluated.loss is not None:
         found["statistics"] = [dataclasses.asdict(each) for each in learner.statistics()]
+        if not found["statistics"]:  # then nothing of what training left behind can lag
+            fits_at("eval_again", fit.read(0, "eval"))
         if not fits_at("reestimated", fit.read(0, "reestimated")):
             modes["eval_parts_at"] = differ("fit", "reestimated") or differ("fit", "eval")
     elif trained and not well:
@@ -196,11 +199,12 @@ def _steadiness(fit: Fit, evaluated: Sequence[Array], together: bool) -> dict[st
     """Does evaluation answer the same input twice the same, and does each row stand alone? None: cannot be asked."""
     learner = fit.learner
     if not together and both_at_once(learner, fit.rows, evaluated):
-        return {"eval_forwards_agree": True, "restless": None, "rows_stand_alone": True}
+        return {"eval_forwards_agree": True, "rows_stand_alone": True}
     steady = eval_forwards_agree(learner, fit.rows)
     return {
         "eval_forwards_agree": steady,
         "restless": learner.differing_module("eval", "eval") if steady is False else None,
+        "eval_draws": learner.draws_in_evaluation() if steady is False else None,
         "rows_stand_alone": None if together or steady is False else _alone(learner, fit.rows),
     }
 

@@ -44,7 +44,7 @@ class Evaluation:
             )
         train = modes["train"]["loss"]
         if train is not None and not any(each.name == "train_mode_loss" for each in findings):
-            findings.append(Finding(name="train_mode_loss", value=train, message="with dropout and augmentation on"))
+            findings.append(Finding(name="train_mode_loss", value=train, message="in training mode"))
         return findings
 
     def _mode_fits(self, mode: str) -> bool:
@@ -62,6 +62,10 @@ class Evaluation:
             verb = "never move" if stuck[0]["remaining"] == 1.0 else "do not follow the batch's"
             message = f"evaluation is wrong: running statistics of {stuck[0]['name']} {verb}"
             return dataclasses.replace(shown, outcome="failed", message=f"{message} (loss {loss:.4g} there)")
+        again = self.measured["modes"].get("eval_again")
+        if again is not None and self._mode_fits("eval_again"):
+            message = f"evaluation differs from call to call: its loss was {loss:.4g}, then {again['loss']:.4g}"
+            return dataclasses.replace(shown, outcome="warning", message=message)
         if self._mode_fits("reestimated"):
             return dataclasses.replace(
                 shown,
@@ -82,14 +86,9 @@ class Evaluation:
         return bool(statistics["remaining"] == 1.0 or (statistics["remaining"] > _STILL_TO_GO and expected < 0.01))
 
     def _rows(self) -> list[Finding]:
-        culprit = self.measured["restless"] or "a part of the model"
         found = []
         if self.measured["eval_forwards_agree"] is False:
-            by_design = bool(self.measured["samples"])
-            message = f"evaluation is random: {culprit} answers the same input differently"
-            if by_design:
-                message = "evaluation draws latent samples, so its outputs differ from call to call"
-            found.append(_no("eval_forwards_agree", message, "warning" if by_design else "failed"))
+            found.append(_no("eval_forwards_agree", *self._unsteady()))
         if self.measured["rows_stand_alone"] is False:
             message = (
                 "rows are mixed up inside the model: permuting the inputs does not permute the outputs "
@@ -97,6 +96,19 @@ class Evaluation:
             )
             found.append(_no("rows_stand_alone", message, "failed"))
         return found
+
+    def _unsteady(self) -> tuple[str, FindingOutcome]:
+        """Why evaluation answers the same input differently, and whether that is a fault."""
+        culprit = self.measured.get("restless") or "a part of the model"
+        if self.measured["samples"]:
+            return "evaluation draws latent samples, so its outputs differ from call to call", "warning"
+        if self.measured.get("eval_draws") is False:
+            return (
+                f"evaluation keeps state between calls: {culprit} answers the same input differently, also with the "
+                "same random numbers; where it lies was not found, so nothing can be judged: keep it in attributes or "
+                "buffers of the model"
+            ), "inconclusive"
+        return f"evaluation is random: {culprit} answers the same input differently", "failed"
 
 
 def _no(name: str, message: str, outcome: FindingOutcome) -> Finding:
