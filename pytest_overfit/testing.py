@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pytest_overfit.adapters.base import Head, Learner, Mode, ParameterFacts, Reading, RunningStatistics
+from pytest_overfit.adapters.base import Drawn, Head, Learner, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.core.arrays import Array
 
 
@@ -61,6 +61,8 @@ class FakeLearner:
     remarks: tuple[str, ...] = ()
     #: samples by design: `read` and `outputs_for` then draw each time
     samples: bool = False
+    #: what the loss draws by design
+    draws: Drawn = ""
     #: the last training pass is offered as a reading
     watched: bool = False
 
@@ -143,6 +145,9 @@ class FakeLearner:
             self._reads += 1
             outputs = outputs + np.random.default_rng(self._reads).normal(size=outputs.shape)
         return (outputs,)
+
+    def drawn(self) -> Drawn:
+        return self.draws
 
     def draws_in_evaluation(self) -> bool | None:
         return self.restless

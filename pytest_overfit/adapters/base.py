@@ -18,6 +18,14 @@ from pytest_overfit.core.arrays import Array
 #: "reestimated"  as "eval", with running statistics first re-estimated on this batch (restored after)
 Mode = Literal["fit", "eval", "train", "reestimated"]
 
+#: what is drawn at random each time a loss is computed, by design:
+#: ""         nothing
+#: "loss"     something in the loss, or in a step of the user's, besides the model's dropout
+#: "targets"  what the loss compares predictions with: noise added to targets
+#: "task"     what the model hands to its loss beside predictions: noise to be predicted, a mask
+#: "inputs"   something inside the model, where the loss is made of the inputs alone: perhaps such a task
+Drawn = Literal["", "loss", "targets", "task", "inputs"]
+
 #: losses with a closed form; "" for all others
 Plain = Literal["", "cross_entropy", "binary_cross_entropy", "squared_error", "absolute_error"]
 
@@ -217,6 +225,10 @@ class Learner(Protocol):
         False where it also does when all random numbers are the same: something outside keeps state.
         """
         return None
+
+    def drawn(self) -> Drawn:
+        """What the loss draws of its own. Asked where a run did not end well, because it may cost a few steps."""
+        return ""
 
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         """The data term with `outputs` in place of the model's, and its gradient; None: cannot be substituted."""

@@ -49,7 +49,7 @@ def _message(what: str, error: Exception) -> str:
 
 def _user_frames(trace: TracebackType | None, most: int = 4) -> list[str]:
     """The innermost frames that are neither ours nor a library's, outermost first."""
-    frames = [each for each in traceback.extract_tb(trace) if _is_users(each.filename)]
+    frames = [each for each in traceback.extract_tb(trace) if is_users_file(each.filename)]
     shown = []
     for frame in frames[-most:]:
         shown.append(f'File "{frame.filename}", line {frame.lineno}, in {frame.name}')
@@ -58,7 +58,8 @@ def _user_frames(trace: TracebackType | None, most: int = 4) -> list[str]:
     return shown
 
 
-def _is_users(filename: str) -> bool:
+def is_users_file(filename: str) -> bool:
+    """Neither installed nor of the standard library, nor ours."""
     if filename.startswith((_OURS, "<frozen")) or "site-packages" in filename:
         return False
     return not filename.startswith(_LIBRARIES)
@@ -67,4 +68,4 @@ def _is_users(filename: str) -> bool:
 def is_users_class(kind: type) -> bool:
     """The class is written in the user's own code; True also where that is unknown, as in a notebook."""
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    return file is None or _is_users(file)
+    return file is None or is_users_file(file)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import sys
-import sysconfig
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+from pytest_overfit.core.usercode import is_users_file
 
 #: functions and classes that are looked at, at most
 _MOST_CODE = 500
@@ -152,21 +153,16 @@ def inspectable(value: Any) -> Any:
     elif isinstance(value, functools.partial):
         value = value.func
     if isinstance(value, types.FunctionType):
-        return value if _is_users(value.__code__.co_filename) else None
+        return value if is_users_file(value.__code__.co_filename) else None
     if isinstance(value, type):
         return value if _is_users_module(sys.modules.get(value.__module__)) else None
     return None
 
 
 def _is_users_module(module: types.ModuleType | None) -> bool:
-    return module is not None and module.__name__ != "builtins" and _is_users(getattr(module, "__file__", None) or "")
-
-
-@functools.cache
-def _is_users(file: str) -> bool:
-    """Neither of the standard library nor installed."""
-    library = f"{sysconfig.get_path('stdlib')}/"
-    return not file.startswith((library, "<frozen")) and "site-packages" not in file and "dist-packages" not in file
+    return (
+        module is not None and module.__name__ != "builtins" and is_users_file(getattr(module, "__file__", None) or "")
+    )
 
 
 def _around(function: types.FunctionType) -> Iterator[Owner]:

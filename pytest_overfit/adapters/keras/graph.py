@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from pytest_overfit.adapters.arrays import by_each_output
 from pytest_overfit.adapters.keras.feed import Feed
-from pytest_overfit.adapters.keras.latent_sampling import scales_noise
+from pytest_overfit.adapters.keras.latent_sampling import draws_of_its_own, scales_noise
 from pytest_overfit.core.arrays import Array
 
 
@@ -51,12 +51,17 @@ class GraphStepper:
         """The model draws noise and scales it itself."""
         return scales_noise(self._graph, self._model.trainable_variables)
 
+    @property
+    def draws(self) -> bool:
+        """The step draws random numbers that are not those of a layer of Keras'."""
+        return draws_of_its_own(self._model, self._graph)
+
 
 class EagerStepper:
     """Steps one by one without compiling, for models that were compiled with `run_eagerly=True`."""
 
     #: unknown: there is no graph to look at
-    samples = False
+    samples = draws = False
 
     def __init__(self, model: Any, feed: Feed, loss_of: Callable[[Any], Any]) -> None:
         self._model, self._data, self._loss_of = model, feed.data, loss_of

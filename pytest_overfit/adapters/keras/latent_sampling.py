@@ -11,6 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from pytest_overfit.adapters.keras.layers import layers_of
+
 _SOURCES = frozenset(
     {"RandomStandardNormal", "StatelessRandomNormal", "StatelessRandomNormalV2", "StatefulStandardNormalV2"}
 )
@@ -19,6 +21,18 @@ _SOURCES = frozenset(
 _SCALINGS = frozenset({"Mul", "MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum"})
 
 _MOVES = frozenset({"Cast", "Reshape", "Identity", "ExpandDims", "Squeeze", "Transpose", "StridedSlice", "BroadcastTo"})
+
+
+#: operations that draw random numbers
+_DRAWING = (
+    "Random",
+    "StatelessRandom",
+    "StatefulStandardNormal",
+    "StatefulRandom",
+    "StatefulUniform",
+    "Multinomial",
+    "StatelessMultinomial",
+)
 
 
 def scales_noise(graph: Any, variables: Iterable[Any]) -> bool:
@@ -65,3 +79,10 @@ def _origin(tensor: Any, inner: dict[int, Any]) -> Any:
         captures = [] if hasattr(tensor, "numpy") else tensor.graph.captures
         inner = {id(inside): outside for outside, inside in captures}
     return tensor
+
+
+def draws_of_its_own(model: Any, graph: Any) -> bool:
+    """The compiled step draws random numbers, and no layer of Keras' in the model is one that does."""
+    if any(getattr(each, "seed_generator", None) is not None for each in layers_of(model)):
+        return False
+    return any(each.type.startswith(_DRAWING) for each in graph.get_operations())

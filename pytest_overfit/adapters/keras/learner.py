@@ -9,11 +9,12 @@ from typing import Any
 import keras
 
 from pytest_overfit.adapters.arrays import alike
-from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
+from pytest_overfit.adapters.base import Drawn, Head, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.adapters.kept_state import remark_on
 from pytest_overfit.adapters.keras import checks, facts, layers
 from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.building import build_rest, first_outputs
+from pytest_overfit.adapters.keras.drawn_task import as_bytes, fit_is_random, same_question, step_needs_targets
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import feed_of
 from pytest_overfit.adapters.keras.heads import head_of_array, heads_of
@@ -21,7 +22,7 @@ from pytest_overfit.adapters.keras.losses import Pair, pairs_of
 from pytest_overfit.adapters.keras.outside import outside_variables
 from pytest_overfit.adapters.keras.pass_state import state_of
 from pytest_overfit.adapters.keras.reader import Reader, numbers
-from pytest_overfit.adapters.keras.state import held, series_begun_again
+from pytest_overfit.adapters.keras.state import held
 from pytest_overfit.adapters.regularizer_effects.names import of_others
 from pytest_overfit.adapters.trainer import SplitLearner
 from pytest_overfit.adapters.user_score import user_score
@@ -93,8 +94,7 @@ class KerasLearner(SplitLearner):
 
     def find_state(self) -> None:
         """See what the first passes left behind, and whether it counts where it is not the model's own."""
-        names = state_of(self.model).settled(lambda: [each.tobytes() for each in self._same_question() or ()])
-        self._say(remark_on(names))
+        self._say(remark_on(state_of(self.model).settled(lambda: as_bytes(same_question(self.reader)))))
 
     # stepping
 
@@ -152,13 +152,19 @@ class KerasLearner(SplitLearner):
         return reader.outputs_for(rows) if reader.has_outputs else None
 
     def draws_in_evaluation(self) -> bool | None:
-        first, second = self._same_question(), self._same_question()
+        first, second = same_question(self.verified_reader()), same_question(self.reader)
         return None if first is None or second is None else state_of(self.model).draws or alike(first, second)
 
-    def _same_question(self) -> tuple[Array, ...] | None:
-        """The answer in evaluation, with the same random numbers each time."""
-        with series_begun_again():
-            return self.reader.outputs_for(range(self.feed.rows), noise=0) if self.reader.has_outputs else None
+    def drawn(self) -> Drawn:
+        own = stepping.own(self.model, "train_step") or stepping.own(self.model, "compute_loss")
+        if own and not step_needs_targets(self.batch, self._anew):
+            return "inputs"
+        if fit_is_random(self.verified_reader()):
+            return "" if own or self.model.loss is not None else "inputs"
+        return "loss" if self._steps().draws else ""
+
+    def _anew(self, batch: Batch) -> KerasLearner:
+        return make_learner(self.case, self._rebuild(), batch, self._rebuild)
 
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         reader = self.verified_reader()

@@ -19,6 +19,9 @@ class Stepper(Protocol):
     @property
     def samples(self) -> bool: ...
 
+    @property
+    def draws(self) -> bool: ...
+
     def train(self, steps: int) -> list[float]: ...
 
 
@@ -66,7 +69,7 @@ class FitStepper:
     """Steps by `model.fit`, one epoch a step: slow, but whatever the user's model does, it does here."""
 
     #: unknown: there is no graph to look at
-    samples = False
+    samples = draws = False
 
     def __init__(self, case: Case, model: Any, feed: Feed, loss_of: StepLoss) -> None:
         self._model, self._feed, self._loss_of = model, feed, loss_of

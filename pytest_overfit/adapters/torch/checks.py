@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -90,8 +90,19 @@ def make_scheduler(case: Case, optimizer: Any) -> Any:
     return scheduler
 
 
-def step_scheduler(scheduler: Any, loss: torch.Tensor) -> None:
-    """Step a scheduler; the one that watches a metric is given the loss."""
+def update(optimizer: Any, scheduler: Any, backward: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """One step of optimizer and schedule, and its loss; a schedule that watches a metric is given the loss."""
+    if isinstance(optimizer, torch.optim.LBFGS):
+        loss = optimizer.step(backward)  # type: ignore[no-untyped-call]
+    else:
+        loss = backward()
+        optimizer.step()
+    if scheduler is not None:
+        _step_scheduler(scheduler, loss)
+    return loss.detach()  # type: ignore[no-any-return]
+
+
+def _step_scheduler(scheduler: Any, loss: torch.Tensor) -> None:
     if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
         scheduler.step(loss.detach())
     else:

@@ -15,6 +15,7 @@ from pytest_overfit.adapters.torch import checks
 from pytest_overfit.adapters.torch.facts import explain_crash
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
 from pytest_overfit.adapters.torch.pass_state import state_of_loss
+from pytest_overfit.adapters.torch.state import preserved_generators
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import Batch
@@ -106,6 +107,11 @@ class Forward:
             else:
                 loss = self.case.loss(outputs, y)
         return loss.reshape(()) if isinstance(loss, torch.Tensor) and loss.ndim and loss.numel() == 1 else loss
+
+    def loss_again(self, outputs: Any) -> float:
+        """The loss of these outputs, without gradients and with the generators put back."""
+        with preserved_generators(), torch.no_grad():
+            return float(self.loss(outputs, self.batch.y))
 
     def quiet(self) -> Any:
         """A forward pass without gradients; with them where the model differentiates inside itself."""

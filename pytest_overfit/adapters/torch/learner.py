@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from pytest_overfit.adapters.arrays import alike
-from pytest_overfit.adapters.base import Head, Mode, ParameterFacts, Reading, RunningStatistics
+from pytest_overfit.adapters.base import Drawn, Head, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.adapters.kept_state import remark_on
 from pytest_overfit.adapters.torch import checks, feed, records
 from pytest_overfit.adapters.torch import facts as forensics
 from pytest_overfit.adapters.torch.answers import Answers
+from pytest_overfit.adapters.torch.drawn_task import drawn_by_loss, drawn_by_step
 from pytest_overfit.adapters.torch.finite import Updates, infinities
 from pytest_overfit.adapters.torch.forward import Forward
 from pytest_overfit.adapters.torch.heads import heads_of
@@ -128,7 +129,7 @@ class TorchLearner(SplitLearner):
         with kept, LossCalls(before=refuse) as seen, user_code(f"{self._where} the loss"):
             loss = self.forward.loss(outputs, self.batch.y)
         checks.is_scalar_loss(loss, self.case)
-        self._say(remark_on(self.forward.loss_state.settled(lambda: self._loss_of(outputs))))
+        self._say(remark_on(self.forward.loss_state.settled(lambda: self.forward.loss_again(outputs))))
         checks.can_be_trained(loss, self.model, self.case)
         self.outside.look(loss)
         own = self.forward.loss_is_inside
@@ -139,10 +140,6 @@ class TorchLearner(SplitLearner):
     def notice(self) -> None:
         """Say on whose weights the loss depends beside the model's; of a step this is known after two."""
         self._say(self.outside.remark())
-
-    def _loss_of(self, outputs: Any) -> float:
-        with preserved_generators(), torch.no_grad():
-            return float(self.forward.loss(outputs, self.batch.y))
 
     @contextlib.contextmanager
     def _steps_may_call_it_otherwise(self) -> Iterator[None]:
@@ -219,14 +216,7 @@ class TorchLearner(SplitLearner):
         return losses
 
     def _step(self, backward: Callable[[], torch.Tensor]) -> torch.Tensor:
-        if isinstance(self.optimizer, torch.optim.LBFGS):
-            loss = self.optimizer.step(backward)  # type: ignore[no-untyped-call]
-        else:
-            loss = backward()
-            self.optimizer.step()
-        if self.scheduler is not None:
-            checks.step_scheduler(self.scheduler, loss)
-        return loss.detach()  # type: ignore[no-any-return]
+        return checks.update(self.optimizer, self.scheduler, backward)
 
     def backward(self) -> torch.Tensor:
         self.optimizer.zero_grad()
@@ -277,6 +267,11 @@ class TorchLearner(SplitLearner):
 
     def draws_in_evaluation(self) -> bool | None:
         return self._answers.are_drawn()
+
+    def drawn(self) -> Drawn:
+        if self.case.step is not None:
+            return drawn_by_step(self.case, self.by_row, self.rebuild, self.loss_needs_targets)
+        return drawn_by_loss(self.forward, self.modes, self._free.carries, bool(self.targets))
 
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         if self.case.loss is None and self.forward.captured is None:

@@ -99,7 +99,9 @@ class OverfitBatch(Probe):
         run = memorise(fit, limits, proceed)
         _check_score(bench, run, limits)
         slow = measured_slowness(run, bench.make_learner, bench.case.task, limits)
-        return {**_measured(fit, run), **_evaluation(fit, run, fitted, together), "slow": slow}
+        found = {**_measured(fit, run), **_evaluation(fit, run, fitted, together), "slow": slow}
+        ended_well = run.stop in ("fits", "no_update") and found["eval_forwards_agree"] is not False
+        return {**found, "drawn": "" if ended_well else learner.drawn()}
 
     def judge(self, measured: Mapping[str, Any], limits: Resolved[OverfitBatchLimits]) -> Judgement:
         """Decide from the measured values alone."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_overfit.core.verdict import Finding
+from pytest_overfit.measures.reference_losses.reference import SCORE_ALONE
 
 _MOST_FACTS = 3
 
@@ -46,6 +47,33 @@ def facts(measured: Mapping[str, Any], ratio: float, trains_only: bool = False) 
     ]
     found = [hint for hint in hints if hint is not None]
     return [Finding.note(hint, "fact") for hint in found[:_MOST_FACTS]]
+
+
+def non_finite(measured: Mapping[str, Any], last: float) -> Finding:
+    """The step from which on the loss is no number; `last`: what was read at the end."""
+    losses = measured["losses"]
+    step = next((number for number, each in enumerate(losses, 1) if not math.isfinite(each)), len(losses))
+    value = losses[step - 1] if losses else math.nan
+    shown = value if not math.isfinite(value) else last
+    return Finding(
+        name="first_non_finite_step",
+        value=step,
+        outcome="failed",
+        message=f"the loss is {shown} from step {step} on",
+    )
+
+
+def nothing_moved(measured: Mapping[str, Any], how: str) -> str:
+    """What shows that nothing is trained, if anything does; `how` the reference losses were found.
+
+    A step of the user's may update every so many calls only; at the end of its run it must have.
+    """
+    parameters, ended = measured["parameters"], measured["stop"] == "steps"
+    unmoved = 0 < parameters["tensors"] == len(parameters["unchanged"])
+    if measured["stop"] == "no_update" or (ended and unmoved):
+        return "no parameter changed"
+    same = ended and how == SCORE_ALONE and len(set(measured["losses"])) == 1
+    return "the loss did not change" if same else ""
 
 
 def _names(names: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ from pytest_overfit.measures.reference_losses.reference import PROPORTIONAL, SCO
 from pytest_overfit.probes.overfit_batch import facts as fit_facts
 from pytest_overfit.probes.overfit_batch.judgement_of_modes import Evaluation
 from pytest_overfit.probes.overfit_batch.slowness import slowness_findings
-from pytest_overfit.probes.overfit_batch.words import needs, score_words
+from pytest_overfit.probes.overfit_batch.words import DRAWN, TASK_IS_DRAWN, needs, score_words
 
 #: a ratio beyond this says nothing more
 _FAR = 10.0
@@ -105,16 +105,24 @@ class _Judge:
         below = self._below_minimum()
         if below is not None:
             return [below]
-        if self.measured["stop"] == "no_update":
-            steps = self.measured["steps"]
-            return [self._loss_finding("failed", f"no parameter changed in {steps} steps: nothing is trained")]
+        still = fit_facts.nothing_moved(self.measured, self.reference.how)
+        if still:
+            return [self._loss_finding("failed", f"{still} in {self.measured['steps']} steps: nothing is trained")]
         if self.measured["stop"] == "non_finite":
-            return [self._non_finite()]
-        if not can_tell(self.reference) and not (self.reference.how == SCORE_ALONE and self.scores):
+            return [fit_facts.non_finite(self.measured, self.last.loss)]
+        if not can_tell(self.reference) and not self._score_decides():
             return [self._cannot_tell()]
         if fits(self.last.loss, self.scores, self.reference, self.values):
             return [self._fitted()]
         return [self._unfitted()]
+
+    def _score_decides(self) -> bool:
+        """The loss says nothing, and predictions are right, or the case's own score is there."""
+        return (
+            self.reference.how == SCORE_ALONE
+            and bool(self.scores)
+            and (bool(self._refuting()) or all(agrees(each, self.values) for each in self.scores))
+        )
 
     def _fitted(self) -> Finding:
         """One reading can be a dip of a loss that swings: the run must have ended because two running were good."""
@@ -172,18 +180,6 @@ class _Judge:
             message=message,
         )
 
-    def _non_finite(self) -> Finding:
-        losses = self.measured["losses"]
-        step = next((number for number, each in enumerate(losses, 1) if not math.isfinite(each)), len(losses))
-        value = losses[step - 1] if losses else math.nan
-        shown = value if not math.isfinite(value) else self.last.loss
-        return Finding(
-            name="first_non_finite_step",
-            value=step,
-            outcome="failed",
-            message=f"the loss is {shown} from step {step} on",
-        )
-
     def _cannot_tell(self) -> Finding:
         if self.reference.how == SCORE_ALONE:
             why = (
@@ -201,7 +197,7 @@ class _Judge:
         else:
             why = f"the best constant output reaches loss {self.reference.constant:.4g}, as low as any free outputs do"
             why += self._shapes()
-        wrong = [each for each in self.scores if not agrees(each, self.values)]
+        wrong = self._refuting()
         if wrong:
             message = f"the loss does not reward the targets: {self._words(wrong[0])}, and {why}"
             return Finding(name="constant_loss", value=self.reference.constant, outcome="failed", message=message)
@@ -232,7 +228,16 @@ class _Judge:
             return self._loss_finding("inconclusive", message)
         if self._floor_is_unknown():
             return self._unknown_floor(where)
-        return self._loss_finding("failed", f"{where} after {steps} steps{self._course(slow, where)}")
+        end = f"{where} after {steps} steps{self._course(slow, where)}"
+        if self.measured.get("drawn") and not self._refuting():
+            return self._loss_finding("inconclusive", f"{end}, but {DRAWN[self.measured['drawn']]}")
+        return self._loss_finding("failed", end)
+
+    def _refuting(self) -> list[Agreement]:
+        """Wrong predictions, where it is known what the loss wants predicted."""
+        unknown = self.measured.get("drawn") in TASK_IS_DRAWN or self.reference.how == SCORE_ALONE
+        wrong = [each for each in self.scores if not agrees(each, self.values)]
+        return [each for each in wrong if each.measure == "score" or not unknown]
 
     def _may_only_rest(self) -> bool:
         """Near its limits, and short of the steps after which a plateau counts, which it might have made."""
@@ -271,9 +276,9 @@ class _Judge:
 
     def _unknown_floor(self, where: str) -> Finding:
         """A blinded control tells the constant's loss but not how low memorising can go."""
-        predictions = "wrong" if self.scores else "not measured: give score="
+        predictions = "wrong" if self._refuting() else "not measured: give score="
         message = f"{where} and no longer falling; predictions were {predictions}"
-        return self._loss_finding("failed" if self.scores else "inconclusive", message)
+        return self._loss_finding("failed" if self._refuting() else "inconclusive", message)
 
     # -------------------------------------------------------------- agreement
 
@@ -285,7 +290,8 @@ class _Judge:
     def _agreement_finding(self, score: Agreement) -> Finding:
         good = agrees(score, self.values)
         # an unmet agreement of a run that is still falling is no refutation yet; the loss finding has decided that
-        pending = not good and self._loss_findings()[0].outcome == "inconclusive"
+        unknown = score not in self._refuting()
+        pending = not good and (unknown or self._loss_findings()[0].outcome == "inconclusive")
         return Finding(
             name=score.name,
             value=score.value,

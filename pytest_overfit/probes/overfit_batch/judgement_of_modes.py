@@ -9,7 +9,7 @@ from typing import Any
 from pytest_overfit.core.verdict import Finding, FindingOutcome
 from pytest_overfit.measures.memorising.criteria import FitLimits, can_tell, fits
 from pytest_overfit.measures.reference_losses.reference import Reference
-from pytest_overfit.probes.overfit_batch.words import agreements_of
+from pytest_overfit.probes.overfit_batch.words import TASK_IS_DRAWN, agreements_of
 
 #: running statistics with more than this share of their way to go, where next to none should be left, do not follow
 _STILL_TO_GO = 0.8
@@ -31,7 +31,7 @@ class Evaluation:
         fitted = self._mode_fits("fit")
         findings = []
         if fitted and modes["eval"]["loss"] is not None and can_tell(self.reference):
-            findings.append(self._eval_finding())
+            findings.append(self._open_if_drawn(self._eval_finding()))
         elif not fitted and self._mode_fits("train"):
             culprit = modes.get("train_parts_at") or "a part of the model"
             findings.append(
@@ -79,6 +79,14 @@ class Evaluation:
             message=f"evaluation is wrong: loss {loss:.4g} where training has {self.loss:.4g}; {culprit} differs",
         )
 
+    def _own_score(self) -> bool:
+        return any(each.measure == "score" for each in agreements_of(self.measured["points"][-1]))
+
+    def _open_if_drawn(self, finding: Finding) -> Finding:
+        """One reading of a loss that draws what it asks for refutes nothing."""
+        drawn = finding.outcome == "failed" and self.measured.get("drawn") in TASK_IS_DRAWN
+        return dataclasses.replace(finding, outcome="inconclusive") if drawn else finding
+
     def _hardly_moved(self, statistics: Mapping[str, Any]) -> bool:
         """Most of the way is still to go, where momentum and steps leave next to none of it; or it stands still."""
         momentum = statistics["momentum"]
@@ -108,6 +116,14 @@ class Evaluation:
                 "same random numbers; where it lies was not found, so nothing can be judged: keep it in attributes or "
                 "buffers of the model"
             ), "inconclusive"
+        if self.measured.get("drawn") == "task":
+            return "evaluation draws what the loss asks for, so its outputs differ from call to call", "warning"
+        if self.measured.get("drawn") == "inputs":
+            return (
+                f"evaluation draws random numbers: {culprit} answers the same input differently. Where the loss draws "
+                "what it asks for (noise, masks, views) that is meant: give score=; else it is a fault, such as "
+                "dropout that is always on"
+            ), "inconclusive" if not self._own_score() else "warning"
         return f"evaluation is random: {culprit} answers the same input differently", "failed"
 
 

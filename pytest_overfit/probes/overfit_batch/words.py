@@ -10,6 +10,20 @@ from pytest_overfit.core.verdict import legible
 from pytest_overfit.measures.memorising.trend import WINDOW, Trend
 from pytest_overfit.measures.predictions.agreement import Agreement
 
+#: why a loss that stands still refutes nothing, by what is drawn
+_FLOOR = "draws random numbers of its own, so how low it can come is not known; give score="
+DRAWN = {
+    "loss": f"the loss {_FLOOR}",
+    "targets": "the loss compares with numbers that it draws, so how low it can come is not known; give score=",
+    "task": "what the loss asks for is drawn at each call (noise, a mask), so how low it can come is not known; give "
+    "score=, best as a mean over many draws",
+    "inputs": "the loss is made of the inputs alone, so how low it can come is not known; give score=, best as a mean "
+    "over many draws where it draws",
+}
+
+#: then predictions cannot be compared with the batch's targets
+TASK_IS_DRAWN = ("targets", "task", "inputs")
+
 
 def agreements_of(form: Mapping[str, Any]) -> list[Agreement]:
     """Agreements out of their plain form."""
