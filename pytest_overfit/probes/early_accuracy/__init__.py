@@ -20,6 +20,7 @@ from pytest_overfit.probes.early_accuracy.estimates import Predictions
 from pytest_overfit.probes.early_accuracy.evaluation import measure_evaluation
 from pytest_overfit.probes.early_accuracy.judgement import judge_early
 from pytest_overfit.probes.early_accuracy.label_in_input import best_column, label_columns
+from pytest_overfit.probes.early_accuracy.relabelling import better, relabelling
 from pytest_overfit.probes.early_accuracy.simple_models import (
     FeatureTable,
     constant_only,
@@ -104,6 +105,7 @@ class EarlyAccuracy(Probe):
             found["without"] = controls.without_columns(run, found["columns"])
         control = controls.ControlRun(bench, splits, limits.epochs)
         measured["moved"] = run.moved()
+        measured["relabelled"] = {"train": relabelling(train), "val": relabelling(val)}
         measured["evaluation"] = measure_evaluation(run, measured, control, limits.alpha)
         measured.update(_of_labels(measured, control, limits.alpha, tables))
         measured.update(_controls(measured, control, limits))
@@ -191,13 +193,14 @@ def _of_labels(
 ) -> dict[str, Any]:
     """Where nothing that a simple model learns from train holds in validation: what holds inside each of them."""
     found: dict[str, Any] = {"inside": {}, "inside_both": {}, "kept_apart": None}
-    if symptoms.baselines_signal(measured["baselines"], alpha):
+    other = any(better(each.get("relabelled"), alpha) for each in measured["baselines"].values())
+    if symptoms.baselines_signal(measured["baselines"], alpha) and not other:
         return found
     found["inside"] = holds_inside(tables[0]) if tables is not None else {}
-    if symptoms.baselines_signal(found["inside"], alpha):
+    if other or symptoms.baselines_signal(found["inside"], alpha):
         return found
     found["inside_both"] = holds_inside_both(*tables) if tables is not None else {}
-    if symptoms.signal(measured["after"]["val"], alpha):
+    if symptoms.signal(measured["after"]["val"], alpha) or better(measured["relabelled"]["val"], alpha):
         found["kept_apart"] = controls.kept_apart(control)
     return found
 

@@ -10,6 +10,7 @@ from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement
 from pytest_overfit.probes.early_accuracy import alignment, evaluation, leaks, symptoms
 from pytest_overfit.probes.early_accuracy.estimates import clearly_above
+from pytest_overfit.probes.early_accuracy.relabelling import renumbered
 from pytest_overfit.probes.early_accuracy.words import counted, interval
 
 Measured = Mapping[str, Any]
@@ -84,7 +85,7 @@ class _Judge:
     # ----------------------------------------------------------------------------------------------------- at chance
 
     def _at_chance(self) -> Iterator[Finding]:
-        apart = alignment.misaligned(self.measured, self.alpha)
+        apart = renumbered(self.measured, self.alpha) or alignment.misaligned(self.measured, self.alpha)
         unlearnable = symptoms.baselines_signal(self.measured["baselines"], self.alpha) is False
         if apart is not None:
             yield apart

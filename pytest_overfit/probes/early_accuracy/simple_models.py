@@ -13,6 +13,7 @@ import numpy as np
 
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.probes.early_accuracy.estimates import Predictions, by_permutation, estimate
+from pytest_overfit.probes.early_accuracy.relabelling import relabelling
 
 #: rows that are fitted and asked: the linear model decomposes a matrix of that size, below a second
 FITTED, ASKED = 2_000, 2_000
@@ -69,7 +70,8 @@ def _learnt(answers: Predictions, votes: Array, wanted: Array) -> dict[str, Any]
     found = estimate(answers)
     classes = wanted.argmax(axis=1) if answers.kind == "classes" else None
     by_luck = by_permutation(votes @ wanted.T if classes is None else votes, classes)
-    return {**found, "related": max(found["related"], by_luck), "signal": max(found["signal"], by_luck)}
+    learnt = {"related": max(found["related"], by_luck), "signal": max(found["signal"], by_luck)}
+    return {**found, **learnt, "relabelled": relabelling(answers)}
 
 
 def constant_only(train: Predictions, val: Predictions) -> dict[str, dict[str, Any]]:

@@ -452,7 +452,7 @@ def measured(**changes: Any) -> Plain:
         "label_columns": [], "best_column": None, "unseen": [], "columns": 64,
         "permuted": [{**end(0.15, 0.1), "before": {"val": said(0.1)}}], "rates": [], "scale": None,
         "standardised": None, "inside": {}, "inside_both": {}, "kept_apart": None, "redrawn": None, "longer": None,
-        "evaluation": None, "moved": True, "not_run": [],
+        "evaluation": None, "moved": True, "relabelled": {"train": None, "val": None}, "not_run": [],
         "copies": {"rows": 400, "within": 0.0, "near_searched": True, "near_testable": True, "near_expected": 0.0,
                    "by_columns": 0.0, "identified": False,
                    "exact": nothing, "near": nothing},
