@@ -20,8 +20,8 @@ from pytest_overfit.duplicates.steadiness import Steadiness, steadiness, without
 from pytest_overfit.duplicates.values.canonical import ValueComparison, compared, numeric, plain_numbers
 from pytest_overfit.duplicates.values.fingerprints import Coding, as_leaf, folded
 
-#: samples looked at to decide how the splits are compared
-PEEKED = 256
+#: samples looked at to decide how the splits are compared, and columns whose spread is
+PEEKED, SPREAD = 256, 64
 
 
 @dataclasses.dataclass
@@ -36,6 +36,13 @@ class Opened:
     #: differences between the splits that are findings of their own: code and message
     differences: list[tuple[str, str]]
     notes: list[str]
+    #: mean and standard deviation of each column (of some, where there are many) in the first samples, by split
+    spreads: dict[str, Array]
+
+    @property
+    def scaled(self) -> set[str]:
+        """Splits that are compared after a scale was taken off."""
+        return {name for how in self.coding.comparisons.values() for name in how.scaled}
 
 
 def open_all(given: Mapping[str, Any], facts: Facts, text: str, most: int, keep: Callable[[Any], None]) -> Opened:
@@ -43,11 +50,14 @@ def open_all(given: Mapping[str, Any], facts: Facts, text: str, most: int, keep:
     splits = {name: open_samples(name, container, facts, most, keep) for name, container in given.items()}
     notes: list[str] = []
     differences: list[tuple[str, str]] = []
+    spreads: dict[str, Array] = {}
 
     def compared_as(splits: dict[str, Samples]) -> tuple[Coding, dict[str, Steadiness]]:
         peeks = {name: _peeked(split) for name, split in splits.items()}
         _drop_counters(splits, notes)
-        coding = Coding(_comparisons(_aligned(splits, peeks, notes), differences), text)
+        peeks = _aligned(splits, peeks, notes)
+        coding = Coding(_comparisons(peeks, differences), text)
+        spreads.update({name: _spread(peek) for name, peek in peeks.items()})
         return coding, {name: steadiness(split, coding) for name, split in splits.items()}
 
     coding, steady = compared_as(splits)
@@ -59,7 +69,19 @@ def open_all(given: Mapping[str, Any], facts: Facts, text: str, most: int, keep:
     for split in splits.values():
         notes += split.notes
     rows = _rows(splits, coding) if bare is None else None
-    return Opened(splits, coding, rows, steady, differences, notes)
+    return Opened(splits, coding, rows, steady, differences, notes, spreads)
+
+
+def _spread(peek: SampleChunk) -> Array:
+    """Means and standard deviations of columns of numbers; of samples of several shapes, of all together."""
+    found = [np.empty((0, 2))]
+    for column in peek.leaves.values():
+        _, values = _values(column)
+        if values is not None and values.dtype.kind in "biuf":
+            flat = values.reshape(len(column) if len(values) == len(column) else values.size, -1)
+            some = flat[:, :: max(1, flat.shape[1] // SPREAD)].astype(np.float64)
+            found.append(np.stack([some.mean(0), some.std(0)], -1))
+    return np.concatenate(found)
 
 
 def _peeked(split: Samples) -> SampleChunk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from pytest_overfit.duplicates.allow_list import Allowed
 from pytest_overfit.duplicates.copies import Copies
 from pytest_overfit.duplicates.near import find_near, find_near_text, find_windows, out_of_order, shared_groups
 from pytest_overfit.duplicates.near.inputs import are_images, inputs_of, why_not_comparable
+from pytest_overfit.duplicates.near.scales import Rescaled
 from pytest_overfit.duplicates.request import Request, shown
 
 #: the shortest row that is taken for a window of a series without being asked for
@@ -31,6 +33,8 @@ class Search:
     opened: Opened
     copies: Copies
     allowed: Allowed
+    #: of pairs of splits that are on two scales: how the later one is brought to the earlier one's
+    rescaled: Mapping[tuple[str, str], Rescaled]
     #: rows of a split that have something in another one, by split and kind
     touched: dict[str, dict[str, set[int]]] = dataclasses.field(default_factory=dict)
     #: what was found, by kind, an entry for each two splits; of pairs and conflicts an entry for each row
@@ -72,6 +76,8 @@ def relate(search: Search, a: str, b: str) -> None:
         return
     left, right = (inputs_of(request, search.opened, name, search.copies.counts[name]) for name in (a, b))
     why = why_not_comparable(a, b, left, right)
+    if (a, b) in search.rescaled and request.features is None:
+        right = search.rescaled[a, b].of(right)
     if request.windows is not False and not why:
         _windows(search, a, b, left, right)
     if request.near is False:

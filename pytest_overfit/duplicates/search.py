@@ -17,6 +17,7 @@ from pytest_overfit.duplicates.presence import missing_facts
 from pytest_overfit.duplicates.reading.fields import Facts
 from pytest_overfit.duplicates.relations import Search, relate
 from pytest_overfit.duplicates.request import Request
+from pytest_overfit.duplicates.rescaling import add_rescaled
 from pytest_overfit.duplicates.thumbnails import pictures_of
 from pytest_overfit.duplicates.values.lasting_names import lasting_name, lasting_names
 
@@ -46,7 +47,7 @@ def _measured(request: Request, keep: Callable[[Any], None]) -> dict[str, Any]:
     copies = find_copies(opened, request.executor, request.progress)
     _remark(request, opened, copies)
     missing = missing_facts(request, opened, copies)
-    search = Search(request, opened, copies, allowed)
+    search = Search(request, opened, copies, allowed, add_rescaled(request, opened, copies))
     for a, b in copies.overlaps:
         _exact(search, a, b)
     for a, b in itertools.combinations(opened.splits, 2):

@@ -549,7 +549,7 @@ def test_a_sample_that_cannot_be_read_does_not_shift_the_labels(mine: Any) -> No
     for executor in (None, Posted()):
         found = measured(executor, train=mine.Pictures(x, y, broken=50), test=(test, labels))
         assert found["within"]["train"] == {
-            "rows": 2, "rate": 2 / 89, "groups": 1, "conflicts": 0, "sampled": False, "samples": 89,
+            "rows": 2, "rate": 2 / 89, "groups": 1, "conflicts": 0, "clashing": 0, "sampled": False, "samples": 89,
         }  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 `laid_over`: the inside of one picture (without a margin of 2 pixels; of 1 where a side has fewer than 16) is looked for
 in the other, moved by up to the margin either way, mirrored or not. What a shift pushed over the border is compared no
-more, so that a shifted copy is as near as an unshifted one. Insides that hold less than half of a picture's contrast
-say too little and are left out. Only the few nearest pictures by spectrum are laid over each other.
+more, so that a shifted copy is as near as an unshifted one. Insides with less than half of their share of a picture's
+contrast say too little and are left out. Only the few nearest pictures by spectrum are laid over each other.
 
 `evenness`: the share of pixels that the difference of two pictures would fill if it were spread evenly over them (the
 participation ratio of its squares; Bell and Dean 1970). Noise, rounding and grey levels fill the whole picture, while
@@ -15,6 +15,8 @@ Cost: 50 products of a picture's inside for each candidate; one difference a row
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
@@ -23,9 +25,11 @@ from pytest_overfit.duplicates.near.views import grey_pictures, pixels
 
 #: nearest pictures that each is laid over
 CANDIDATES = 10
+#: likeness below one of which single precision leaves a distance
+SWALLOWED = 1e-4
 #: pixels at each border, of pictures with sides of 16 and more; half of it of smaller ones
 MARGIN, LARGE_SIDE = 2, 16
-#: share of the squared contrast of a picture that its inside must have
+#: squared contrast that an inside must have for each of its pixels, as a share of its whole picture's
 LEAST_CONTRAST = 0.5
 
 
@@ -50,8 +54,18 @@ def laid_over(images: Array, candidates: Array) -> Array:
         _unit_insides(each.reshape(len(theirs), 1, -1), theirs).reshape(len(ours), -1, shape[0] * shape[1])
         for each in (inside, inside[:, :, ::-1])
     )
-    like = np.maximum(*((windows @ each.transpose(0, 2, 1)).max(1) for each in (plain, mirrored)))
-    return np.asarray(np.sqrt(np.maximum(0, 2 - 2 * like)))
+    return np.minimum(_apart(windows, plain), _apart(windows, mirrored))
+
+
+def _apart(windows: Array, insides: Array) -> Array:
+    """How far each inside is from the nearest window; from their differences where rounding would swallow these."""
+    like = windows @ insides.transpose(0, 2, 1)
+    best = like.max(1)
+    apart = np.sqrt(np.maximum(0, 2 - 2 * best))
+    row, candidate = np.nonzero(best > 1 - SWALLOWED)
+    nearest = windows[row, like[row, :, candidate].argmax(1)]
+    apart[row, candidate] = np.sqrt(((nearest - insides[row, candidate]) ** 2).sum(1))
+    return np.asarray(apart)
 
 
 def _unit_insides(insides: Array, pictures: Array) -> Array:
@@ -60,6 +74,7 @@ def _unit_insides(insides: Array, pictures: Array) -> Array:
     energy = np.einsum("ijk,ijk->ij", centred, centred)
     whole = pictures.reshape(len(pictures), -1)
     whole = np.einsum("ij,ij->i", whole, whole) - whole.shape[1] * whole.mean(1) ** 2
-    enough = (energy >= LEAST_CONTRAST * whole[:, None]) & (energy > 0)
+    least = LEAST_CONTRAST * insides.shape[2] / math.prod(pictures.shape[1:])
+    enough = (energy >= least * whole[:, None]) & (energy > 0)
     centred *= np.where(enough, 1 / np.sqrt(np.where(enough, energy, 1.0)), 0.0)[:, :, None]
     return np.asarray(centred)

@@ -110,7 +110,9 @@ def unusual(distances: Array, free: Array, rows: int) -> Array:
     return np.flatnonzero(closeness > -math.log(TAIL_FROM) / 2)
 
 
-def fit_null(distances: Array, free: Array, rows: int, evenness: Array | None = None) -> NullDistribution:
+def fit_null(
+    distances: Array, free: Array, rows: int, evenness: Array | None = None, least: float = LEAST_DIMENSION
+) -> NullDistribution:
     """Fit the null to the neighbours (left-out rows, neighbours) of rows of the large split among its `rows` rows."""
     if rows < LEAST_ROWS:
         return NullDistribution(f"{rows} distinct rows, and {LEAST_ROWS} are needed to know how close clean rows are")
@@ -121,10 +123,9 @@ def fit_null(distances: Array, free: Array, rows: int, evenness: Array | None = 
         )
     dimensions = _dimensions(distances, rows)
     lowest = min(m for k, m in dimensions if k > 2)
-    if lowest < LEAST_DIMENSION:
+    if lowest < least:
         return NullDistribution(
-            f"the data have {lowest:.1f} dimensions, and with fewer than {LEAST_DIMENSION:g} clean rows are as close "
-            "as copies",
+            f"the data have {lowest:.1f} dimensions, and with fewer than {least:g} clean rows are as close as copies",
             dimensions,
         )
     closeness = surprise(distances, free, dimensions)

@@ -15,6 +15,8 @@ from pytest_overfit.duplicates.near.views import BLOCK, View, in_blocks
 #: neighbours of a row that are looked at for numbers it shares, as many as the usual scale has; and how many sharers
 #: make a column common there: two or three rows that are equal in all but some columns are copies, not a kind of rows
 BESIDE, SHARED = 10, 3
+#: two insides that nothing is alike in, as those are counted that have too little contrast
+NOT_LAID = 2**0.5 * (1 - 1e-6)
 #: numbers compared at once
 BLOCK_CELLS = 1 << 17
 
@@ -102,7 +104,7 @@ def without_shared(side: Side, which: Array, rows: Array, large: Array) -> Side:
 
 
 def overlaid(side: Side, rows: Array, large: Array) -> Side:
-    """The nearest rows of each, in the order of their distances when they are laid over it."""
+    """The nearest rows of each, in the order of their distances when they are laid over it, where any can be."""
     found = side.found[:, :CANDIDATES]
     distances = np.full(found.shape, np.inf, np.float32)
     for part in _blocks(len(found), max(1, BLOCK // CANDIDATES)):
@@ -110,7 +112,8 @@ def overlaid(side: Side, rows: Array, large: Array) -> Side:
     distances[found < 0] = np.inf
     order = np.argsort(distances, axis=1, kind="stable")
     nearer, whose = np.take_along_axis(distances, order, 1), np.take_along_axis(found, order, 1)
-    return Side(side.rows, nearer, whose, np.where(np.isfinite(nearer[:, 0]), side.free, 0.0))
+    laid = nearer[:, 0] < NOT_LAID
+    return Side(side.rows[laid], nearer[laid], whose[laid], side.free[laid])
 
 
 def _blocks(count: int, step: int) -> list[slice]:

@@ -59,6 +59,29 @@ def test_pictures_that_lost_what_a_shift_moved_out_are_found() -> None:
     assert "aligned" in {pair.view for pair in near.pairs}
 
 
+def landscape(side: int, seed: int) -> np.ndarray:
+    """A large picture without structure of its own: noise whose amplitudes fall with the frequency."""
+    random = np.random.default_rng(seed)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
+    frequency[0, 0] = 1
+    return np.fft.ifft2(np.fft.fft2(random.normal(size=(side, side))) / frequency**1.5).real
+
+
+@pytest.mark.parametrize(("side", "least"), [(16, 6), (24, 16)])
+def test_tiles_of_one_picture_that_overlap_all_but_two_pixels_are_found(side: int, least: int) -> None:
+    """What a shift brings in is new. The inside of a tile holds no more than its share of the contrast, often less."""
+    picture, random = landscape(25 * side, 1), np.random.default_rng(0)
+    corners = random.permutation([(top, left) for top in range(25) for left in range(25)]) * side
+    tiles = np.stack([picture[top : top + side, left : left + side] for top, left in corners])
+    large, small = tiles[:545].copy(), tiles[545:].copy()
+    assert not find_near(small, large, kind="image").pairs
+    for i in range(PLANTED):
+        top, left = corners[3 * i] + random.choice([-2, -1, 1, 2], 2)
+        top, left = np.clip([top, left], 0, 24 * side)
+        small[i] = picture[top : top + side, left : left + side]
+    assert len(rows_found(find_near(small, large, kind="image"))) >= least
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_noise_on_simple_pictures_is_found(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines are so alike that the distance alone does not tell a copy with noise: without evenness none is found."""
