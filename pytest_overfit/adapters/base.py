@@ -99,6 +99,10 @@ class RunningStatistics:
     momentum: float | None
     #: distance now / distance at the start, of running statistics to this batch's; 1.0: not moved
     remaining: float
+    #: share of the running means' movement that leads elsewhere than to this batch's
+    stray: float = 0.0
+    #: how often one pass of the model calls the layer, each call with statistics of its own
+    calls: int = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

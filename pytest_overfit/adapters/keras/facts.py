@@ -14,6 +14,7 @@ from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.reader import Reader, numbers, total_loss
 from pytest_overfit.adapters.keras.state import held
+from pytest_overfit.adapters.running_statistics import Moments, moved_statistics
 from pytest_overfit.core.arrays import Array
 
 #: trainable variables with their gradients
@@ -107,23 +108,20 @@ def _gradients(reader: Reader) -> Gradients:
     return list(zip(variables, found, strict=True))
 
 
-def running_statistics(reader: Reader, start: Mapping[int, Array]) -> list[RunningStatistics]:
+def running_statistics(reader: Reader, start: Mapping[int, Moments]) -> list[RunningStatistics]:
     """How far moving statistics have come from `start`, their values at the start by the layer's id."""
-    found = []
     moments = reader.moments() if reader.structure is not None else {}
+    found = []
     for layer in reader.normalising() if moments else []:
-        if id(layer) not in moments or id(layer) not in start:
-            continue
-        batch = np.concatenate([each.ravel() for each in moments[id(layer)]])
-        first = float(np.linalg.norm(start[id(layer)] - batch))
-        now = float(np.linalg.norm(moving(layer) - batch))
-        remaining = now / first if first > 0 else float(now > 0)
-        found.append(RunningStatistics(name=layer.name, momentum=1.0 - layer.momentum, remaining=remaining))
+        if id(layer) in moments and id(layer) in start:
+            mean, variance, calls = moments[id(layer)]
+            then, now = start[id(layer)], moving(layer)
+            found.append(moved_statistics(layer.name, 1.0 - layer.momentum, then, now, (mean, variance), calls))
     return found
 
 
-def moving(layer: Any) -> Array:
-    return np.concatenate([numbers(layer.moving_mean).ravel(), numbers(layer.moving_variance).ravel()])
+def moving(layer: Any) -> Moments:
+    return numbers(layer.moving_mean), numbers(layer.moving_variance)
 
 
 def has_schedule(model: Any) -> bool:

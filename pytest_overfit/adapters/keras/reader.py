@@ -168,14 +168,14 @@ class Reader:
                 self._reestimate(normalising)
             return layers.recorded(self.model, lambda: self._whole_pass(mode, normalising if mode == "fit" else ()))
 
-    def moments(self) -> dict[int, tuple[Array, Array]]:
-        """Mean and variance of each normalisation's input on this batch, by the layer's id."""
+    def moments(self) -> dict[int, tuple[Array, Array, int]]:
+        """Mean and variance of each normalisation's input on this batch, and its number of calls, by the layer's id."""
         normalising = self.normalising()
         if not normalising:
             return {}
         with held(self.model), layers.taking_statistics(normalising) as taken:
             self._whole_pass("eval")
-            return {name: _averaged(pairs) for name, pairs in taken.items() if pairs}
+            return {name: (*_averaged(pairs), len(pairs)) for name, pairs in taken.items() if pairs}
 
     def _reestimate(self, normalising: list[Any]) -> None:
         """Give each normalisation this batch's statistics; a layer that is called twice gets the average."""

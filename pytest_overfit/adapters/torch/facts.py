@@ -13,9 +13,11 @@ from torch.utils import _pytree as pytree
 
 from pytest_overfit.adapters.arrays import alike
 from pytest_overfit.adapters.base import Mode, ParameterFacts, RunningStatistics
+from pytest_overfit.adapters.running_statistics import moved_statistics
 from pytest_overfit.adapters.torch.finite import Infinities, Updates, not_finite
 from pytest_overfit.adapters.torch.modes import Modes
 from pytest_overfit.adapters.torch.records import tensors
+from pytest_overfit.data.tree import to_numpy
 
 Tensor = torch.Tensor
 Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
@@ -78,19 +80,14 @@ def movement(modes: Modes, forward: Callable[[], Any], start: Statistics) -> lis
     with modes.reading("fit"), modes.observed_statistics() as batch:
         forward()
     found = []
-    for module, (mean, variance) in start.items():
-        if module not in batch:
-            continue
-        goal = torch.cat([each.flatten().float() for each in batch[module]])
-        then = torch.cat([mean.flatten().float(), variance.flatten().float()])
-        running: tuple[Any, Any] = (module.running_mean, module.running_var)
-        now = torch.cat([each.flatten().float() for each in running])
-        way = float((goal - then).norm())
-        remaining = float((goal - now).norm()) / way if way > 0 else 0.0
-        if torch.equal(now, then) and way > 0:
-            remaining = 1.0
-        name = f"{type(module).__name__} {names.get(module) or '(the model)'}"
-        found.append(RunningStatistics(name=name, momentum=module.momentum, remaining=remaining))  # type: ignore[arg-type]
+    for module, then in start.items():
+        if module in batch:
+            now: tuple[Any, Any] = (module.running_mean, module.running_var)
+            name = f"{type(module).__name__} {names.get(module) or '(the model)'}"
+            mean, variance, calls = batch[module]
+            parts = [(to_numpy(one), to_numpy(other)) for one, other in (then, now, (mean, variance))]
+            momentum: Any = module.momentum
+            found.append(moved_statistics(name, momentum, parts[0], parts[1], parts[2], calls))
     return found
 
 

@@ -117,7 +117,7 @@ class Modes:
         with self.observed_statistics() as seen, torch.no_grad():
             forward()
         with torch.no_grad():
-            for module, (mean, variance) in seen.items():
+            for module, (mean, variance, _) in seen.items():
                 _set_statistics(module, mean, variance)
         self.model.eval()
 
@@ -140,14 +140,21 @@ class Modes:
                     buffer.copy_(first + (second - first) / (1 - rest / way))
 
     @contextlib.contextmanager
-    def observed_statistics(self) -> Iterator[dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]]:
-        """Collect mean and biased variance of the input of every normalisation layer with running statistics."""
-        seen: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
+    def observed_statistics(self) -> Iterator[dict[nn.Module, tuple[torch.Tensor, torch.Tensor, int]]]:
+        """Collect mean and biased variance of the input of every normalisation layer with running statistics.
+
+        Those of a layer that is called several times, as in a siamese net, are averaged, as its running ones are; their
+        number is the third.
+        """
+        seen: dict[nn.Module, tuple[torch.Tensor, torch.Tensor, int]] = {}
 
         def note(module: nn.Module, args: tuple[Any, ...]) -> None:
             value = args[0].detach()
             axes = [axis for axis in range(value.ndim) if axis != 1]
-            seen[module] = (value.mean(dim=axes), value.var(dim=axes, unbiased=False))
+            mean, variance = value.mean(dim=axes), value.var(dim=axes, unbiased=False)
+            before, spread, calls = seen.get(module, (mean, variance, 0))
+            count = calls + 1
+            seen[module] = (before + (mean - before) / count, spread + (variance - spread) / count, count)
 
         with contextlib.ExitStack() as hooks:
             for module in self.norms:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_overfit.adapters.base import Learner
@@ -20,11 +20,12 @@ from pytest_overfit.measures.memorising.evaluation import (
     eval_forwards_agree,
     rows_stand_alone,
 )
-from pytest_overfit.measures.memorising.extension import STEPS
+from pytest_overfit.measures.memorising.extension import MORE_STEPS, STEPS
 from pytest_overfit.measures.memorising.memorise import BatchRun, Fit, memorise
 from pytest_overfit.measures.memorising.progress import Point
 from pytest_overfit.probes.base import Bench, Probe, of_findings
 from pytest_overfit.probes.overfit_batch.judgement import judge_fit
+from pytest_overfit.probes.overfit_batch.modes import declared_updates, measured_modes
 from pytest_overfit.probes.overfit_batch.slowness import measured_slowness
 
 
@@ -99,7 +100,11 @@ class OverfitBatch(Probe):
         run = memorise(fit, limits, proceed)
         _check_score(bench, run, limits)
         slow = measured_slowness(run, bench.make_learner, bench.case.task, limits)
-        found = {**_measured(fit, run), **_evaluation(fit, run, fitted, together), "slow": slow}
+        most = limits.steps or (STEPS if learner.schedule_is_declared() else MORE_STEPS)
+        modes = measured_modes(fit, run, fitted, most)
+        steadiness = _steadiness(fit, modes.pop("eval_outputs"), together)
+        updates = declared_updates(bench.case, learner) if modes["statistics"] else None
+        found = {**_measured(fit, run), **modes, **steadiness, "slow": slow, "declared_updates": updates}
         ended_well = run.stop in ("fits", "no_update") and found["eval_forwards_agree"] is not False
         return {**found, "drawn": "" if ended_well else learner.drawn()}
 
@@ -109,7 +114,7 @@ class OverfitBatch(Probe):
 
     def numbers(self, verdict: Verdict) -> Iterator[BaselineNumber]:
         """Also the steps that it took."""
-        yield BaselineNumber("steps_to_memorise", verdict.steps, "lower")
+        yield BaselineNumber("steps_to_memorise", verdict.data.get("memorised_at", verdict.steps), "lower")
         yield from of_findings(verdict)
 
 
@@ -166,35 +171,6 @@ def _minimum(fit: Fit) -> dict[str, Any] | None:
     if len(heads) == 1 and heads[0].plain and heads[0].minimum is not None:
         return {"value": heads[0].minimum, "loss": heads[0].loss_name, "domain": heads[0].domain}
     return None
-
-
-def _evaluation(fit: Fit, run: BatchRun, fitted: Callable[[Point], bool], together: bool) -> dict[str, Any]:
-    """The trained model in each mode, and whether it is steady; where that is wrong, more is measured to say why."""
-    learner = fit.learner
-    differ = learner.differing_module
-    #: by mode, and "eval_again": a second reading of "eval"
-    modes: dict[str, Any] = {}
-
-    def fits_at(mode: str, point: Point) -> bool:
-        modes[mode] = {"loss": point.loss, "agreements": [dataclasses.asdict(each) for each in point.agreements]}
-        return fitted(point)
-
-    evaluated = learner.read("eval")
-    well = fits_at("fit", run.points[-1])
-    trained = fits_at("train", fit.read(0, "train") if learner.last_pass() is None else run.points[-1])
-    also_evaluated = fits_at("eval", fit.read(0, "eval") if learner.samples else fit.point(0, evaluated))
-    if evaluated.loss is None:
-        modes["eval"]["loss"] = None
-    found: dict[str, Any] = {"modes": modes, "statistics": []}
-    if well and not also_evaluated and evaluated.loss is not None:
-        found["statistics"] = [dataclasses.asdict(each) for each in learner.statistics()]
-        if not found["statistics"]:  # then nothing of what training left behind can lag
-            fits_at("eval_again", fit.read(0, "eval"))
-        if not fits_at("reestimated", fit.read(0, "reestimated")):
-            modes["eval_parts_at"] = differ("fit", "reestimated") or differ("fit", "eval")
-    elif trained and not well:
-        modes["train_parts_at"] = differ("fit", "train")
-    return {**found, **_steadiness(fit, evaluated.outputs, together)}
 
 
 def _steadiness(fit: Fit, evaluated: Sequence[Array], together: bool) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class _Judge:
         if self.reference.best is None and self.reference.constant is not None:
             loss += f" (a constant output has {self.reference.constant:.4g})"
         verb = "reconstructs" if self.measured.get("samples") else "memorised"
-        return f"{verb} {self.measured['rows']} rows in {self.measured['steps']} steps: {loss}, {score}"
+        return f"{verb} {self.measured['rows']} rows in {self.measured['memorised_at']} steps: {loss}, {score}"
 
     def _words(self, score: Agreement) -> str:
         return score_words(score, allowed(score, self.values))

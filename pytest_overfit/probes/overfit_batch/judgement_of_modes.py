@@ -6,13 +6,21 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_overfit.adapters.base import RunningStatistics
 from pytest_overfit.core.verdict import Finding, FindingOutcome
-from pytest_overfit.measures.memorising.criteria import FitLimits, can_tell, fits
+from pytest_overfit.measures.memorising.criteria import UNKNOWN_FLOOR, FitLimits, can_tell, fits, loss_ratio
+from pytest_overfit.measures.memorising.settling import SETTLED, expected_remaining, follows, steps_to_settle
 from pytest_overfit.measures.reference_losses.reference import Reference
 from pytest_overfit.probes.overfit_batch.words import TASK_IS_DRAWN, agreements_of
 
 #: running statistics with more than this share of their way to go, where next to none should be left, do not follow
 _STILL_TO_GO = 0.8
+
+#: running statistics that have so much of their way to go at the end of a training are not what evaluation needs
+_LEFT = 0.05
+
+#: a share of movement aside that is worth a word
+_SOME = 0.05
 
 
 class Evaluation:
@@ -20,7 +28,8 @@ class Evaluation:
 
     def __init__(self, measured: Mapping[str, Any], reference: Reference, limits: FitLimits) -> None:
         self.measured, self.reference, self.values = measured, reference, limits
-        self.loss = measured["points"][-1]["loss"]
+        self.loss, self.steps = measured["points"][-1]["loss"], int(measured["steps"])
+        self.statistics = [RunningStatistics(**each) for each in measured["statistics"]]
 
     def findings(self) -> list[Finding]:
         """Modes first, then rows."""
@@ -31,7 +40,7 @@ class Evaluation:
         fitted = self._mode_fits("fit")
         findings = []
         if fitted and modes["eval"]["loss"] is not None and can_tell(self.reference):
-            findings.append(self._open_if_drawn(self._eval_finding()))
+            findings += [self._open_if_drawn(self._eval_finding()), *self._warnings()]
         elif not fitted and self._mode_fits("train"):
             culprit = modes.get("train_parts_at") or "a part of the model"
             findings.append(
@@ -55,24 +64,27 @@ class Evaluation:
         loss = self.measured["modes"]["eval"]["loss"]
         culprit = self.measured["modes"].get("eval_parts_at") or "a part of the model"
         shown = Finding(name="eval_mode_loss", value=loss)
+        astray = self._astray()
         if self._mode_fits("eval"):
             return dataclasses.replace(shown, outcome="passed", message="evaluation fits as well")
-        stuck = [each for each in self.measured["statistics"] if self._hardly_moved(each)]
-        if stuck:
-            verb = "never move" if stuck[0]["remaining"] == 1.0 else "do not follow the batch's"
-            message = f"evaluation is wrong: running statistics of {stuck[0]['name']} {verb}"
-            return dataclasses.replace(shown, outcome="failed", message=f"{message} (loss {loss:.4g} there)")
+        if astray:
+            message = f"evaluation is wrong: {astray} (loss {loss:.4g} there)"
+            return dataclasses.replace(shown, outcome="failed", message=message)
         again = self.measured["modes"].get("eval_again")
         if again is not None and self._mode_fits("eval_again"):
             message = f"evaluation differs from call to call: its loss was {loss:.4g}, then {again['loss']:.4g}"
             return dataclasses.replace(shown, outcome="warning", message=message)
         if self._mode_fits("reestimated"):
-            return dataclasses.replace(
-                shown,
-                outcome="warning",
-                message=f"evaluation lags: with running statistics of this batch the loss is "
-                f"{self.measured['modes']['reestimated']['loss']:.4g}",
+            settled = self.measured["modes"]["reestimated"]["loss"]
+            message = f"evaluation lags: with running statistics of this batch the loss is {settled:.4g}{self._lag()}"
+            return dataclasses.replace(shown, outcome="warning", message=message)
+        shared = next((each for each in self.statistics if each.calls > 1), None)
+        if shared is not None and loss_ratio(loss, self.reference) < UNKNOWN_FLOOR:
+            message = (
+                f"evaluation has loss {loss:.4g}: it normalises the {shared.calls} calls of {shared.name} alike, "
+                "training each by itself"
             )
+            return dataclasses.replace(shown, outcome="warning", message=message)
         return dataclasses.replace(
             shown,
             outcome="failed",
@@ -87,11 +99,57 @@ class Evaluation:
         drawn = finding.outcome == "failed" and self.measured.get("drawn") in TASK_IS_DRAWN
         return dataclasses.replace(finding, outcome="inconclusive") if drawn else finding
 
-    def _hardly_moved(self, statistics: Mapping[str, Any]) -> bool:
-        """Most of the way is still to go, where momentum and steps leave next to none of it; or it stands still."""
-        momentum = statistics["momentum"]
-        expected = 1.0 if momentum is None else (1.0 - momentum) ** int(self.measured["steps"])
-        return bool(statistics["remaining"] == 1.0 or (statistics["remaining"] > _STILL_TO_GO and expected < 0.01))
+    def _warnings(self) -> list[Finding]:
+        """Running statistics that go elsewhere, although evaluation of this batch fits; or that take very long."""
+        astray = self._astray() if self._mode_fits("eval") else ""
+        words = f"{astray}; evaluation of this batch fits all the same" if astray else self._too_slow()
+        return [Finding(name="batchnorm_eval_mismatch", value=None, outcome="warning", message=words)] if words else []
+
+    def _too_slow(self) -> str:
+        """A momentum that needs more steps than the training that is declared has; "": none does, or none is."""
+        updates = self.measured.get("declared_updates")
+        slow = [each for each in self.statistics if updates and steps_to_settle(each.momentum, _LEFT) > updates]
+        if not slow:
+            return ""
+        needed = steps_to_settle(slow[0].momentum, _LEFT)
+        return (
+            f"at a weight of {slow[0].momentum:.4g} for a new batch, the running statistics of {slow[0].name} need "
+            f"{needed:,} updates; the declared training has {updates:,}"
+        )
+
+    def _astray(self) -> str:
+        """Why running statistics are wrong, in words: they stand still, or go elsewhere; "": they do neither."""
+        for each in self.statistics:
+            if each.remaining == 1.0:
+                return f"running statistics of {each.name} never move"
+        stray = (each for each in self.statistics if not self._may_follow(each))
+        return next((self._stray_words(each) for each in stray), "")
+
+    def _may_follow(self, statistics: RunningStatistics) -> bool:
+        """Without the steps to settle, only what hardly moved where next to nothing should be left is called astray."""
+        if self.measured["settled"]:
+            return follows(statistics, self.steps)
+        expected = expected_remaining(statistics, self.steps)
+        return statistics.remaining <= _STILL_TO_GO or expected is None or expected >= SETTLED
+
+    def _stray_words(self, each: RunningStatistics) -> str:
+        words = f"running statistics of {each.name} do not follow the batch's: "
+        words += f"{each.remaining:.0%} of their way is left after {self.steps} steps"
+        expected = expected_remaining(each, self.steps)
+        if expected is not None:
+            words += f" where momentum explains {expected:.0%}"
+        return f"{words}, and {each.stray:.0%} of what the means moved led elsewhere" if each.stray > _SOME else words
+
+    def _lag(self) -> str:
+        """How far the slowest layer has come, and how far its momentum brings it."""
+        slow = max(self.statistics, key=lambda each: each.remaining, default=None)
+        expected = None if slow is None else expected_remaining(slow, self.steps)
+        if slow is None or expected is None:
+            return ""
+        return (
+            f" ({slow.name} has made {1 - slow.remaining:.0%} of the way in {self.steps} steps; at a weight of "
+            f"{slow.momentum:.4g} for a new batch {1 - expected:.0%} are expected)"
+        )
 
     def _rows(self) -> list[Finding]:
         found = []

@@ -213,10 +213,66 @@ def test_a_healthy_model_has_no_facts_about_a_cause() -> None:
 
 class TestModes:
     def test_lagging_running_statistics_pass_with_a_warning(self) -> None:
-        lagging = RunningStatistics(name="norm", momentum=0.01, remaining=0.9)
-        judgement = judge(FakeLearner(modes={"eval": standing}, running=(lagging,)))
+        lagging = RunningStatistics(name="norm", momentum=3e-4, remaining=0.98)
+        fake = FakeLearner(modes={"eval": standing}, running=(lagging,))
+        judgement = judge(fake)
         assert judgement.outcome == "passed"
-        assert finding(judgement, "eval_mode_loss").outcome == "warning"
+        warned = finding(judgement, "eval_mode_loss")
+        assert warned.outcome == "warning"
+        assert f"norm has made 2% of the way in {fake.step} steps" in warned.message
+        assert fake.step < 100  # what momentum explains is not waited for
+
+    @pytest.mark.parametrize(
+        "running",
+        [
+            RunningStatistics(name="norm", momentum=0.1, remaining=0.4),
+            RunningStatistics(name="norm", momentum=0.1, remaining=0.01, stray=0.6),
+            RunningStatistics(name="norm", momentum=3e-4, remaining=0.9, stray=0.6),
+        ],
+    )
+    def test_further_off_than_momentum_explains_fails_once_they_had_their_steps(
+        self, running: RunningStatistics
+    ) -> None:
+        judgement = judge(FakeLearner(modes={"eval": standing}, running=(running,)))
+        assert judgement.outcome == "failed"
+        assert "norm do not follow the batch's" in judgement.summary
+
+    def test_without_the_steps_to_settle_nothing_is_refuted(self) -> None:
+        off = RunningStatistics(name="norm", momentum=0.1, remaining=0.4)
+        assert judge(FakeLearner(modes={"eval": standing}, running=(off,)), steps=44).outcome == "passed"
+
+    def test_evaluation_that_comes_later_passes(self) -> None:
+        """Settled statistics would not be enough at first, as where two branches share a layer."""
+        following = RunningStatistics(name="norm", momentum=0.1, remaining=0.0, calls=2)
+        modes = {"eval": lambda step: min(1.0, step / 400), "reestimated": lambda step: 0.1 + 0 * step}
+        fake = FakeLearner(modes=modes, running=(following,))
+        judgement = judge(fake)
+        assert judgement.outcome == "passed", judgement.summary
+        assert messages(judgement, "eval_mode_loss") == ["evaluation fits as well"]
+        assert fake.step > 100
+
+    def test_evaluation_that_stands_still_is_not_waited_for(self) -> None:
+        following = RunningStatistics(name="norm", momentum=0.1, remaining=0.0)
+        modes = {"eval": lambda step: float(step > 300), "reestimated": lambda step: 0.1 + 0 * step}
+        fake = FakeLearner(modes=modes, running=(following,))
+        assert judge(fake).outcome == "failed"
+        assert fake.step < 100
+
+    @pytest.mark.parametrize(("share", "outcome"), [(0.2, "passed"), (0.0, "failed")])
+    def test_calls_that_training_normalises_each_by_itself(self, share: float, outcome: str) -> None:
+        shared = RunningStatistics(name="norm", momentum=0.1, remaining=0.0, calls=2)
+        modes = {"eval": lambda step: share, "reestimated": lambda step: share / 2}
+        judgement = judge(FakeLearner(modes=modes, running=(shared,)))
+        assert judgement.outcome == outcome
+        assert ("normalises the 2 calls of norm alike" in str(judgement.findings)) == (outcome == "passed")
+
+    def test_the_steps_that_settling_took_are_no_steps_to_memorise(self) -> None:
+        off = RunningStatistics(name="norm", momentum=0.1, remaining=0.4)
+        fake = FakeLearner(modes={"eval": lambda step: memorising(step - 20)}, running=(off,))
+        judgement = judge(fake)
+        assert judgement.outcome == "passed", judgement.summary
+        assert fake.step > int(judgement.summary.split(" rows in ")[1].split()[0])
+        assert finding(judgement, "batchnorm_eval_mismatch").outcome == "warning"
 
     def test_statistics_that_never_move_fail_with_their_layer(self) -> None:
         stuck = RunningStatistics(name="BatchNorm1d norm", momentum=0.0, remaining=1.0)

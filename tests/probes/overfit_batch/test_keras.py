@@ -223,3 +223,61 @@ class TestBadInput:
             verdict(lambda: compiled(sequential(hidden(), inputs=32)))
         assert "32" in str(caught.value)
         assert "64" in str(caught.value)
+
+
+class TwoDomains(keras.Model):
+    """Its step shows the batch in other colours to the same layers, also to their moving statistics where `shared`."""
+
+    def __init__(self, momentum: float, shared: bool) -> None:
+        super().__init__()
+        norm = layers.BatchNormalization(momentum=momentum, name="norm")
+        self.net, self.shared = sequential(layers.Dense(64), norm, layers.ReLU(), activation=None), shared
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        return self.net(x, training=training)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        import tensorflow as tf
+
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(x=x, y=y, y_pred=self(x, training=True))
+            far = tf.nn.softmax(self(3 - 2 * x, training=self.shared))
+            total = loss - 1e-4 * tf.reduce_mean(tf.reduce_sum(far * tf.math.log(far + 1e-6), 1))
+        gradients = tape.gradient(total, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.99])
+@pytest.mark.parametrize("shared", [False, True])
+def test_two_domains_in_one_normalisation(momentum: float, shared: bool) -> None:
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    found = verdict(lambda: compiled(TwoDomains(momentum, shared), loss))
+    assert found.outcome == ("failed" if shared else "passed"), found.summary
+    assert ("norm do not follow the batch's" in found.summary) == shared
+
+
+def test_branches_that_share_a_normalisation_are_warned_about_at_most() -> None:
+    def siamese() -> keras.Model:
+        norm = layers.BatchNormalization(momentum=0.9)
+        side = sequential(layers.Dense(32), norm, layers.ReLU(), outputs=16, activation=None)
+        one, other = keras.Input((64,)), keras.Input((64,))
+        return compiled(keras.Model([one, other], layers.Dense(1, "sigmoid")(abs(side(one) - side(other)))), "bce")
+
+    x, y = load_digits(return_X_y=True)
+    pairs = (x[:ROWS] / 16, x[ROWS : 2 * ROWS] / 32 + 0.1)
+    same = (y[:ROWS] % 3 == y[ROWS : 2 * ROWS] % 3).astype(float)[:, None]
+    found = verdict(siamese, (pairs, same))
+    assert found.outcome == "passed", found.summary
+
+
+def test_a_momentum_that_needs_longer_than_the_training_is_named() -> None:
+    def slow() -> keras.Model:
+        return compiled(sequential(layers.Dense(64), layers.BatchNormalization(momentum=0.9997), layers.ReLU()))
+
+    case = Case(name="case", model=slow, train=digits(), fit_kwargs={"epochs": 10})
+    (found,) = run_probes(case, ["overfit_batch"])
+    assert found.outcome == "passed", found.summary
+    (warned,) = [each for each in found.findings if each.name == "batchnorm_eval_mismatch"]
+    assert "need 9,985 updates; the declared training has 10" in warned.message

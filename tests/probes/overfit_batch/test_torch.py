@@ -558,3 +558,65 @@ class TestMoreSteps:
         case = Case(name="case", model=alike, loss=F.cross_entropy, optimizer=adam, batch=digits())
         learner = learner_for(case, batch_of(case), 0)
         assert learner.equal_units() == ["0.weight"]
+
+
+class Normalised(nn.Module):
+    """With its own optimizer; `update` may show the layers of normalisation a second domain."""
+
+    def __init__(self, momentum: float = 0.1) -> None:
+        super().__init__()
+        layers = (nn.Linear(64, 64), nn.BatchNorm1d(64, momentum=momentum), nn.ReLU(), nn.Linear(64, 10))
+        self.net = nn.Sequential(*layers)
+        self.optimizer = adam(self.net.parameters())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def update(self, x: Tensor, y: Tensor, shared: bool) -> Tensor:
+        self.optimizer.zero_grad()
+        loss = F.cross_entropy(self.net(x), y)
+        loss.backward()
+        self.net.train(shared)
+        far = self.net(3 - 2 * x).softmax(1)
+        (-1e-4 * (far * (far + 1e-6).log()).sum(1).mean()).backward()
+        self.net.train()
+        self.optimizer.step()
+        return loss
+
+
+class TestRunningStatistics:
+    @pytest.mark.parametrize("momentum", [0.1, 0.01])
+    @pytest.mark.parametrize("shared", [False, True])
+    def test_two_domains_in_one_layer(self, shared: bool, momentum: float) -> None:
+        step = lambda model, x, y: model.update(x, y, shared)  # noqa: E731
+        found = verdict(lambda: Normalised(momentum), None, digits(), optimizer=None, step=step)
+        assert found.outcome == ("failed" if shared else "passed"), found.summary
+        assert ("net.1 do not follow the batch's" in found.summary) == shared
+
+    def test_a_siamese_net_has_the_steps_it_needs_or_is_warned_about(self) -> None:
+        x, y = load_digits(return_X_y=True)
+        pairs = (x[:ROWS] / 16, x[ROWS : 2 * ROWS] / 32 + 0.1)
+        same = (y[:ROWS] % 3 == y[ROWS : 2 * ROWS] % 3).astype(float)
+
+        class Siamese(nn.Module):
+            def __init__(self, broken: bool) -> None:
+                super().__init__()
+                norm = nn.BatchNorm1d(32, momentum=0.0 if broken else 0.1)
+                self.side = nn.Sequential(nn.Linear(64, 32), norm, nn.ReLU(), nn.Linear(32, 16))
+                self.head = nn.Linear(16, 1)
+
+            def forward(self, one: Tensor, other: Tensor) -> Tensor:
+                return self.head((self.side(one) - self.side(other)).abs())[:, 0]
+
+        for broken in (False, True):
+            found = verdict(lambda: Siamese(broken), F.binary_cross_entropy_with_logits, (pairs, same))  # noqa: B023
+            assert found.outcome == ("failed" if broken else "passed"), found.summary
+
+    @pytest.mark.parametrize(("epochs", "warned"), [(10, True), (10_000, False)])
+    def test_a_momentum_too_slow_for_the_training_is_named(self, epochs: int, warned: bool) -> None:
+        found = verdict(
+            lambda: Normalised(3e-4).net, F.cross_entropy, None, train=digits(), fit_kwargs={"epochs": epochs}
+        )
+        names = [each.name for each in found.findings if each.outcome == "warning"]
+        assert found.outcome == "passed", found.summary
+        assert names == ["eval_mode_loss", *(["batchnorm_eval_mismatch"] if warned else [])]
