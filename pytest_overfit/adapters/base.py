@@ -129,6 +129,8 @@ class Noise:
     switched_off: bool = False
     #: so was a whole part around it, all of whose parameters are frozen
     frozen: bool = False
+    #: it makes one thing of an input, the same in training and in evaluation, and not the input itself
+    fixed: bool = False
     #: the module around it is of an installed library, whose author may have made it for other settings
     of_library: bool = False
     #: what its owner should know of it, in words

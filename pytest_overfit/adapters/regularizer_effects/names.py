@@ -21,6 +21,16 @@ def dropout_rates(module: object, usual: Container[str]) -> Iterator[tuple[str, 
             yield name, value
 
 
+def noise_sizes(module: object) -> Iterator[tuple[str, float]]:
+    """Attributes of a class that is named after noise that are the noise's size: `GaussianNoise.stddev`, `sigma`."""
+    if re.search("noise|jitter", type(module).__name__.lower()) is None:
+        return
+    for name, value in list(vars(module).items()):
+        is_size = re.search("std|sigma", name.lower()) and not re.search("keep|scale", name.lower())
+        if is_size and isinstance(value, float) and value > 0:
+            yield name, value
+
+
 def with_places(found: Mapping[str, Iterable[str]]) -> list[str]:
     """Each regulariser with where it was, as in `dropout 0.5 (first, second, third and 2 more)`."""
     return [f"{what} ({listed(list(places))})" for what, places in found.items()]

@@ -32,6 +32,9 @@ EVALUATION = -1
 #: that a place which works left everything as it was, by chance, must be less likely than this
 _CHANCE = 1e-6
 
+#: an output that differs from its scaled input by less than this share is the scaled input
+_SCALED = 1e-3
+
 #: the probability that a place without a declared one is taken to have
 _ASSUMED = 0.1
 
@@ -46,6 +49,8 @@ class PlaceCall:
     off: bool
     #: so was a part whose parameters are all frozen
     frozen: bool = False
+    #: it made something else of its input, and the same in training and in evaluation
+    fixed: bool = False
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -60,6 +65,8 @@ class DropoutPlace:
     #: equal for the same part of several modules of one class; None: nothing else has its part
     role: Hashable = None
     of_library: bool = False
+    #: nothing but its name, and the names of its attributes, says that it is one
+    by_name: bool = False
     #: it sets entries to zero or leaves them: known classes and functions only
     plain: bool = False
     #: it is in a part whose parameters are all frozen
@@ -79,6 +86,12 @@ class DropoutPlace:
         """The effect in training, in the pass where it was least; a pass that did not come by does not count."""
         found = (_largest(calls) for number, calls in self.passes.items() if number != EVALUATION)
         return min((each for each in found if each is not None), default=None)
+
+    @property
+    def fixed(self) -> bool:
+        """No call of it was random, depended on the mode, or gave its input back: whatever its name, it drops none."""
+        calls = [call for found in self.passes.values() for call in found]
+        return self.by_name and bool(calls) and all(call.fixed for call in calls)
 
     @property
     def evaluation(self) -> float | None:
@@ -130,6 +143,16 @@ def lost(given: Array, output: Array) -> float:
     return float((alive & (output == 0)).sum() / alive.sum()) or float((given != output).mean())
 
 
+def is_another(given: Array | None, output: Sequence[Array]) -> bool:
+    """The output is not the input, scaled perhaps: a dropout that drops nothing may still divide by what it keeps."""
+    if given is None or not output or output[0].shape != given.shape or output[0].dtype.kind != "f":
+        return True
+    one, other = given.astype(float).ravel(), output[0].astype(float).ravel()
+    size = float(one @ one)
+    scaled = one * (float(one @ other) / size if size else 0.0)
+    return float(np.linalg.norm(other - scaled)) > _SCALED * float(np.linalg.norm(other))
+
+
 def difference(first: Sequence[Array], second: Sequence[Array], rounding: float) -> float:
     """Relative difference of two answers, above rounding."""
     if [each.shape for each in first] != [each.shape for each in second]:
@@ -179,6 +202,7 @@ def noises(
             reached=place.owner in called,
             used=place not in ignored if place in working else None,
             switched_off=switched_off,
+            fixed=place.fixed,
             frozen=switched_off and (place.frozen or all(call.frozen for call in still)),
             why=off if switched_off else place.why,
             of_library=place.of_library,

@@ -186,10 +186,11 @@ class TorchLearner(SplitLearner):
         with torch.no_grad():
             self.forward.loss(self.forward.call(self.batch.x), self.batch.y)
 
-    def training_pass(self) -> None:
-        """A forward pass as in training that leaves no trace."""
+    def training_pass(self) -> bool:
+        """A forward pass as in training that leaves no trace; True where what it answers is drawn at random."""
         with self.modes.reading("train"):
-            self.forward.quiet()
+            before, first = generators(), tensors(self.forward.quiet())
+            return generators() != before and not alike(first, tensors(self.forward.quiet()))
 
     def look_at(self, batch: Batch) -> None:
         """Read another batch from now on."""

@@ -16,12 +16,14 @@ from pytest_overfit.core.case import Case
 from pytest_overfit.data.batch import Batch, to_numpy
 from pytest_overfit.data.splits import Split
 
+_RESTLESS = "the model is random in training, in a way that could not be taken out"
+
 
 class TorchTrainer(EpochTrainer):
     """Trains a freshly built module as a hand-written loop over the split would; `plain`: without its regularisers."""
 
     framework = "torch"
-    looked_for = "torch: dropout, noise modules, weight decay"
+    looked_for = "torch: dropout, modules named after noise, weight decay"
 
     def __init__(self, case: Case, model: nn.Module, train: Split, reseed: Callable[[int], int], plain: bool) -> None:
         super().__init__(reseed)
@@ -36,7 +38,7 @@ class TorchTrainer(EpochTrainer):
     @property
     def remarks(self) -> tuple[str, ...]:
         self.learner.notice()
-        return self.learner.remarks
+        return (*self.learner.remarks, *((_RESTLESS,) if self.twin.restless else ()))
 
     @property
     def outside(self) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ RUN = 10_000
 
 #: what is looked for, for the verdict where nothing was found
 LOOKED_FOR = (
-    "dropout, stochastic depth, noise, augmentation in the model or the data, weight decay, penalties in the loss"
+    "dropout, stochastic depth, modules named after noise, augmentation in the model or the data, weight decay, "
+    "penalties in the loss"
 )
 
 #: a share of the weights' length that is as good as none, whatever limit was set
@@ -61,7 +62,7 @@ def _works(good: Sequence[Finding], unclear: int) -> str:
 
 def _nothing(measured: Values, judged: Sequence[Finding]) -> str:
     off = measured["off"]
-    zero = f"; with probability 0: {listed(off)}" if off else ""
+    zero = f"; with probability or size 0: {listed(off)}" if off else ""
     idle = [each.message for each in judged if each.name in ("weight decay", "penalty")]
     if idle:
         zero += f"; {idle[0]}"
@@ -70,7 +71,7 @@ def _nothing(measured: Values, judged: Sequence[Finding]) -> str:
 
 def _remarks(measured: Values) -> Iterator[Finding]:
     if measured["off"]:
-        yield Finding.note(f"probability 0, so nothing is dropped: {listed(measured['off'])}")
+        yield Finding.note(f"probability or size 0, so nothing is dropped or added: {listed(measured['off'])}")
     yield from map(Finding.note, measured["remarks"])
 
 
@@ -82,7 +83,7 @@ def _noise(noise: Values, always_on: bool) -> Finding:
     return Finding(
         name=noise["kind"],
         value=noise["training"],
-        limit=0.0 if noise["rate"] is None else f"p {noise['rate']:g}",
+        limit=0.0 if noise["rate"] is None else f"{_unit(noise)} {noise['rate']:g}",
         relation="",
         source="declared",
         outcome=outcome,
@@ -91,42 +92,53 @@ def _noise(noise: Values, always_on: bool) -> Finding:
 
 
 def _noise_judged(noise: Values, always_on: bool) -> tuple[FindingOutcome, str]:
-    name, rate, training = noise["name"], noise["rate"], noise["training"]
-    declared = "" if rate is None else f" (p = {rate:g})"
+    name = noise["name"]
+    declared = "" if noise["rate"] is None else f" ({_unit(noise)} = {noise['rate']:g})"
     if noise["evaluation"] and not always_on:
         return "failed", (
             f"{name}{declared} changes its input in evaluation too: {noise['why'] or _forgot(noise)}; if that is meant "
             '(Monte Carlo dropout), say so: options={"inert_regularizer": {"always_on": True}}'
         )
+    return _not_judged(noise, f"{name}{declared}") or _in_training(noise, f"{name}{declared}")
+
+
+def _not_judged(noise: Values, name: str) -> tuple[FindingOutcome, str] | None:
+    """What was not called, not in training mode by design, or is no regulariser; None: training shows what it does."""
     if not noise["called"]:
-        if rate is None or not noise["reached"]:
-            return "note", f"{name}{declared} was not reached by this batch, so it was not looked at"
-        text = f"{name}{declared} is inert: it is made, but never called in a training pass"
+        if noise["rate"] is None or not noise["reached"]:
+            return "note", f"{name} was not reached by this batch, so it was not looked at"
+        text = f"{name} is inert: it is made, but never called in a training pass"
         return ("warning", f"{text} of its library's module") if noise["of_library"] else ("failed", text)
     if noise["frozen"]:
-        return (
-            "note",
-            f"{name}{declared} is in a part of the model that is frozen, or kept in evaluation mode as a whole",
+        return "note", f"{name} is in a part of the model that is frozen, or kept in evaluation mode as a whole"
+    if noise["fixed"]:
+        return "note", (
+            f"{noise['name']} is no regulariser, whatever its name says: it draws nothing, and makes the same of its "
+            "input in training and in evaluation"
         )
-    if training is None:
-        return "inconclusive", (
-            f"{name}{declared}: undetermined, because its input is all zeros here or it drops too rarely"
-        )
-    if training > 0:
+    if noise["training"] is None:
+        return "inconclusive", f"{name}: undetermined, because its input is all zeros here or it drops too rarely"
+    return None
+
+
+def _in_training(noise: Values, name: str) -> tuple[FindingOutcome, str]:
+    if noise["training"] > 0:
         if noise["used"] is False:
             return "failed", (
-                f"{name}{declared} is inert: it drops, but no output of the model depends on its result; is that "
-                "thrown away?"
+                f"{name} is inert: it drops, but no output of the model depends on its result; is that thrown away?"
             )
-        return "passed", f"{name} changes its input in training and not in evaluation"
+        return "passed", f"{noise['name']} changes its input in training and not in evaluation"
     if noise["switched_off"]:
-        return "failed", (
-            f"{name}{declared} is inert: it was in evaluation mode while the model trained; {noise['why']}"
-        )
-    if rate is None:
+        return "failed", f"{name} is inert: it was in evaluation mode while the model trained; {noise['why']}"
+    if noise["rate"] is None:
         return "note", f"{name} never changed its input, and declares no probability by which it should have"
-    why = noise["why"] or "its output is its input"
-    return "failed", f"{name}{declared} is inert: in training it drops nothing; {why}"
+    does = "adds" if noise["kind"] == "noise" else "drops"
+    why = noise["why"] or "one input gets the same output each time"
+    return "failed", f"{name} is inert: in training it {does} nothing; {why}"
+
+
+def _unit(noise: Values) -> str:
+    return "size" if noise["kind"] == "noise" else "p"
 
 
 def _forgot(noise: Values) -> str:

@@ -98,7 +98,7 @@ def test_layers_that_drop_or_add_noise() -> None:
     passed(verdict(lambda: net(L.Reshape((5, 2)), L.LSTM(8, dropout=0.2, recurrent_dropout=0.1))))
     found = verdict(lambda: net(L.Dense(64), L.Dropout(0.0)))
     assert found.outcome == "not_applicable"
-    assert "with probability 0: Dropout" in found.summary
+    assert "with probability or size 0: Dropout" in found.summary
 
 
 def test_attention() -> None:
@@ -152,6 +152,121 @@ def test_a_model_inside_that_evaluates() -> None:
     passed(verdict(lambda: transfer(passes_on=True, trains=True)), "dropout")
     # Keras hands the training=False of one call on to the next: `drop` never drops in `fit`
     failed(verdict(lambda: transfer(passes_on=False)), "(p = 0.3) is inert", "Keras hands that on")
+
+
+class DeadForStates(L.SimpleRNNCell):
+    def get_recurrent_dropout_mask(self, step_input: Any) -> Any:
+        return None
+
+
+class Recurrent(L.LSTM):
+    """A subclass; `dead`: the mask of the rate with this name keeps everything."""
+
+    def __init__(self, *args: Any, dead: str = "", **rates: Any) -> None:
+        super().__init__(*args, **rates)
+        if dead:
+            kept = lambda step_input: [keras.ops.ones_like(step_input)] * 4  # noqa: E731
+            setattr(self.cell, f"get_{dead}_mask", kept)
+
+
+SEQUENCES = RANDOM.normal(size=(16, 4, 6)).astype("float32"), np.arange(16) % 3
+
+
+def recurrent(layer: Callable[[], Any]) -> Verdict:
+    return verdict(lambda: net(layer(), shape=(4, 6)), batch=SEQUENCES)
+
+
+def test_cells_and_subclasses_of_recurrent_layers() -> None:
+    passed(recurrent(lambda: L.RNN(L.SimpleRNNCell(8, recurrent_dropout=0.5))), "dropout")
+    failed(recurrent(lambda: L.RNN(DeadForStates(8, recurrent_dropout=0.5))), "RNN", "(p = 0.5) is inert")
+    passed(recurrent(lambda: Recurrent(8, dropout=0.5)), "dropout")
+    cells = lambda last: L.StackedRNNCells([L.SimpleRNNCell(8, recurrent_dropout=0.4), last(8, recurrent_dropout=0.5)])  # noqa: E731
+    passed(recurrent(lambda: L.RNN(cells(L.SimpleRNNCell))), "dropout (2 places)")
+    failed(recurrent(lambda: L.RNN(cells(DeadForStates))), "(recurrent_dropout of", "(p = 0.5) is inert")
+
+
+def test_each_of_two_rates_is_asked_alone() -> None:
+    rates = {"dropout": 0.5, "recurrent_dropout": 0.4}
+    passed(recurrent(lambda: Recurrent(8, **rates)), "dropout (2 places)")
+    for name, rate in rates.items():
+        failed(recurrent(lambda name=name: Recurrent(8, dead=name, **rates)), f"({name}) (p = {rate}) is inert")
+
+
+def test_subclasses_of_other_layers() -> None:
+    class Drop(L.Dropout):
+        def call(self, inputs: Any, training: Any = False) -> Any:
+            return inputs
+
+    class Noise(L.GaussianNoise):
+        def call(self, inputs: Any, training: Any = False) -> Any:
+            return super().call(inputs, training=False)
+
+    class Flip(L.RandomFlip):
+        pass
+
+    failed(verdict(lambda: net(L.Dense(16), Drop(0.5))), "(p = 0.5) is inert")
+    failed(verdict(lambda: net(L.Dense(16), Noise(0.5))), "(size = 0.5) is inert: in training it adds nothing")
+    passed(verdict(lambda: net(Flip(), shape=(16, 16, 3)), batch=IMAGES), "augmentation")
+
+
+class OwnNoise(L.Layer):
+    def __init__(self, sigma: float, on: bool) -> None:
+        super().__init__()
+        self.sigma, self.on = sigma, on
+
+    def call(self, x: Any, training: Any = False) -> Any:
+        return x + self.sigma * keras.random.normal(keras.ops.shape(x)) if training and self.on else x
+
+
+class DropLast(L.Layer):
+    """Cuts the last half of a sequence off: no regulariser in spite of its name and its rate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = 0.5
+
+    def call(self, x: Any) -> Any:
+        return x[:, :2]
+
+
+def test_a_name_is_only_a_reason_to_look() -> None:
+    passed(verdict(lambda: net(L.Dense(16), OwnNoise(0.2, on=True))), "noise")
+    failed(verdict(lambda: net(L.Dense(16), OwnNoise(0.2, on=False))), "(size = 0.2) is inert")
+    found = recurrent(DropLast)
+    assert found.outcome == "not_applicable", found.summary
+    assert any("is no regulariser, whatever its name says" in each.message for each in found.findings)
+
+
+class Hidden(keras.Model):
+    """All that is trained lies in a model inside, or not all."""
+
+    def __init__(self, whole: bool) -> None:
+        super().__init__()
+        self.body = keras.Sequential([L.Dense(16), L.Dropout(0.3), *([L.Dense(3)] if whole else [])])
+        self.head = L.Activation("linear") if whole else L.Dense(3)
+
+    def call(self, x: Any) -> Any:
+        return self.head(self.body(x))
+
+
+def stepping(kind: type[Any], training: bool) -> type[Any]:
+    """The same kind of model with a `train_step` that calls it so."""
+    own = {"train_step": OwnStep.train_step, "training_argument": {"training": training}, "penalised": False}
+    return type(f"{kind.__name__}{training}", (kind,), own)
+
+
+WHOLE: dict[str, Callable[[bool], Any]] = {
+    "sequential": lambda t: stepping(keras.Sequential, t)([keras.Input((10,)), L.Dense(8), L.Dropout(0.5), L.Dense(3)]),
+    "subclass": lambda t: stepping(Net, t)(drops, drop=L.Dropout(0.5)),
+    "inside": lambda t: stepping(Hidden, t)(True),
+    "beside": lambda t: stepping(Hidden, t)(False),
+}
+
+
+@pytest.mark.parametrize("model", WHOLE.values(), ids=WHOLE)
+def test_a_train_step_that_trains_all_of_it_in_evaluation_mode(model: Callable[[bool], Any]) -> None:
+    passed(verdict(lambda: compiled(model(True))), "dropout")
+    failed(verdict(lambda: compiled(model(False))), "in evaluation mode while", "calls the model with training=False")
 
 
 def test_augmentation_layers() -> None:

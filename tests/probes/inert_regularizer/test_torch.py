@@ -279,6 +279,112 @@ def test_fused_attention_drops_in_every_mode_unless_told() -> None:
     failed(verdict(lambda: Net(attention(lambda self: 0.0), drop=drop)), "never called")
 
 
+# ------------------------------------------------------------------ a name is only a reason to look
+
+
+class Made(nn.Module):
+    """A module that does what the test says; subclasses have names."""
+
+    def __init__(self, does: Callable[[Any, Tensor], Tensor], **attributes: Any) -> None:
+        super().__init__()
+        self.does = does
+        vars(self).update(attributes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.does(self, x)
+
+
+class FeatureDrop(Made):
+    pass
+
+
+class GaussianNoise(Made):
+    pass
+
+
+def between(layer: Callable[[], nn.Module]) -> Verdict:
+    return verdict(lambda: Net(lambda self, h: self.part(h), part=layer()))
+
+
+FUNCTIONS: dict[str, Callable[[Tensor, bool], Tensor]] = {
+    "dropout": lambda x, training: F.dropout(x, 0.5, training),
+    "dropout1d": lambda x, training: F.dropout1d(x[:, :, None], 0.5, training)[:, :, 0],
+    "torch": lambda x, training: torch.dropout(x, 0.5, training),
+    "feature": lambda x, training: torch.feature_dropout(x[:, :, None], 0.5, training)[:, :, 0],
+    "native": lambda x, training: torch.native_dropout(x, 0.5, training)[0],
+    "alpha": lambda x, training: torch.alpha_dropout(x, 0.5, training),
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
+@pytest.mark.parametrize("kind", [Made, FeatureDrop])
+def test_a_function_inside_is_looked_at_whatever_the_module_is_called(kind: type[Made], function: Any) -> None:
+    passed(between(lambda: kind(lambda self, x: function(x, self.training))), "dropout")
+    failed(between(lambda: kind(lambda self, x: function(x, False))), "(p = 0.5) is inert", "training=False")
+
+
+@pytest.mark.parametrize("attributes", [{}, {"p": 0.5}, {"drop_ratio": 0.25}])
+def test_what_draws_nothing_and_does_the_same_in_both_modes_drops_nothing_at_random(attributes: Any) -> None:
+    """The last half of the columns is cut off; every fourth is zero; a name with drop in it."""
+
+    def last(self: Any, x: Tensor) -> Tensor:
+        return torch.cat([x[:, :32], torch.zeros_like(x[:, 32:])], 1)
+
+    def fourth(self: Any, x: Tensor) -> Tensor:
+        return x * (torch.arange(64) % 4 != 0)
+
+    for does in (last, fourth, lambda self, x: torch.tanh(x)):
+        found = between(lambda does=does: FeatureDrop(does, **attributes))
+        assert found.outcome == "not_applicable", found.summary
+        assert any("is no regulariser, whatever its name says" in each.message for each in found.findings)
+
+
+def test_what_takes_no_numbers_is_no_regulariser_either() -> None:
+    table = torch.randn(32, 64)
+    found = verdict(
+        lambda: Net(lambda self, h: h + self.part(torch.arange(32)), part=GaussianNoise(lambda _, t: table[t]))
+    )
+    assert found.outcome == "not_applicable", found.summary
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.8])
+def test_a_declared_rate_that_keeps_everything_is_inert_still(scale: float) -> None:
+    failed(between(lambda: FeatureDrop(lambda self, x: x * scale, drop_prob=0.2)), "(p = 0.2) is inert")
+    mask = (torch.arange(64) % 2).float()
+    of_mode = lambda self, x: x * mask * 2 if self.training else x  # noqa: E731
+    failed(between(lambda: FeatureDrop(of_mode, p=0.5)), "one input gets the same output each time")
+
+
+def noisy(self: Any, x: Tensor) -> Tensor:
+    return x + self.sigma * torch.randn_like(x) if self.training and self.on else x
+
+
+def test_noise_by_its_declared_size() -> None:
+    passed(between(lambda: GaussianNoise(noisy, sigma=0.2, on=True)), "noise")
+    failed(
+        between(lambda: GaussianNoise(noisy, sigma=0.2, on=False)), "(size = 0.2) is inert: in training it adds nothing"
+    )
+    found = between(lambda: GaussianNoise(noisy, sigma=0.0, on=True))
+    assert found.outcome == "not_applicable"
+    assert "with probability or size 0: GaussianNoise part" in found.summary
+
+
+def test_noise_is_taken_out_of_the_twin_and_what_cannot_be_is_said() -> None:
+    from pytest_overfit.adapters.dispatch import trainer_for
+    from pytest_overfit.data.splits import open_split
+
+    def twin(*parts: nn.Module) -> Any:
+        case = Case(name="c", model=lambda: net(*parts), loss=F.cross_entropy, optimizer=sgd, train=(X, Y))
+        return trainer_for(case, open_split(case, "train"), 0, plain=True)
+
+    quiet = twin(GaussianNoise(noisy, sigma=0.2, on=True))
+    assert quiet.removed == ("noise 0.2 (2)",)
+    assert quiet.remarks == ()
+    drawn = twin(nn.Dropout(0.5), GaussianNoise(lambda _, x: x + 0.1 * torch.randn_like(x)))
+    assert drawn.removed == ("dropout 0.5 (2)",)
+    assert "is random in training, in a way that could not be taken out" in drawn.remarks[0]
+
+
 # ------------------------------------------------------------------ weight decay
 
 
@@ -623,6 +729,7 @@ NOISE = {
     "used": True,
     "switched_off": False,
     "frozen": False,
+    "fixed": False,
     "of_library": False,
     "why": "",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,12 @@ _OFF = (
 )
 
 
+_WHOLE = (
+    "the training step calls the model with training=False, so that all of it trains in evaluation mode; write "
+    "self(x, training=True) in train_step"
+)
+
+
 def found_in(learner: Learner) -> Regularizers:
     """Everything that regularises this learner. The model is put back as it was."""
     if not isinstance(learner, KerasLearner):
@@ -37,7 +44,8 @@ def found_in(learner: Learner) -> Regularizers:
     if learner.reader.structure is not None:
         with held(model, other_noise=1), watch.watching(EVALUATION):
             learner.reader.forward(training=False)
-    noises = tuple(effects.noises(places, watch.called, lambda working: _unused(learner, working), _OFF))
+    off_words = _WHOLE if watch.evaluated else _OFF
+    noises = tuple(effects.noises(places, watch.called, lambda working: _unused(learner, working), off_words))
     shrinkages = tuple(decay.found(learner, gradients))
     return Regularizers(noises=noises, shrinkages=shrinkages, off=tuple(off), remarks=remarks)
 
@@ -54,7 +62,7 @@ def _train(learner: KerasLearner, watch: LayerWatch) -> tuple[tuple[str, ...], d
         why = str(reason)
     except Exception as error:  # what only a compiled step can do
         why = f"the training step does not run uncompiled ({type(error).__name__})"
-    for place in watch.places.values():
+    for place in itertools.chain(*watch.places.values()):
         place.passes.clear()
     for number in range(PASSES if learner.reader.structure is not None else 0):
         with watch.watching(number):

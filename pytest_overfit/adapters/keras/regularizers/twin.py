@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from pytest_overfit.adapters.keras import layers
-from pytest_overfit.adapters.regularizer_effects.names import dropout_rates, with_places
+from pytest_overfit.adapters.regularizer_effects.names import dropout_rates, noise_sizes, with_places
 
 #: what was taken out, and where
 Found = tuple[str, str]
@@ -53,13 +53,9 @@ def _dropping(layer: Any, name: str) -> Iterator[Found]:
     for attribute, rate in dropout_rates(layer, ("rate", "p")):
         setattr(layer, attribute, 0.0)
         yield f"{'recurrent dropout' if 'recurrent' in attribute else 'dropout'} {rate:g}", name
-    if "noise" not in type(layer).__name__.lower():
-        return
-    for attribute, size in list(vars(layer).items()):
-        is_size = re.search("std|sigma", attribute.lower()) and not re.search("keep|scale", attribute.lower())
-        if is_size and isinstance(size, float) and size > 0:
-            setattr(layer, attribute, 0.0)
-            yield f"noise {size:g}", name
+    for attribute, size in noise_sizes(layer):
+        setattr(layer, attribute, 0.0)
+        yield f"noise {size:g}", name
 
 
 def _augmenting(layer: Any, name: str) -> Iterator[Found]:

@@ -48,12 +48,18 @@ def found_in(learner: Learner) -> Regularizers:
 
 def _judged(places: Places) -> list[ModulePlace]:
     """Every place but the modules in whose stead a function drops, as fused attention does."""
-    functions = [place for key, place in places.items() if isinstance(key, str) and place.training]
-    return [
-        place
-        for place in places.values()
-        if place.trained or not any(each.rate == place.rate and _is_inside(each, place) for each in functions)
-    ]
+    functions = [place for key, place in places.items() if isinstance(key, str)]
+    return [place for place in places.values() if not any(_stands_for(each, place) for each in functions)]
+
+
+def _stands_for(function: ModulePlace, place: ModulePlace) -> bool:
+    """A module that declares no rate is what the functions in it do; one that was never called, what drops for it."""
+    if not place.path:
+        return False
+    if place.rate is None:
+        return f"{function.owner}.".startswith(f"{place.path}.")
+    dropped = not place.trained and bool(function.training) and function.rate == place.rate
+    return dropped and _is_inside(function, place)
 
 
 def _is_inside(function: ModulePlace, place: ModulePlace) -> bool:
@@ -110,14 +116,30 @@ def _measuring(number: int) -> Callable[[Seen], None]:
         with torch.no_grad(), contextlib.suppress(Exception):
             quiet = number == EVALUATION and _draws_nothing(seen)
             seen.call.effect = 0.0 if quiet else _effect(seen)
+            seen.call.fixed = seen.call.effect == 0.0 and _is_fixed(seen)
         seen.place.passes.setdefault(number, []).append(seen.call)
 
     return visit
 
 
+def _is_fixed(seen: Seen) -> bool:
+    """It makes something else of its input, and the same in the other mode."""
+    first = _arrays(seen.output)
+    given = None if seen.given is None else to_numpy(seen.given)
+    if seen.module is None or not effects.is_another(given, first):
+        return False
+    flags = {each: each.training for each in seen.module.modules()}
+    try:
+        seen.module.train(not seen.module.training)
+        return not effects.difference(first, _arrays(seen.again()), _rounding(seen.output))
+    finally:
+        for each, training in flags.items():
+            each.training = training
+
+
 def _effect(seen: Seen) -> float | None:
-    if seen.given is None:
-        return None
+    if seen.given is None:  # no numbers that could be dropped: time steps, ids
+        return 0.0 if _draws_nothing(seen) else None
     given = to_numpy(seen.given)
     outputs = itertools.chain([_arrays(seen.output)], (_arrays(seen.again()) for _ in itertools.count()))
     return effects.effect(seen.place, Visit(given, outputs, seen.place.draws(given), _rounding(seen.output), _MOST))

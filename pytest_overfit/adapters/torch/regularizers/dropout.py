@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from pytest_overfit.adapters.regularizer_effects.names import dropout_rates
+from pytest_overfit.adapters.regularizer_effects.names import dropout_rates, noise_sizes
 from pytest_overfit.adapters.regularizer_effects.places import DropoutPlace, Kind, PlaceCall
 from pytest_overfit.adapters.torch.regularizers.twin import DROPPING, RATE, rate_of_call, trains
 from pytest_overfit.core.arrays import Array
@@ -23,6 +23,9 @@ _DROPS = re.compile("drop|stochasticdepth")
 _NOISY = re.compile("noise|jitter")
 _AUGMENTS = re.compile("^random|augment|erasing|mixup|cutmix")
 
+#: classes whose name is not needed to know what they do
+_KNOWN = (nn.modules.dropout._DropoutNd, nn.RNNBase, nn.MultiheadAttention, nn.RReLU)
+
 #: modules that hold others without ever being called themselves
 _HOLDERS = (nn.ModuleList, nn.ModuleDict)
 
@@ -31,6 +34,8 @@ _HOLDERS = (nn.ModuleList, nn.ModuleDict)
 class ModulePlace(DropoutPlace):
     """A place in a module: a module itself, or a call of a function."""
 
+    #: the name of the module that it is; "": a function
+    path: str = ""
     #: entries of the first two axes are dropped together
     channels: bool = False
     #: draws of its own for one call, where that is known to be many
@@ -58,7 +63,7 @@ def places_of(model: nn.Module, off: list[str]) -> Places:
     found: Places = {}
     for name, module in model.named_modules():
         kind, rate = _kind_and_rate(module) if name else (None, None)
-        if kind == "dropout" and rate == 0:
+        if kind in ("dropout", "noise") and rate == 0:
             off.append(f"{type(module).__name__} {name}")
         elif kind is not None:
             owner = _around(model, name)
@@ -68,9 +73,11 @@ def places_of(model: nn.Module, off: list[str]) -> Places:
                 name=f"{type(module).__name__} {name}",
                 kind=kind,
                 rate=rate,
+                path=name,
                 owner=owner,
                 role=(owner_class, name.removeprefix(f"{owner}.")),
                 of_library=not is_users_class(owner_class),
+                by_name=not isinstance(module, _KNOWN),
                 plain=isinstance(module, nn.modules.dropout._DropoutNd) and not alpha,
                 channels=isinstance(module, (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)),
                 many=isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) or alpha,
@@ -102,7 +109,8 @@ def _kind_and_rate(module: nn.Module) -> tuple[Kind | None, float | None]:
         zero = any(getattr(module, name, 1) in (0, None) for name in ("p", "drop_prob"))
         return "dropout", next((rate for _, rate in dropout_rates(module, RATE)), 0.0 if zero else None)
     if _NOISY.search(name):
-        return "noise", None
+        zero = any(getattr(module, name, 1) == 0 for name in ("std", "stddev", "sigma"))
+        return "noise", next((size for _, size in noise_sizes(module)), 0.0 if zero else None)
     return ("augmentation", None) if _AUGMENTS.search(name) else (None, None)
 
 
@@ -124,6 +132,8 @@ class Seen:
     output: Any
     again: Callable[[], Any]
     call: PlaceCall
+    #: the module that it is; None: a function
+    module: nn.Module | None = None
 
 
 @dataclasses.dataclass
@@ -188,7 +198,7 @@ class PlaceWatch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         kwargs = kwargs or {}
-        inside = self._stack and self._stack[-1].module in self._places
+        inside = self._stack and self._declares(self._stack[-1].module)
         if func not in DROPPING or self._busy or inside or not self._when():
             return func(*args, **kwargs)
         kept = pytree.tree_map(_copy, (args, kwargs))
@@ -198,6 +208,11 @@ class PlaceWatch(TorchFunctionMode):
             return output
         changed = self._at(place, func, kept, output)
         return output if changed is None else changed
+
+    def _declares(self, module: nn.Module) -> bool:
+        """A place that declares a rate is asked as a whole; of one that is called so only, its functions are."""
+        place = self._places.get(module)
+        return place is not None and place.rate is not None
 
     def _function(self, func: Any, args: Any, kwargs: Any) -> ModulePlace | None:
         rate = rate_of_call(func, args, kwargs)
@@ -216,7 +231,7 @@ class PlaceWatch(TorchFunctionMode):
                 owner=frame.name,
                 of_library=not is_users_class(type(frame.module)),
                 plain=not many,
-                channels=func.__name__[-2:] in ("1d", "2d", "3d"),
+                channels=func.__name__[-2:] in ("1d", "2d", "3d") or func is torch.feature_dropout,
                 many=many,
                 untraced=bool(kwargs.get("inplace")) or not self._stack,
                 why="" if trains(func, args, kwargs) else "it was called with training=False",
@@ -234,7 +249,8 @@ class PlaceWatch(TorchFunctionMode):
             off = next((frame.module for frame in self._stack if not frame.module.training), None)
             trainable = [] if off is None else [each.requires_grad for each in off.parameters()]
             call = PlaceCall(None, off is not None, frozen=bool(trainable) and not any(trainable))
-            return self._visit(Seen(place, first, output, again, call))
+            module = self._stack[-1].module if self._stack and func == self._stack[-1].module.forward else None
+            return self._visit(Seen(place, first, output, again, call, module))
         finally:
             self._busy = False
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from pytest_overfit.adapters.regularizer_effects.names import dropout_rates, with_places
+from pytest_overfit.adapters.regularizer_effects.names import dropout_rates, noise_sizes, with_places
 
 #: functions that drop, with the place of their probability among the arguments
 DROPPING: dict[Callable[..., Any], tuple[str, int]] = {
@@ -23,7 +23,8 @@ DROPPING: dict[Callable[..., Any], tuple[str, int]] = {
         getattr(functional, name): ("p", 1)
         for name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
     },
-    torch.dropout: ("p", 1),
+    **{getattr(torch, name): ("p", 1) for name in ("dropout", "feature_dropout", "alpha_dropout", "native_dropout")},
+    torch.feature_alpha_dropout: ("p", 1),
     functional.scaled_dot_product_attention: ("dropout_p", 4),
 }
 
@@ -48,6 +49,7 @@ class Twin:
     """How a model is trained: as it is."""
 
     removed: tuple[str, ...] = ()
+    restless = False
 
     def active(self) -> AbstractContextManager[None]:
         """Training happens inside."""
@@ -57,27 +59,26 @@ class Twin:
 class WithoutRegularizers(Twin):
     """Changes the module and the optimizer, which are the probe's own, for good; calls to functions while active."""
 
-    def __init__(self, model: nn.Module, optimizer: Any, forward: Callable[[], Any]) -> None:
+    def __init__(self, model: nn.Module, optimizer: Any, forward: Callable[[], bool]) -> None:
         found: dict[str, list[str]] = {}
         for name, module in model.named_modules():
             for attribute, rate in dropout_rates(module, RATE):
                 setattr(module, attribute, type(rate)(0))
                 found.setdefault(f"dropout {rate:g}", []).append(name or type(module).__name__)
-        for rate, places in _called(forward).items():
-            found.setdefault(f"dropout {rate:g}", []).extend([f"{places} calls of a function"])
-        self._functions = any("calls of a function" in each for places in found.values() for each in places)
+            for attribute, size in noise_sizes(module):
+                setattr(module, attribute, 0.0)
+                found.setdefault(f"noise {size:g}", []).append(name or type(module).__name__)
+        watching = _NoDropping()
+        with watching:  # of dropping functions the training pass keeps everything
+            #: something is still drawn in training
+            self.restless = forward()
+        for rate, count in watching.rates.items():
+            found.setdefault(f"dropout {rate:g}", []).append(f"{count} calls of a function")
+        self._functions = bool(watching.rates)
         self.removed = (*with_places(found), *_decay(optimizer))
 
     def active(self) -> AbstractContextManager[None]:
         return _NoDropping() if self._functions else contextlib.nullcontext()
-
-
-def _called(forward: Callable[[], Any]) -> dict[float, int]:
-    """Rates of the dropping functions that a training pass still calls, and how often."""
-    watching = _NoDropping()
-    with watching:
-        forward()
-    return watching.rates
 
 
 class _NoDropping(TorchFunctionMode):
