@@ -61,16 +61,18 @@ class EarlyAccuracy(Probe):
     *Measured*: accuracy or R2 on train and on `val` (else `test`) before training and after each epoch, in evaluation
     mode; what a constant, a linear model and the nearest neighbour reach; copies between the splits; columns of the
     input that spell out the target. Further trainings of the same length are made only where the scores ask for them:
-    on permuted labels, with other learning rates, on standardised inputs.
+    on permuted labels, on a part of train, with other learning rates, on standardised inputs, with more updates.
 
     *Passing* means: no control shows a fault. A high score alone is none. *Failed*: copies or a label in the input
     (a leak), a score above chance from permuted labels (a fault of the pipeline), memorising, classes that train has
-    none of, labels apart from their inputs in one split, or nothing learnt. *Inconclusive*: fewer than `min_rows` rows
-    to judge by, or labels that depend on the inputs neither for this model nor for a simple one.
+    none of or numbers otherwise, labels apart from their inputs in one split, an evaluation that never comes, or
+    nothing learnt. *Inconclusive*: fewer than `min_rows` rows to judge by, or labels of train that depend on the inputs
+    neither for this model nor for a simple one.
 
     *Cannot see*: a leak of what is known too late (the best single column is named, whether it may be known is for
     people), smoothed or leave-one-out target encoding, and what only later epochs show. *Cost*: `epochs` epochs, the
-    same again on permuted labels where validation beats chance, a matrix decomposition of at most 2,000 rows.
+    same again on permuted labels where validation beats chance, three quarters of it where no simple model learns, a
+    matrix decomposition of at most 2,000 rows.
     """
 
     name = "early_accuracy"
