@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -179,3 +180,56 @@ def test_what_is_fitted_to_shuffled_labels_is_seldom_related() -> None:
         plain += found["score"] > 0.8
     assert plain >= 10  # so a test against the labels of validation alone would be wrong this often
     assert false <= 11  # 2 % at most are due, 4; 12 have p < 1e-3
+
+
+@pytest.mark.parametrize(("taught", "outcome", "words"), [("train", "passed", ""), ("val", "failed", "leak: before")])
+def test_weights_that_were_trained_before(taught: str, outcome: str, words: str) -> None:
+    """Drawn again, the same weights are at chance, so they came from elsewhere; a leak knows validation alone."""
+    train, val = splits("digits", 0)
+    torch.manual_seed(0)
+    known = wide(64, 10)
+    # hard to learn from one split for the other: each row has its own pixels left
+    kept = np.random.default_rng(0).random((len(train[0]) + len(val[0]), 64)) < 0.2
+    train, val = (train[0] * kept[: len(train[0])], train[1]), (val[0] * kept[len(train[0]) :], val[1])
+    x, y = map(torch.as_tensor, train if taught == "train" else val)
+    optimizer = torch.optim.Adam(known.parameters(), lr=1e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(known(x), y).backward()
+        optimizer.step()
+    case = Case(name="known", model=partial(copy.deepcopy, known), loss=nn.functional.cross_entropy, train=train,
+                val=val, optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-4))  # fmt: skip
+    verdict = run_probes(case, ["early_accuracy"])[0]
+    assert verdict.outcome == outcome, verdict.summary
+    assert words in verdict.summary
+    assert "known_before" in findings(verdict, "warning", "failed")
+    assert max(verdict.data["redrawn"]) < 0.4
+
+
+def test_weights_are_drawn_again_in_both_frameworks() -> None:
+    import keras
+
+    from pytest_overfit.adapters.dispatch import trainer_for
+    from pytest_overfit.data.splits import open_split
+
+    def compiled() -> Any:
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(3)])
+        model.compile(optimizer="sgd", loss="mse")
+        return model
+
+    data = np.random.default_rng(0).normal(size=(8, 4)).astype("float32"), np.zeros((8, 3), "float32")
+    cases = [
+        Case(name="keras", model=compiled, train=data),
+        Case(
+            name="torch", model=lambda: small(4, 3), loss=nn.functional.mse_loss, optimizer=torch.optim.SGD, train=data
+        ),
+    ]
+    for case in cases:
+        trainer: Any = trainer_for(case, open_split(case, "train"), 0, False)
+        state = trainer.state()
+        assert trainer.redraw_weights(1)
+        before, after = ([np.asarray(value) for _, value in (each.items() if isinstance(each, dict) else each)]
+                         for each in (state, trainer.state()))  # fmt: skip
+        for one, other in zip(before, after, strict=True):
+            assert (np.sort(one, axis=None) == np.sort(other, axis=None)).all()
+            assert (one == other).all() == (one.ndim == 1)
