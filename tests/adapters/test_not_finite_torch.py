@@ -102,6 +102,18 @@ def test_buffers(start: float, update: Callable[[Tensor, Tensor], Tensor], said:
     assert found.summary.startswith(said)
 
 
+class Masked(Net):
+    """Its mask is a parameter that is not trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mask = nn.Parameter(torch.full((10,), -math.inf), requires_grad=False)
+
+
+def test_infinities_of_a_parameter_that_were_there_before_are_data() -> None:
+    assert verdict(Masked).outcome == "passed"
+
+
 class Gated(Net):
     def __init__(self) -> None:
         super().__init__()

@@ -40,7 +40,7 @@ def parameter_facts(
         ),
         unchanged=tuple(name for name, each in trainable if name in start and torch.equal(each.detach(), start[name])),
         moved=_relative_change([(each.detach(), start[name]) for name, each in trainable if name in start]),
-        not_finite=not_finite(model, at_start, updates),
+        not_finite=not_finite(model, start, at_start, updates),
     )
 
 

@@ -50,22 +50,29 @@ class Updates:
 
 
 def infinities(model: nn.Module) -> Infinities:
-    """Before the first update: infinities that a model is built with (masks, observers) are data."""
-    state = dict(_state(model))
-    if _all_finite(state.values()):
+    """Of buffers, before the first update: infinities that a model is built with (masks, observers) are data."""
+    buffers = dict(_state(model.named_buffers()))
+    if not buffers or _all_finite(buffers.values()):
         return {}
-    return {name: each.isinf() for name, each in state.items() if not _all_finite([each])}
+    return {name: each.isinf() for name, each in buffers.items() if not _all_finite([each])}
 
 
-def not_finite(model: nn.Module, at_start: Infinities, updates: Updates) -> tuple[str, ...]:
-    """What is NaN, or infinite where it was finite before the first update; in the modules' order, in words."""
+def not_finite(
+    model: nn.Module, start: Mapping[str, Tensor], at_start: Infinities, updates: Updates
+) -> tuple[str, ...]:
+    """What is NaN, or infinite where it was finite before the first update; in the modules' order, in words.
+
+    `start`: the parameters before the first update; `at_start`: the infinities of buffers then.
+    """
     gradients = {
         name: _dense(each.grad)
         for name, each in model.named_parameters()
         if each.grad is not None and updates.used_gradient_of(each)
     }
-    if _all_finite([*dict(_state(model)).values(), *gradients.values()]):
+    state = (each for named in (model.named_parameters(), model.named_buffers()) for _, each in _state(named))
+    if _all_finite([*state, *(each for each in gradients.values() if _can_be_reduced(each))]):
         return ()
+    at_start = {**at_start, **{name: each.isinf() for name, each in start.items() if _can_be_reduced(each)}}
     found = []
     for prefix, module in model.named_modules():
         tell = _teller(prefix, module, at_start)
@@ -91,9 +98,8 @@ def _teller(prefix: str, module: nn.Module, at_start: Infinities) -> Callable[[s
     return tell
 
 
-def _state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from ((name, each.detach()) for name, each in model.named_parameters() if _can_be_reduced(each))
-    yield from ((name, each) for name, each in model.named_buffers() if _can_be_reduced(each))
+def _state(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    return ((name, each.detach()) for name, each in named if _can_be_reduced(each))
 
 
 def _can_be_reduced(tensor: Tensor) -> bool:
@@ -105,11 +111,11 @@ def _dense(gradient: Tensor) -> Tensor:
 
 
 def _all_finite(tensors: Iterable[Tensor]) -> bool:
-    """One number a tensor, and one look a device; a sum that overflows is looked at again."""
-    by_device: dict[torch.device, list[Tensor]] = {}
+    """One number a tensor, and one look a kind; a sum that overflows is looked at again."""
+    alike: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     given = list(tensors)
     for each in given:
-        by_device.setdefault(each.device, []).append(each.sum().isfinite())
-    if all(bool(torch.stack(sums).all()) for sums in by_device.values()):
+        alike.setdefault((each.device, each.dtype), []).append(each.sum())
+    if all(bool(torch.stack(sums).isfinite().all()) for sums in alike.values()):
         return True
     return all(bool(each.isfinite().all()) for each in given)
