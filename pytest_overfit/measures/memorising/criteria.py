@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from pytest_overfit.measures.predictions.agreement import Agreement
-from pytest_overfit.measures.reference_losses.reference import SCORE_ALONE, Reference
+from pytest_overfit.measures.reference_losses.reference import FLOORLESS_CONTROL, SCORE_ALONE, Reference
 
 #: reference losses nearer to each other than this share of their size leave nothing to judge by
 _SAME = 1e-6
@@ -94,6 +94,8 @@ def fits(loss: float | None, agreements: Sequence[Agreement], reference: Referen
         return False
     if reference.how == SCORE_ALONE:
         return bool(agreements)
+    if reference.how == FLOORLESS_CONTROL and not agreements:
+        return False  # a loss with the wrong sign falls just so
     if reference.best is None:
         return clears_margin(loss, agreements, reference)
     ratio = loss_ratio(loss, reference)

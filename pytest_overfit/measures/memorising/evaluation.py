@@ -99,5 +99,15 @@ def close(first: Array, second: Array, tolerance: float = 0.0) -> bool:
     return bool(np.abs(a - b).max(initial=0.0) <= max(_TOLERANCE, tolerance) * _spread(a))
 
 
+def row_spread(outputs: Sequence[Array], rows: int) -> float | None:
+    """The largest difference between a row of the outputs and their mean, as a share of their size; None: no rows."""
+    found = []
+    for each in outputs:
+        if each.dtype.kind == "f" and each.shape[:1] == (rows,) and np.isfinite(each).all() and each.size:
+            values = each.astype(np.float64)
+            found.append(float(np.abs(values - values.mean(axis=0)).max() / (np.abs(values).max() or 1.0)))
+    return max(found, default=None)
+
+
 def _spread(outputs: Array) -> float:
     return float(outputs.std()) or float(np.abs(outputs).max(initial=0.0)) or 1.0

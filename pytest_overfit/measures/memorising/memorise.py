@@ -16,7 +16,15 @@ from pytest_overfit.measures.memorising.pace import chunk_size, steps_to_go
 from pytest_overfit.measures.memorising.progress import FitProgress, Point
 from pytest_overfit.measures.predictions.on_batch import BatchPredictions
 from pytest_overfit.measures.reference_losses.closed_form import closed_form, summed
-from pytest_overfit.measures.reference_losses.reference import BLINDED, SCORE_ALONE, Reference, optimised
+from pytest_overfit.measures.reference_losses.reference import (
+    BEATEN,
+    BLINDED,
+    CONTROL,
+    FLOORLESS_CONTROL,
+    SCORE_ALONE,
+    Reference,
+    optimised,
+)
 from pytest_overfit.measures.reference_losses.ties import tied_rows
 
 #: steps between a reading at which the batch fits and its confirmation, and the fewest between any two: where a
@@ -192,9 +200,7 @@ class Fit:
         again = optimised(self.learner, self.learner.read("fit"), self.groups)
         if again is not None and (again.constant is None or not _beats(loss, again)):
             return again
-        return dataclasses.replace(
-            reference, best=None, how=f"{reference.how}; the model went below the best that was found"
-        )
+        return dataclasses.replace(reference, best=None, how=f"{reference.how}; {BEATEN}")
 
     def _nothing_moved(self) -> bool:
         facts = self.learner.parameters()
@@ -216,7 +222,7 @@ def memorise(
             return 0
         if fits_now:
             return _APART
-        if limits.steps is not None:
+        if limits.steps is not None or (run.reference.how == FLOORLESS_CONTROL and not run.points[-1].agreements):
             return 0
         more = extension.steps(lambda window: FitProgress(run.points, run.reference, limits, window))
         run.is_slow = extension.is_slow
@@ -252,5 +258,5 @@ def blinded_reference(control: Sequence[float], losses: Sequence[float]) -> Refe
     finite = [each for each in control if math.isfinite(each)]
     constant = min(finite) if finite else None
     negative = any(each < 0 for each in (*finite, *losses))
-    how = "least loss of the same factory trained on blinded inputs"
+    how = FLOORLESS_CONTROL if negative else CONTROL
     return Reference(constant=constant, best=None if negative else 0.0, how=how)

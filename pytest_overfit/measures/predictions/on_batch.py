@@ -29,6 +29,8 @@ class BatchPredictions:
         self.learner, self.first, self.groups, self.task = learner, first, groups, task
         self.cells = tuple(prefix_cells(head, learner.inputs, groups) for head in first.heads)
         self._guess_is_believed = True
+        #: outputs that memorise under the loss are known
+        self._searched = False
         #: of several outputs for one target (a mean, its variance, a code) the one that memorising makes the target
         self._mean_of: int | None = None
         self._reachable: dict[str, float] = {}
@@ -47,7 +49,8 @@ class BatchPredictions:
         A task guessed from shapes must be one that memorising this loss solves; embeddings are no classes. Of several
         heads one (on a coarser grid, say) may not get everything right even then; a single one has no such excuse.
         """
-        if not reference.best_outputs:
+        self._searched = bool(reference.best_outputs)
+        if not self._searched:
             return
         if len(self.first.heads) > 1:
             best = agreements(self.learner.heads_for(reference.best_outputs), self.groups, self.cells)
@@ -78,6 +81,9 @@ class BatchPredictions:
         """The heads the loss showed, else a guess from shapes and the declared task."""
         if reading.heads:
             return reading.heads
+        number = None if self._searched else self._prediction_among(reading.outputs)
+        if number is not None:
+            return inferred_heads([reading.outputs[number]], self.learner.targets, self.task)
         return self._guessed(reading.outputs) if self._guess_is_believed else ()
 
     def _guessed(self, outputs: Sequence[Array]) -> Sequence[Head]:

@@ -21,6 +21,13 @@ SCORE_ALONE = "none: the loss looks at no target, only at the inputs, so the sco
 #: how where a loss of one number a row falls with the size of the numbers without limit
 PROPORTIONAL = "none: the loss falls without limit, in proportion to the outputs"
 
+#: how the control on blinded inputs gives the constant's loss, and where losses below zero show that there is no floor
+CONTROL = "least loss of the same factory trained on blinded inputs"
+FLOORLESS_CONTROL = f"{CONTROL}; no lower bound"
+
+#: words of a `how`: why there is no best loss although the loss may have a floor
+NOT_FOUND, BEATEN = "memorising outputs not found", "the model went below the best that was found"
+
 #: growth of the gain when the outputs double
 _PROPORTION = 1.5
 
@@ -82,7 +89,7 @@ def _search(
     free = tuple(link.out(z[groups]) for link, z in zip(links, found, strict=True))
     how = "optimised outputs under the loss itself"
     if not best.valid:
-        return Reference(constant=constant.value, best=None, how=f"{how}; memorising outputs not found")
+        return Reference(constant=constant.value, best=None, how=f"{how}; {NOT_FOUND}")
     # a search that ends on a slope below zero was ended by rounding: a likelihood falls as its variance shrinks
     if not best.bounded or (best.value < -1e-6 and not best.stationary):
         if _falls_in_proportion(learner, free, constant.value):

@@ -18,6 +18,7 @@ from pytest_overfit.measures.memorising.criteria import fits
 from pytest_overfit.measures.memorising.evaluation import (
     both_at_once,
     eval_forwards_agree,
+    row_spread,
     rows_stand_alone,
 )
 from pytest_overfit.measures.memorising.extension import MORE_STEPS, STEPS
@@ -102,7 +103,8 @@ class OverfitBatch(Probe):
         slow = measured_slowness(run, bench.make_learner, bench.case.task, limits)
         most = limits.steps or (STEPS if learner.schedule_is_declared() else MORE_STEPS)
         modes = measured_modes(fit, run, fitted, most)
-        steadiness = _steadiness(fit, modes.pop("eval_outputs"), together)
+        outputs = modes.pop("eval_outputs")
+        steadiness = {**_steadiness(fit, outputs, together), "row_spread": row_spread(outputs, fit.rows)}
         updates = declared_updates(bench.case, learner) if modes["statistics"] else None
         found = {**_measured(fit, run), **modes, **steadiness, "slow": slow, "declared_updates": updates}
         ended_well = run.stop in ("fits", "no_update") and found["eval_forwards_agree"] is not False

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_overfit.core.verdict import Finding
-from pytest_overfit.measures.reference_losses.reference import SCORE_ALONE
+from pytest_overfit.measures.reference_losses.reference import BEATEN, NOT_FOUND, PROPORTIONAL, SCORE_ALONE
 
 _MOST_FACTS = 3
 
@@ -15,19 +15,38 @@ _MOST_FACTS = 3
 _HARDLY = 1e-4
 _MOST_NAMES = 3
 
+#: rows that differ by less than this share of the outputs' size are alike for every purpose
+_ALIKE = 1e-2
+
 
 def references(measured: Mapping[str, Any]) -> list[Finding]:
     """The losses the fit was judged between, and how the loss was read."""
     reference = measured["reference"]
+    unknown = _why_unknown(measured)
+    constant = unknown if reference["constant"] is None else "an output that ignores the input: loss ratio 1"
     least = "outputs that memorise: loss ratio 0"
     if reference["best"] is None:
-        least = "no lower bound: predictions and a margin below constant_loss decide"
-    found = {"constant": "an output that ignores the input: loss ratio 1", "best": least}
+        least = unknown or "no lower bound: predictions and a margin below constant_loss decide"
+    found = {"constant": constant, "best": least}
     losses = [
         Finding(name=f"{name}_loss", value=reference[name], source=reference["how"], message=message)
         for name, message in found.items()
     ]
     return [*losses, *map(Finding.note, measured["remarks"])]
+
+
+def _why_unknown(measured: Mapping[str, Any]) -> str:
+    """Why a reference loss is missing; empty where the loss was seen to fall without limit."""
+    how, losses = measured["reference"]["how"], [each["loss"] for each in measured["points"]]
+    if how == SCORE_ALONE:
+        return "not known: the loss looks at no target"
+    if losses and not any(each is not None and each < math.inf for each in losses):
+        return "not known: the loss is no number"
+    if how == PROPORTIONAL:
+        return "not known: the loss falls without limit"
+    if NOT_FOUND in how or BEATEN in how:
+        return "not known: the search fell short; predictions and a margin below constant_loss decide"
+    return "" if measured["reference"]["constant"] is not None else "not known"
 
 
 def facts(measured: Mapping[str, Any], ratio: float, trains_only: bool = False) -> list[Finding]:
@@ -40,7 +59,7 @@ def facts(measured: Mapping[str, Any], ratio: float, trains_only: bool = False) 
     hints = [
         _unmoved(measured["parameters"]),
         _hardly_moved(measured),
-        None if trains_only or _hardly_moved(measured) else _standing_at_constant(ratio),
+        None if trains_only or _hardly_moved(measured) else _standing_at_constant(ratio, measured.get("row_spread")),
         _rising(measured["losses"]),
         _without_gradient(measured["parameters"]),
         _no_trainable(measured["parameters"]),
@@ -110,10 +129,15 @@ def _no_trainable(parameters: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _standing_at_constant(ratio: float) -> str | None:
-    if math.isfinite(ratio) and abs(ratio - 1.0) < 0.02:
-        return "the loss stands at the constant's: the outputs do not depend on the input, as far as the loss can see"
-    return None
+def _standing_at_constant(ratio: float, spread: float | None) -> str | None:
+    if not math.isfinite(ratio) or abs(ratio - 1.0) >= 0.02:
+        return None
+    stands = "the loss stands at the constant's"
+    if spread is None:
+        return stands
+    if spread < _ALIKE:
+        return f"{stands}: the outputs do not depend on the input (rows differ by {spread:.1g} of their size at most)"
+    return f"{stands}, although outputs differ from row to row (by {spread:.1g} of their size at most)"
 
 
 def _rising(losses: Sequence[float]) -> str | None:

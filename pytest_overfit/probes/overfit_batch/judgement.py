@@ -22,11 +22,11 @@ from pytest_overfit.measures.memorising.extension import MORE_STEPS
 from pytest_overfit.measures.memorising.progress import FitProgress, point_of
 from pytest_overfit.measures.memorising.trend import TRICKLE, Trend
 from pytest_overfit.measures.predictions.agreement import Agreement
-from pytest_overfit.measures.reference_losses.reference import PROPORTIONAL, SCORE_ALONE, Reference
+from pytest_overfit.measures.reference_losses.reference import FLOORLESS_CONTROL, PROPORTIONAL, SCORE_ALONE, Reference
 from pytest_overfit.probes.overfit_batch import facts as fit_facts
 from pytest_overfit.probes.overfit_batch.judgement_of_modes import Evaluation
 from pytest_overfit.probes.overfit_batch.slowness import slowness_findings
-from pytest_overfit.probes.overfit_batch.words import DRAWN, TASK_IS_DRAWN, needs, score_words
+from pytest_overfit.probes.overfit_batch.words import DRAWN, NO_FLOOR, TASK_IS_DRAWN, needs, score_words
 
 #: a ratio beyond this says nothing more
 _FAR = 10.0
@@ -221,6 +221,8 @@ class _Judge:
         if self._floor_is_unknown() and self.scores and all(agrees(each, self.values) for each in self.scores):
             message = f"every prediction agrees, with {where} (a blinded run's), floor unknown"
             return self._loss_finding("passed", message)
+        if self._falls_without_floor():
+            return self._loss_finding("inconclusive", f"loss {self.last.loss:.4g} {NO_FLOOR}")
         if slow and all(each.still_falling for each in slow):
             return self._loss_finding("inconclusive", f"still falling at step {steps} ({where}); {needs(slow, steps)}")
         if self._may_only_rest():
@@ -232,6 +234,11 @@ class _Judge:
         if self.measured.get("drawn") and not self._refuting():
             return self._loss_finding("inconclusive", f"{end}, but {DRAWN[self.measured['drawn']]}")
         return self._loss_finding("failed", end)
+
+    def _falls_without_floor(self) -> bool:
+        """It fell and nothing else is known: a loss with the wrong sign does so too."""
+        alone = self.reference.how == FLOORLESS_CONTROL and not self.scores
+        return alone and self.last.loss < min(0.0, self.points[0].loss)
 
     def _refuting(self) -> list[Agreement]:
         """Wrong predictions, where it is known what the loss wants predicted."""

@@ -21,6 +21,12 @@ DRAWN = {
     "over many draws where it draws",
 }
 
+#: why a fall refutes nothing and proves nothing
+NO_FLOOR = (
+    "has no lower bound, and no predictions were read: with the wrong sign a loss falls just so, so nothing is proved; "
+    "give score="
+)
+
 #: then predictions cannot be compared with the batch's targets
 TASK_IS_DRAWN = ("targets", "task", "inputs")
 
