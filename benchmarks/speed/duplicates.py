@@ -220,6 +220,25 @@ def table_of_tools(data: str, rounds: int, part: int, tools: list[str], pythons:
         )
 
 
+def default() -> None:
+    """The whole default search on images, near-copies and windows too, in turns with a read."""
+    from pytest_overfit import find_duplicates
+
+    train, test = images()
+    find_duplicates(train=train[:2_000], test=test[:500])  # what is loaded once
+    rounds, found = [], None
+    for _ in range(9):
+        plain = min(read(train, test) for _ in range(3))
+        start = time.perf_counter()
+        found = find_duplicates(train=train, test=test)
+        rounds.append((time.perf_counter() - start, plain))
+    seconds, plain = (float(np.median(each)) for each in zip(*rounds, strict=True))
+    ratio = float(np.median([each / its for each, its in rounds]))
+    rows = [found.measured[kind][0]["rows"] for kind in ("across", "windows", "near")] if found else []
+    print(f"\n### find_duplicates by default, images\n\n{seconds:.3f} s, a read {plain:.4f} s, median of the ratios "
+          f"{ratio:.1f}; exact copies, windows, near-copies: {rows}")  # fmt: skip
+
+
 def streams() -> None:
     """Samples a second of a generic iterable of short arrays, with xxhash and with the standard library alone."""
     from pytest_overfit import find_duplicates
@@ -261,7 +280,7 @@ def main() -> None:
     arguments.add_argument("--one", nargs=2, metavar=("DATA", "TOOL"), help="measure one tool, in this process")
     arguments.add_argument("--rounds", type=int, default=5, help="measurements, of which the quickest counts")
     arguments.add_argument("--part", type=int, default=1, help="with --one: a part of the rows, 10 for a tenth")
-    parts = ["images", "images F", "table", "images, a tenth", "table, a tenth", "streams", "texts"]
+    parts = ["images", "images F", "table", "images, a tenth", "table, a tenth", "default", "streams", "texts"]
     arguments.add_argument("--only", nargs="*", default=parts, choices=parts, help="parts to measure (default: all)")
     arguments.add_argument("--deepchecks-python", default=sys.executable, help="an interpreter that has deepchecks")
     given = arguments.parse_args()
@@ -275,6 +294,8 @@ def main() -> None:
             table_of_tools(data, given.rounds, 1, fast, pythons)
         if f"{data}, a tenth" in given.only:
             table_of_tools(data, given.rounds, 10, list(TOOLS), pythons)
+    if "default" in given.only:
+        default()
     if "streams" in given.only:
         streams()
     if "texts" in given.only:
