@@ -5,8 +5,9 @@ magnitudes of the lowest spatial frequencies (blind to a shift as well), the two
 order of size (blind to a flip). Images above 32 x 32 are averaged down to that first. Neither sees rotation, crop or
 scale; embeddings given as vectors do. Shifts that push something over the border are seen through in `pictures`.
 Series: the same in one dimension. Vectors: see `tables`.
-More than 128 numbers are reduced to the 128 main components of a sample (96 of a table), after 2,048 by adding columns
-up with random signs (Charikar et al. 2002): distances shrink by about the same factor, for copies and for clean rows.
+More than 128 numbers are reduced to the 128 main components of a sample (64 of a table with many zeros), after 2,048
+by adding columns up with random signs (Charikar et al. 2002): distances shrink by about the same factor, for copies and
+for clean rows.
 
 The pixels of a plain background add nothing to the dimensions of a picture's place: a picture of one dot is left out,
 because the spectra of all dots are the same.
@@ -24,8 +25,8 @@ import numpy as np
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.duplicates.near.tables import UNSCALED, Look, columns, many_zeros, numbers
 
-#: numbers a row in the search, and those of a table that has more
-WIDTH, TABLE_WIDTH = 128, 96
+#: numbers a row in the search, and those of a table with many zeros that has more
+WIDTH, SPARSE_WIDTH = 128, 64
 SIDE = 32
 #: rows of one block, and of the sample that medians and components come from
 BLOCK, SAMPLE = 1_024, 4_096
@@ -63,9 +64,9 @@ def views_of(kind: str, large: Array, seed: int = 0) -> dict[str, View]:
         return {"values": _reduced(values, sample), "spectrum": _reduced(frequencies, sample)}
     found = {}
     if many_zeros(sample):
-        found["numbers"] = _reduced(numbers(sample), sample, TABLE_WIDTH, even=True, shared=True)
+        found["numbers"] = _reduced(numbers(sample), sample, SPARSE_WIDTH, even=True, shared=True)
     if not found or math.prod(sample.shape[1:]) <= WIDTH:
-        found["columns"] = _reduced(columns(sample, random), sample, TABLE_WIDTH, shared=True)
+        found["columns"] = _reduced(columns(sample, random), sample, shared=True)
     return found
 
 
