@@ -42,14 +42,21 @@ Look = Callable[["Array"], "tuple[Array, Array]"]
 
 
 def many_zeros(sample: Array) -> bool:
-    """A table of which so much is zero that ranks would blow up noise on the zeros."""
-    return bool(np.count_nonzero(sample[:FEW] == 0) > ZEROS * sample[:FEW].size)
+    """A table of measured numbers of which so much is zero that ranks would blow up noise on the zeros."""
+    some = sample[:FEW]
+    return bool(np.count_nonzero(some == 0) > ZEROS * some.size and _measured(np.abs(_wide(some))).mean() >= 0.5)
+
+
+def _measured(flat: Array) -> Array:
+    """Columns of more than yes and no: they hold two values above zero."""
+    return np.asarray(((flat != flat.max(0)) & (flat > 0)).any(0))
 
 
 def numbers(sample: Array) -> Look:
     """Rows as they are, with the columns brought to one unit where they have several."""
     flat = np.abs(np.nan_to_num(_wide(sample[:FEW]), posinf=0.0, neginf=0.0))
     known = np.count_nonzero(flat, axis=0) >= MEASURED
+    measured = _measured(flat).astype(np.float32)
     sizes = flat.sum(0) / np.maximum(1, np.count_nonzero(flat, axis=0))
     low, high = np.quantile(sizes[known], (0.1, 0.9)) if known.any() else (0.0, 0.0)
     scale = np.where(sizes > 0, sizes, 1.0) if high > UNITS * low else sizes.max(initial=0) or 1.0
@@ -63,8 +70,11 @@ def numbers(sample: Array) -> Look:
             if not np.isfinite(size).all():
                 wide = np.clip(np.nan_to_num(wide, posinf=LARGE), -LARGE, LARGE)
                 size = np.einsum("ij,ij->i", wide, wide)
-        # how many numbers carry the row, as if they were equally large
-        return wide, np.abs(wide).sum(1) ** 2 / np.where(size > 0, size, 1.0)
+            # how many numbers carry the row, as if they were equally large; yes and no have no dimension
+            if not measured.all():
+                size = (wide * wide) @ measured
+            carried = (np.abs(wide) @ measured) ** 2
+        return wide, carried / np.where(size > 0, size, 1.0)
 
     return look
 
