@@ -226,7 +226,7 @@ class _Judge:
         if slow and all(each.still_falling for each in slow):
             return self._loss_finding("inconclusive", f"still falling at step {steps} ({where}); {needs(slow, steps)}")
         if self._may_only_rest():
-            message = f"{where} after {steps} steps: so near, only a plateau of {MORE_STEPS:,} steps is a refutation"
+            message = f"{where} after {steps} steps and no longer improving: so near its limit, that is no refutation"
             return self._loss_finding("inconclusive", message)
         if self._floor_is_unknown():
             return self._unknown_floor(where)
@@ -247,8 +247,9 @@ class _Judge:
         return [each for each in wrong if each.measure == "score" or not unknown]
 
     def _may_only_rest(self) -> bool:
-        """Near its limits, and short of the steps after which a plateau counts, which it might have made."""
-        if self.measured["schedule_is_declared"] or self.measured["steps"] >= MORE_STEPS:
+        """Near its limits, and its loss is met (a T5 left such a plateau after 1,480 steps), or it had few steps."""
+        few = self.measured["steps"] < MORE_STEPS or self.progress.loss_is_met
+        if self.measured["schedule_is_declared"] or not few:
             return False
         return self.progress.is_near() and self.progress.below_constant()
 
