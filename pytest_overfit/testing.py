@@ -152,6 +152,10 @@ class FakeLearner:
     def draws_in_evaluation(self) -> bool | None:
         return self.restless
 
+    def outputs_along(self, axis: int, order: Sequence[int]) -> tuple[Array, ...] | None:
+        del axis, order
+        return None
+
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         if self.opaque:
             return None

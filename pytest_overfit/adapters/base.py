@@ -236,6 +236,11 @@ class Learner(Protocol):
         """What the loss draws of its own. Asked where a run did not end well, because it may cost a few steps."""
         return ""
 
+    def outputs_along(self, axis: int, order: Sequence[int]) -> tuple[Array, ...] | None:
+        """Eval-mode outputs with this axis of the inputs in another order; None: rows are known to come first."""
+        del axis, order
+        return None
+
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         """The data term with `outputs` in place of the model's, and its gradient; None: cannot be substituted."""
         del outputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from pytest_overfit.adapters.kept_state import KeptState, remark_on
 from pytest_overfit.adapters.kept_state.places import Attributes, outside_of
 from pytest_overfit.adapters.trainer import EpochTrainer, SplitLearner
 from pytest_overfit.adapters.user_score import user_score
-from pytest_overfit.adapters.user_step import step_loss, step_needs_targets
+from pytest_overfit.adapters.user_step import step_loss, step_needs_targets, targets_asked_for
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, NotApplicable
@@ -58,7 +59,7 @@ class StepLearner(SplitLearner):
     def __init__(self, case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any]) -> None:
         self.case, self.model, self._rebuild = case, model, rebuild
         #: the batch with its lists of rows marked; `self.batch` is the same as the user's code gets it
-        self._by_row = batch
+        self._by_row = batch = self._with_targets(batch, rebuild)
         self.inputs, self.targets = batch.sides()
         self.remarks: tuple[str, ...] = ()
         self._given: Batch | FreshBatch = FreshBatch(batch, self._say)
@@ -121,6 +122,10 @@ class StepLearner(SplitLearner):
             return None
         return outputs if outputs.dtype.kind in "fiub" and outputs.ndim else None
 
+    def _with_targets(self, batch: Batch, rebuild: Callable[[], Any]) -> Batch:
+        found = targets_asked_for(self.case, batch, self.model, rebuild, _answer)
+        return dataclasses.replace(batch, labels=batch.labels | found)
+
     def _asked(self, ask: Callable[[Any], Any], x: Any, anew: bool) -> Array:
         """A prediction that leaves no trace."""
 
@@ -145,6 +150,10 @@ class StepLearner(SplitLearner):
         outputs = None if x is None else self._predict(x, anew=True)
         return None if outputs is None else (outputs,)
 
+    def outputs_along(self, axis: int, order: Sequence[int]) -> tuple[Array, ...] | None:
+        outputs = self._predict(self._by_row.inputs_along(axis, order), anew=True)
+        return None if outputs is None else (outputs,)
+
     def loss_needs_targets(self) -> bool:
         return step_needs_targets(self.case, self._by_row, self._rebuild)
 
@@ -159,6 +168,19 @@ class StepLearner(SplitLearner):
 
     def parameters(self) -> ParameterFacts:
         return ParameterFacts(trainable=0, frozen=0)
+
+
+def _answer(model: Any, x: Any) -> Array | None:
+    """What the model answers; None where nothing can be asked, e.g. before a scikit-learn model's first step."""
+    ask = getattr(model, "predict", None) or (model if callable(model) else None)
+    if ask is None:
+        return None
+    with preserved():
+        try:
+            outputs = to_numpy(ask(x))
+        except Exception:  # not fitted yet, or another signature: agreement is then not measured
+            return None
+    return outputs if outputs.dtype.kind in "fiub" and outputs.ndim else None
 
 
 class StepTrainer(EpochTrainer):

@@ -18,6 +18,7 @@ from pytest_overfit.data.layout import is_plain, laid_out, likely_rows, marked
 from pytest_overfit.data.parts import names_targets
 from pytest_overfit.data.tree import (
     Rows,
+    along,
     by_place,
     is_array,
     is_leaf,
@@ -29,6 +30,7 @@ from pytest_overfit.data.tree import (
     rank,
     rebuilt,
     row_values,
+    swapped,
     take,
     to_numpy,
 )
@@ -77,7 +79,8 @@ class Batch:
         another: row numbers come first, in place of what is not known.
         """
         inputs, targets = self._parted(labels)
-        arrays = tuple(row_values(leaf) for leaf in leaves(inputs))
+        axis_of = self._axis_of(leaves(inputs))
+        arrays = tuple(row_values(leaf if not (at := axis_of(leaf)) else swapped(leaf, at)) for leaf in leaves(inputs))
         if not arrays or any(array.shape[:1] != (self.rows,) for array in arrays):
             arrays = (np.arange(self.rows), *arrays)
         return arrays, tuple(row_values(leaf) for leaf in leaves([targets, self.y]))
@@ -105,18 +108,46 @@ class Batch:
         """The inputs of these rows, plain; None where inputs have other lengths, and no part of them is one row's."""
         if list(rows) == list(range(self.rows)):
             return plain(self.x)
-        if any(length(leaf) != self.rows for leaf in leaves(self.x)):
+        axis_of = self._axis_of(leaves(self.x))
+        if any(axis_of(leaf) is None for leaf in leaves(self.x)):
             return None
-        return plain(map_leaves(self.x, lambda leaf: take(leaf, rows)))
+        return plain(map_leaves(self.x, lambda leaf: along(leaf, rows, axis_of(leaf) or 0)))
+
+    def inputs_along(self, axis: int, order: Sequence[int]) -> Any:
+        """The inputs with this axis in another order, wherever it is as long."""
+
+        def ordered(leaf: Any) -> Any:
+            has = not isinstance(leaf, Rows) and rank(leaf) > axis and leaf.shape[axis] == len(order)
+            return along(leaf, order, axis) if has else leaf
+
+        return plain(map_leaves(self.x, ordered))
+
+    def _axis_of(self, parts: Iterator[Any]) -> Callable[[Any], int | None]:
+        """Where the rows of a leaf lie: along its first axis, or along its second where nothing has them first.
+
+        Time comes first in what many recurrent layers take. Numbers of no other length than the rows have tell which.
+        """
+        first = any(length(leaf) == self.rows and (isinstance(leaf, Rows) or rank(leaf) > 1) for leaf in parts)
+
+        def axis(leaf: Any) -> int | None:
+            if length(leaf) == self.rows:
+                return 0
+            second = not first and not isinstance(leaf, Rows) and rank(leaf) > 1 and leaf.shape[1] == self.rows
+            return 1 if second else None
+
+        return axis
 
     def blinded(self, labels: AbstractSet[Any] = frozenset()) -> Batch:
         """Row 0 of the inputs in every row; targets as they are, `labels` among the inputs too.
 
         Whole numbers of other lengths (edges, offsets) only say which rows belong together, so they stay.
         """
+        axis_of = self._axis_of(leaves(self._parted(labels)[0]))
 
         def blind(leaf: Any) -> Any:
             size = length(leaf)
+            if axis_of(leaf):
+                return along(leaf, [0] * self.rows, 1)
             if size != self.rows and (isinstance(leaf, Rows) or to_numpy(leaf).dtype.kind not in "fc"):
                 return leaf
             return take(leaf, [0] * size)

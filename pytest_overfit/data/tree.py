@@ -122,6 +122,16 @@ def take(leaf: Any, rows: Sequence[int] | Array) -> Any:
     return leaf.iloc[index] if hasattr(leaf, "iloc") else leaf[index]
 
 
+def along(leaf: Any, rows: Sequence[int] | Array, axis: int) -> Any:
+    """The same of another axis than the first."""
+    return take(leaf, rows) if not axis else swapped(take(swapped(leaf, axis), rows), axis)
+
+
+def swapped(leaf: Any, axis: int) -> Any:
+    """The leaf with this axis first, and the first one in its place."""
+    return leaf.transpose(0, axis) if foreign.is_torch_tensor(leaf) else np.swapaxes(leaf, 0, axis)
+
+
 def take_rows(value: Any, rows: Sequence[int] | Array, count: int | None = None) -> Any:
     """These rows of every leaf inside the value; `count`: a leaf of any other length stays as it is."""
     return map_leaves(value, lambda leaf: take(leaf, rows) if count is None or length(leaf) == count else leaf)

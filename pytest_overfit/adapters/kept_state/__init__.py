@@ -124,6 +124,15 @@ class KeptState:
             for other in others:
                 other.put_back()
 
+    @contextlib.contextmanager
+    def undone(self) -> Iterator[None]:
+        """Inside is a whole training step: on the way out everything is as it was at first, outside too."""
+        try:
+            yield
+        finally:
+            for each in self._first or ():
+                each.put_back(each.changed())
+
     def _outside(self) -> list[OwnerMemory]:
         memories = Memories(self._kinds)
         return [OwnerMemory(owner, memories, names) for owner, names in self._suspects.items()]

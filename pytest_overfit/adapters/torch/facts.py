@@ -123,6 +123,32 @@ def _tensors(tree: Any) -> list[Tensor]:
     return [each.detach().clone() for each in tensors(tree)]
 
 
+@contextlib.contextmanager
+def noted_crashes(model: nn.Module, forward: Callable[[], Any]) -> Iterator[None]:
+    """Add to an exception which layer raised it, where a forward pass that is watched tells."""
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(Exception):
+            for note in explain_crash(model, forward):
+                error.add_note(note)
+        raise
+
+
+@contextlib.contextmanager
+def given_to_layers(model: nn.Module, given: list[Tensor]) -> Iterator[None]:
+    """Note what every part of the model that has parameters of its own is called with."""
+
+    def note(_: nn.Module, args: Any, kwargs: Any) -> None:
+        given.extend(each.detach().clone() for each in pytree.tree_leaves((args, kwargs)) if isinstance(each, Tensor))
+
+    with contextlib.ExitStack() as hooks:
+        for layer in model.modules():
+            if layer is not model and next(layer.parameters(recurse=False), None) is not None:
+                hooks.enter_context(layer.register_forward_pre_hook(note, with_kwargs=True))
+        yield
+
+
 def explain_crash(model: nn.Module, forward: Callable[[], Any]) -> list[str]:
     """Repeat a forward pass that raised, watched: which layer got what, and what it takes.
 

@@ -13,19 +13,20 @@ from torch import nn
 
 from pytest_overfit.adapters.torch import checks
 from pytest_overfit.adapters.torch.facts import explain_crash
+from pytest_overfit.adapters.torch.handed_out import HandedOut
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
 from pytest_overfit.adapters.torch.pass_state import state_of_loss
 from pytest_overfit.adapters.torch.state import preserved_generators
+from pytest_overfit.adapters.torch.step_as_loss import Arguments, StepAsLoss
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import Batch
-from pytest_overfit.data.fresh import FreshBatch
 
 
 class Forward:
     """Calls the model on the batch, and the loss on what it answers."""
 
-    def __init__(self, case: Case, model: nn.Module, given: Batch | FreshBatch) -> None:
+    def __init__(self, case: Case, model: nn.Module, given: Batch | HandedOut) -> None:
         self.case, self.model, self.given = case, model, given
         self.device = next((each.device for each in model.parameters()), torch.device("cpu"))
         self._unpacked = self._unpacking(self.batch.x)
@@ -33,8 +34,10 @@ class Forward:
             isinstance(each, torch._dynamo.OptimizedModule) or getattr(each, "_compiled_call_impl", None) is not None
             for each in model.modules()
         )
-        #: the loss inside the user's own step, once it has been seen
+        #: the loss inside a step that also does other things with its model
         self.captured: LossCall | None = None
+        #: the user's own step as a loss of outputs
+        self.own: StepAsLoss | None = None
         #: what calls of the loss change in it and around it
         self.loss_state = state_of_loss(case.loss)
         #: False where only the user's step knows how to call the model
@@ -43,7 +46,7 @@ class Forward:
     @property
     def batch(self) -> Batch:
         """The batch as the user's code gets it."""
-        return self.given.now() if isinstance(self.given, FreshBatch) else self.given
+        return self.given.now() if isinstance(self.given, HandedOut) else self.given
 
     @property
     def loss_is_inside(self) -> bool:
@@ -53,7 +56,7 @@ class Forward:
     @property
     def has_loss(self) -> bool:
         """The loss can be computed apart from a step."""
-        return self.case.step is None or self.case.loss is not None or self.captured is not None
+        return self.case.step is None or self.case.loss is not None or self.own is not None or self.captured is not None
 
     @property
     def runs_as_written(self) -> bool:
@@ -65,6 +68,8 @@ class Forward:
         if not self.can_be_called:
             return ()
         with self._autocast():
+            if isinstance(x, Arguments):
+                return self.model(*x.args, **x.kwargs)
             if self._unpacked is dict:
                 return self.model(**x)
             if self._unpacked is tuple:
@@ -100,8 +105,10 @@ class Forward:
     def loss(self, outputs: Any, y: Any) -> torch.Tensor:
         """The user's loss, as a tensor without axes where it is one number."""
         with self._autocast():
-            if self.captured is not None:
-                loss = self.captured.again(outputs, self.captured.target)
+            if self.captured is not None and isinstance(outputs, torch.Tensor):
+                loss: Any = self.captured.again(outputs, self.captured.target)
+            elif self.own is not None:
+                loss = self.own.loss(outputs)
             elif self.case.loss is None:
                 loss = checks.loss_of_outputs(outputs, self.case)
             else:

@@ -61,7 +61,9 @@ def gradients_in_parts(learner: TorchLearner, parts: int) -> GradientsInParts | 
     """See `pytest_overfit.adapters.inspector.Inspector`. None: rows or loss cannot be taken apart."""
     forward, batch = learner.forward, learner.given
     divides = learner.by_row.inputs_of([0]) is not None
-    if not divides or not forward.has_loss or forward.captured is not None:  # a captured loss has its targets inside
+    if (
+        not divides or not forward.has_loss or forward.own or forward.captured
+    ):  # a step of the user's has its targets inside
         return None
     try:
         whole, again = _gradient(learner), _gradient(learner)
@@ -185,9 +187,9 @@ def in_both_precisions(learner: TorchLearner) -> Pair | None:
         return None
     model = copy.deepcopy(learner.model).double()
     x = pytree.tree_map_only(
-        torch.Tensor, lambda each: each.double() if each.is_floating_point() else each, learner.batch.x
+        torch.Tensor, lambda each: each.double() if each.is_floating_point() else each, learner.forward.batch.x
     )
-    forward = Forward(learner.case, model, types.SimpleNamespace(x=x, y=learner.batch.y))  # type: ignore[arg-type]
+    forward = Forward(learner.case, model, types.SimpleNamespace(x=x, y=learner.forward.batch.y))  # type: ignore[arg-type]
     default = torch.get_default_dtype()
     with state.preserved_generators(), preserved_generators():
         torch.set_default_dtype(torch.float64)

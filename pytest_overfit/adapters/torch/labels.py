@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from pytest_overfit.adapters.torch.facts import given_to_layers
 from pytest_overfit.adapters.torch.forward import Forward
 from pytest_overfit.adapters.torch.modes import Modes
 from pytest_overfit.adapters.torch.records import tensors
@@ -19,7 +20,8 @@ def labels_among_inputs(forward: Forward, modes: Modes) -> frozenset[str | int]:
     """Keys or places of the inputs that are targets, where there is no target besides them.
 
     Those whose name says so; and those that, with row 0 in every row, change the loss and nothing else (moved to other
-    rows they would not change the mean loss of a model that ignores its input). Costs a forward pass for each part.
+    rows they would not change the mean loss of a model that ignores its input): not what else the model answers, nor,
+    where it answers its loss alone, what its layers are given. Costs a forward pass for each part.
     """
     x = forward.batch.x
     if forward.case.step is not None or forward.batch.y is not None or not isinstance(x, (dict, tuple)):
@@ -27,7 +29,7 @@ def labels_among_inputs(forward: Forward, modes: Modes) -> frozenset[str | int]:
     parts: dict[str | int, Any] = dict(x) if isinstance(x, dict) else dict(enumerate(x))
     named = frozenset(key for key in parts if "label" in str(key) or "target" in str(key))
     base = _answer(forward, modes, x)
-    if base is None or not base[1]:  # without any other output nothing tells targets from inputs
+    if base is None or not base[1]:  # nothing tells targets from inputs
         return named
     alike = {
         key: _answer(forward, modes, _with(x, key, _first_row_everywhere(each)))
@@ -48,10 +50,11 @@ def _with(x: Any, key: Any, part: Any) -> Any:
 
 
 def _answer(forward: Forward, modes: Modes, x: Any) -> _Answer | None:
-    with modes.reading("eval"), torch.no_grad(), contextlib.suppress(Exception):
+    given: list[torch.Tensor] = []
+    with modes.reading("eval"), torch.no_grad(), contextlib.suppress(Exception), given_to_layers(forward.model, given):
         outputs = forward.call(x)
         loss = forward.loss(outputs, None)
-        return loss, [each for each in tensors(outputs) if each.numel() != 1]
+        return loss, [each for each in tensors(outputs) if each.numel() != 1] or given
     return None
 
 

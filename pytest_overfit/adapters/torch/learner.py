@@ -18,17 +18,19 @@ from pytest_overfit.adapters.torch.answers import Answers
 from pytest_overfit.adapters.torch.drawn_task import drawn_by_loss, drawn_by_step
 from pytest_overfit.adapters.torch.finite import Updates, infinities
 from pytest_overfit.adapters.torch.forward import Forward
+from pytest_overfit.adapters.torch.handed_out import HandedOut
 from pytest_overfit.adapters.torch.heads import heads_of
 from pytest_overfit.adapters.torch.labels import labels_among_inputs
 from pytest_overfit.adapters.torch.latent_sampling import LatentNoise
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
 from pytest_overfit.adapters.torch.modes import Modes, materialise
 from pytest_overfit.adapters.torch.outside import OutsideWeights
-from pytest_overfit.adapters.torch.own_step import own_step, watched_step
+from pytest_overfit.adapters.torch.own_step import captured, own_steps
 from pytest_overfit.adapters.torch.records import tensors
 from pytest_overfit.adapters.torch.scrutiny import Scrutiny
 from pytest_overfit.adapters.torch.siamese import shared_outputs
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
+from pytest_overfit.adapters.torch.step_as_loss import step_as_loss
 from pytest_overfit.adapters.torch.substituted_loss import FreeOutputs
 from pytest_overfit.adapters.trainer import SplitLearner
 from pytest_overfit.adapters.user_score import user_score
@@ -38,7 +40,6 @@ from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import ProgramError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import Batch, to_numpy
-from pytest_overfit.data.fresh import FreshBatch
 
 
 class TorchLearner(SplitLearner):
@@ -59,7 +60,7 @@ class TorchLearner(SplitLearner):
         #: the batch with its lists of rows marked; `self.batch` is the same as the user's code gets it
         self.by_row = feed.on_device(case, model, batch)
         self.remarks: tuple[str, ...] = ()
-        self._fresh = FreshBatch(self.by_row, self._say)
+        self._handed_out = HandedOut(self.by_row, self._say)
         self.samples = False
         #: the last training pass as a reading of the fit; None: training draws random numbers, or answers otherwise
         self._last_pass: Reading | None = None
@@ -67,7 +68,14 @@ class TorchLearner(SplitLearner):
         #: another batch than the trained one is read
         self._looking = False
         self._where = f"Case {case.name!r}:"
-        self.forward = Forward(case, model, self._fresh)
+        self.forward = Forward(case, model, self._handed_out)
+        own = step_as_loss(case, model, rebuild, self.by_row)
+        self._unread = None if own is None or own.can_be_read else own
+        if own is not None:
+            self.forward.own, self._scrutiny = own if own.can_be_read else None, own.scrutiny
+            self.by_row = own.labelled(self.by_row)
+            self._handed_out.read_with(self.by_row, own.arguments)
+            self._say(own.remark)
         self.explained = self.forward.explained
         with self._steps_may_call_it_otherwise(), self.explained("the model"):
             materialise(model, self.forward.quiet)
@@ -92,7 +100,7 @@ class TorchLearner(SplitLearner):
     @property
     def batch(self) -> Batch:
         """The batch as the user's code gets it."""
-        return self.forward.batch
+        return self._handed_out.stepped()
 
     # --------------------------------------------------------------- beginning
 
@@ -106,9 +114,9 @@ class TorchLearner(SplitLearner):
         with self.modes.reading("train"), self._steps_may_call_it_otherwise(), self.explained("the model"):
             before = generators()
             with forward.as_written(), self.modes.noting_updating_modules(), noise, LossCalls(before=refuse) as inside:
-                outputs = forward.call(self.batch.x)
+                outputs = forward.call(forward.batch.x)
             drawn = generators() != before
-            self._fresh.compare()
+            self._handed_out.compare()
         if not forward.can_be_called:
             return
         self.samples = noise.found
@@ -116,7 +124,8 @@ class TorchLearner(SplitLearner):
         with self.modes.reading("fit"), self.explained("the model in evaluation"):
             evaluated = forward.quiet()
         self.modes.evaluates_differently = records.structure(outputs) != records.structure(evaluated)
-        loss, calls = self._look_at_the_loss(outputs, inside.calls, refuse) if forward.has_loss else (None, [])
+        looked = forward.has_loss and forward.own is None
+        loss, calls = self._look_at_the_loss(outputs, inside.calls, refuse) if looked else (None, [])
         may_be_watched = self.case.step is None and forward.watching_is_free
         if may_be_watched and not drawn and alike(tensors(outputs), tensors(evaluated)):
             with self.explained("the model"):
@@ -164,25 +173,22 @@ class TorchLearner(SplitLearner):
             losses.append(self._step(self.backward if self._last_pass is None else self._watched_backward))
         return [float(each) for each in torch.stack(losses).tolist()]
 
-    def _use(self, batch: Batch) -> None:
-        self.forward.given = FreshBatch(batch, self._say) if self._fresh.changes else batch.plain()
-
     def step_on(self, batch: Batch) -> torch.Tensor:
         """One update on another batch, which is on the model's device already; its loss stays there."""
         self._looking = False
-        self._use(batch)
+        self._handed_out.use(batch)
         with self.modes.state.entered(), self.forward.loss_state.entered(), self.explained("a training step"):
-            return torch.tensor(own_step(self.forward, self.outside)) if self.case.step else self._step(self.backward)
+            return torch.tensor(self._own_steps(1)[0]) if self.case.step else self._step(self.backward)
 
     def backward_on(self, batch: Batch) -> torch.Tensor:
         """Loss and gradients of a step on such a batch, without the update."""
-        self._use(batch)
+        self._handed_out.use(batch)
         with self.explained("a training step"):
             return self.backward().detach()
 
     def pass_on(self, batch: Batch) -> None:
         """The forward pass of a step on such a batch, its loss included."""
-        self._use(batch)
+        self._handed_out.use(batch)
         with torch.no_grad():
             self.forward.loss(self.forward.call(self.batch.x), self.batch.y)
 
@@ -196,23 +202,15 @@ class TorchLearner(SplitLearner):
         """Read another batch from now on."""
         self._looking = True
         self.given, self.by_row = batch, feed.on_device(self.case, self.model, batch)
-        self._use(self.by_row)
+        self._handed_out.use(self.by_row)
+        self.forward.own = self.forward.captured = None  # they are losses of the first batch
         self.inputs, self.targets = self.by_row.sides(self._labels)
 
     def _own_steps(self, steps: int) -> list[float]:
-        """Steps of the user's loop; the first is watched for its loss, which can then be read apart."""
-        losses: list[float] = []
         with user_code(f"{self._where} step"):
-            if steps and not self.forward.has_loss:
-                value, call = watched_step(self.forward, self.modes, self.targets, self.outside)
-                losses.append(value)
-                if call is not None:
-                    self.forward.captured, self._scrutiny = call, Scrutiny(count=1, weights={0: 1.0})
-                    self._say(f"step: its loss is {call.name}, read apart from the steps")
-            self._fresh.compare()
-            losses += [own_step(self.forward, self.outside) for _ in range(steps - 1 - len(losses))]
-            with self._updates.watched():
-                losses += [own_step(self.forward, self.outside) for _ in range(steps - len(losses))]
+            losses = own_steps(self.case, self.model, self._handed_out, self.outside, self._updates, steps)
+        if self._unread is not None:
+            self._scrutiny, self._unread = captured(self._unread, self.forward, self.modes, self._say), None
         self.notice()
         return losses
 
@@ -258,13 +256,15 @@ class TorchLearner(SplitLearner):
         if loss is None:
             return Reading(loss=None, outputs=shown)
         data_term = self._scrutiny.data_term(calls)
-        heads = heads_of(calls, self.batch.rows, self._scrutiny)
+        heads = heads_of(calls, self.by_row.rows, self._scrutiny)
         return Reading(loss=float(loss.detach()) if data_term is None else data_term, outputs=shown, heads=heads)
 
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
-        everything = list(rows) == list(range(self.by_row.rows))
-        x = self.batch.x if everything else self.by_row.inputs_of(rows)
+        x = self._handed_out.inputs_of(rows)
         return None if x is None else self._answers.to(x)
+
+    def outputs_along(self, axis: int, order: Sequence[int]) -> tuple[Array, ...] | None:
+        return None if self.case.step is None else self._answers.to(self.forward.batch.inputs_along(axis, order))
 
     def draws_in_evaluation(self) -> bool | None:
         return self._answers.are_drawn()
@@ -275,13 +275,13 @@ class TorchLearner(SplitLearner):
         return drawn_by_loss(self.forward, self.modes, self._free.carries, bool(self.targets))
 
     def loss_and_gradient(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
-        if self.case.loss is None and self.forward.captured is None:
+        if self.case.loss is None and self.forward.own is None and self.forward.captured is None:
             return None
         return self._free.loss_and_gradient(outputs)
 
     def heads_for(self, outputs: Sequence[Array]) -> tuple[Head, ...]:
         calls = self._free.loss_calls(outputs)
-        return heads_of(calls, self.batch.rows, self._scrutiny) if calls else ()
+        return heads_of(calls, self.by_row.rows, self._scrutiny) if calls else ()
 
     # ------------------------------------------------------------------ facts
 
@@ -295,7 +295,7 @@ class TorchLearner(SplitLearner):
             return step_needs_targets(self.case, self.by_row, self.rebuild)
 
     def blinded(self) -> TorchLearner:
-        batch = self.given.blinded(self._labels)
+        batch = self.by_row.blinded(self._labels)
         return TorchLearner(self.case, self.rebuild(), batch, self.rebuild, self._labels)
 
     def score(self) -> float | None:

@@ -68,6 +68,19 @@ def rows_stand_alone(
     return all(_permuted(a, b, order, min(_MOST, _ROUNDING * rounding)) for a, b in pairs)
 
 
+def rows_lie_elsewhere(learner: Learner, rows: int) -> bool:
+    """Another order along the second axis of the inputs is that order of the outputs: rows may lie there.
+
+    So it is for recurrent layers that take time first; and for those that were to take it second, and do not.
+    """
+    size = next((each.shape[1] for each in learner.inputs if each.ndim > 1), 0)
+    order = np.random.default_rng(0).permutation(size)
+    plain, mixed = learner.outputs_for(list(range(rows))), learner.outputs_along(1, order.tolist())
+    if size < 2 or not plain or mixed is None or len(mixed) != len(plain):
+        return False
+    return all(size in a.shape and _permuted(a, b, order) for a, b in zip(plain, mixed, strict=True))
+
+
 def _rounding(both: Pair | None) -> float:
     """The largest difference between outputs in float32 and in float64, as a share of their spread; 0.0: not known."""
     if both is None or len(both[0]) != len(both[1]):

@@ -14,7 +14,7 @@ from pytest_overfit.measures.memorising.criteria import FitLimits, fits
 from pytest_overfit.measures.memorising.extension import STEPS, Extension
 from pytest_overfit.measures.memorising.pace import chunk_size, steps_to_go
 from pytest_overfit.measures.memorising.progress import FitProgress, Point
-from pytest_overfit.measures.predictions.on_batch import BatchPredictions
+from pytest_overfit.measures.predictions.on_batch import BatchPredictions, is_memorised
 from pytest_overfit.measures.reference_losses.closed_form import closed_form, summed
 from pytest_overfit.measures.reference_losses.reference import (
     BEATEN,
@@ -36,6 +36,9 @@ _DRAWS = 8
 
 #: a model this share of the way below the best outputs that were found shows that the search fell short
 _BEATEN = 0.01
+
+#: a control run whose loss came down to this share of the first has learnt more than a constant
+_LOW = 0.05
 
 Stop = Literal["fits", "steps", "non_finite", "no_update", "budget"]
 
@@ -63,6 +66,8 @@ class BatchRun:
     chunks: list[int] = dataclasses.field(default_factory=list)
     #: losses, one a reading, of the control run on blinded inputs, where there is one
     control: list[float] = dataclasses.field(default_factory=list)
+    #: the control run came to fit the batch as well, so what it was blinded for is not what tells rows apart
+    control_fits: bool = False
 
 
 class Fit:
@@ -153,7 +158,13 @@ class Fit:
                 self._read_at_end(run)
                 break
             confirmed = now
+        run.control_fits = control is not None and run.stop == "steps" and self._fits_too(control, run)
         return run
+
+    def _fits_too(self, control: Learner, run: BatchRun) -> bool:
+        """The control memorised as well: by its predictions, or where these are not known, by how far its loss fell."""
+        scores = self.predictions.agreements(control.read("fit"))
+        return is_memorised(scores) if scores else 0 <= run.control[-1] <= _LOW * run.losses[0]
 
     def _chunk(self, run: BatchRun, size: int, control: Learner | None, asked: int) -> bool:
         """Make the steps of one chunk, also on the control, and read where they led.

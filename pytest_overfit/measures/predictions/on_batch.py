@@ -64,7 +64,7 @@ class BatchPredictions:
             return None
         for number, output in enumerate(best_outputs):
             scores = agreements(inferred_heads([output], self.learner.targets, None), self.groups)
-            if scores and _is_memorised(scores):
+            if scores and is_memorised(scores):
                 return number
         return None
 
@@ -75,7 +75,7 @@ class BatchPredictions:
         scores = agreements(heads, self.groups)
         if len(heads) == 1 and heads[0].kind == "binary" and scores and scores[0].value <= 1 - _BELIEVED:
             return True  # memorising turns every single answer round: the task is right, the loss is not
-        return _is_memorised(scores)
+        return is_memorised(scores)
 
     def heads(self, reading: Reading) -> Sequence[Head]:
         """The heads the loss showed, else a guess from shapes and the declared task."""
@@ -112,7 +112,7 @@ class BatchPredictions:
         return dataclasses.replace(score, best=min(score.best, reached)) if reached >= _REACHED else score
 
 
-def _is_memorised(scores: Sequence[Agreement]) -> bool:
+def is_memorised(scores: Sequence[Agreement]) -> bool:
     return all(
         each.value <= 1 - _BELIEVED if each.measure == "worst_column" else each.value >= _BELIEVED * each.best
         for each in scores

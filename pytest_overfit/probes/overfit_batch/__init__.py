@@ -19,6 +19,7 @@ from pytest_overfit.measures.memorising.evaluation import (
     both_at_once,
     eval_forwards_agree,
     row_spread,
+    rows_lie_elsewhere,
     rows_stand_alone,
 )
 from pytest_overfit.measures.memorising.extension import MORE_STEPS, STEPS
@@ -160,6 +161,7 @@ def _measured(fit: Fit, run: BatchRun) -> dict[str, Any]:
         },
         "points": [dataclasses.asdict(each) for each in run.points],
         "control": run.control,
+        "control_fits": run.control_fits,
         "parameters": dataclasses.asdict(learner.parameters()),
         "schedule_is_declared": learner.schedule_is_declared(),
         "samples": learner.samples,
@@ -181,11 +183,13 @@ def _steadiness(fit: Fit, evaluated: Sequence[Array], together: bool) -> dict[st
     if not together and both_at_once(learner, fit.rows, evaluated):
         return {"eval_forwards_agree": True, "rows_stand_alone": True}
     steady = eval_forwards_agree(learner, fit.rows)
+    alone = None if together or steady is False else _alone(learner, fit.rows)
     return {
         "eval_forwards_agree": steady,
         "restless": learner.differing_module("eval", "eval") if steady is False else None,
         "eval_draws": learner.draws_in_evaluation() if steady is False else None,
-        "rows_stand_alone": None if together or steady is False else _alone(learner, fit.rows),
+        "rows_stand_alone": alone,
+        "rows_elsewhere": alone is False and rows_lie_elsewhere(learner, fit.rows),
     }
 
 

@@ -28,6 +28,13 @@ from pytest_overfit.probes.overfit_batch.judgement_of_modes import Evaluation
 from pytest_overfit.probes.overfit_batch.slowness import slowness_findings
 from pytest_overfit.probes.overfit_batch.words import DRAWN, NO_FLOOR, TASK_IS_DRAWN, needs, score_words
 
+#: what the control run shows where it fits
+_FITS_BLINDED = (
+    "the same factory fits its batch on blinded inputs too, so nothing is proved: are the rows along another axis than "
+    "the first, or do the inputs come from elsewhere? Give batch= with its rows first (turn it round inside the step), "
+    "or score="
+)
+
 #: a ratio beyond this says nothing more
 _FAR = 10.0
 
@@ -233,6 +240,8 @@ class _Judge:
         end = f"{where} after {steps} steps{self._course(slow, where)}"
         if self.measured.get("drawn") and not self._refuting():
             return self._loss_finding("inconclusive", f"{end}, but {DRAWN[self.measured['drawn']]}")
+        if self.measured.get("control_fits"):
+            return self._loss_finding("inconclusive", f"{where}, but {_FITS_BLINDED}")
         return self._loss_finding("failed", end)
 
     def _falls_without_floor(self) -> bool:

@@ -160,7 +160,13 @@ class Evaluation:
                 "rows are mixed up inside the model: permuting the inputs does not permute the outputs "
                 "(if rows belong together by design, declare rows_interact)"
             )
-            found.append(_no("rows_stand_alone", message, "failed"))
+            if self.measured.get("rows_elsewhere"):
+                message = (
+                    "the batch's first axis is mixed up inside the model and its second is not, so the rows may lie "
+                    "there (time first): give batch= with its rows first, and turn it round inside the step"
+                )
+            outcome: FindingOutcome = "inconclusive" if self.measured.get("rows_elsewhere") else "failed"
+            found.append(_no("rows_stand_alone", message, outcome))
         return found
 
     def _unsteady(self) -> tuple[str, FindingOutcome]:
