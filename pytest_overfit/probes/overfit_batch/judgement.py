@@ -26,14 +26,7 @@ from pytest_overfit.measures.reference_losses.reference import FLOORLESS_CONTROL
 from pytest_overfit.probes.overfit_batch import facts as fit_facts
 from pytest_overfit.probes.overfit_batch.judgement_of_modes import Evaluation
 from pytest_overfit.probes.overfit_batch.slowness import slowness_findings
-from pytest_overfit.probes.overfit_batch.words import DRAWN, NO_FLOOR, TASK_IS_DRAWN, needs, score_words
-
-#: what the control run shows where it fits
-_FITS_BLINDED = (
-    "the same factory fits its batch on blinded inputs too, so nothing is proved: are the rows along another axis than "
-    "the first, or do the inputs come from elsewhere? Give batch= with its rows first (turn it round inside the step), "
-    "or score="
-)
+from pytest_overfit.probes.overfit_batch.words import DRAWN, FITS_BLINDED, NO_FLOOR, TASK_IS_DRAWN, needs, score_words
 
 #: a ratio beyond this says nothing more
 _FAR = 10.0
@@ -241,7 +234,7 @@ class _Judge:
         if self.measured.get("drawn") and not self._refuting():
             return self._loss_finding("inconclusive", f"{end}, but {DRAWN[self.measured['drawn']]}")
         if self.measured.get("control_fits"):
-            return self._loss_finding("inconclusive", f"{where}, but {_FITS_BLINDED}")
+            return self._loss_finding("inconclusive", f"{where}, but {FITS_BLINDED}")
         return self._loss_finding("failed", end)
 
     def _falls_without_floor(self) -> bool:

@@ -30,6 +30,13 @@ NO_FLOOR = (
 #: then predictions cannot be compared with the batch's targets
 TASK_IS_DRAWN = ("targets", "task", "inputs")
 
+#: what the control run shows where it fits
+FITS_BLINDED = (
+    "the same factory fits its batch on blinded inputs too, so nothing is proved: are the rows along another axis than "
+    "the first, or do the inputs come from elsewhere? Give batch= with its rows first (turn it round inside the step), "
+    "or score="
+)
+
 
 def agreements_of(form: Mapping[str, Any]) -> list[Agreement]:
     """Agreements out of their plain form."""
