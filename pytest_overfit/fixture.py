@@ -72,6 +72,11 @@ class Overfit:
         __tracebackhide__ = True
         return demand(case, "overfit_batch", [("call", limits)])
 
+    def wiring(self, case: Case, **limits: Any) -> Verdict:
+        """Every part is connected: probe `wiring`; see `pytest_overfit.probes.wiring`."""
+        __tracebackhide__ = True
+        return demand(case, "wiring", [("call", limits)])
+
     def regularization(self, case: Case, **limits: Any) -> Verdict:
         """Regularisers do not harm, and do something: see `pytest_overfit.probes.regularization`.
 

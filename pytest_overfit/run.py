@@ -183,6 +183,7 @@ def _verdict(
         outcome=judgement.outcome,
         summary=judgement.summary,
         findings=judgement.findings,
+        diagnoses=judgement.diagnoses,
         seeds=(seed,),
         steps=int(measured.get("steps", 0)),
         seconds=seconds,

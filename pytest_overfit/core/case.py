@@ -64,6 +64,8 @@ class Case:
     #: factory of the same model without its regularisers, or the fields of the case that differ without them, e.g.
     #: `{"train": load_without_augmentation}`; default: derived from the model
     unregularized: Callable[[], Any] | Mapping[str, Any] | None = None
+    #: patterns of parameter names (torch) or variable paths (Keras) that must stay as they are: `("encoder.*",)`
+    frozen: tuple[str, ...] = ()
     #: None: the run's seed (option or ini `overfit_seed`, else 0)
     seed: int | None = None
     #: limits of this case, by name, or by probe: `{"steps": 300}`, `{"overfit_batch": {"steps": 300}}`
@@ -173,6 +175,8 @@ def _check_values(case: Case) -> None:
     classes = case.classes
     if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int) or classes < 2):
         raise CaseError(f"{where} classes: expected a whole number of 2 or more, got {classes!r}")
+    if isinstance(case.frozen, str) or not all(isinstance(each, str) for each in case.frozen):
+        raise CaseError(f"{where} frozen: expected patterns of names, got {case.frozen!r}; write frozen=('encoder.*',)")
     if case.autocast is not None and not isinstance(case.autocast, str):
         raise CaseError(f"{where} autocast: expected the name of a dtype, e.g. 'bfloat16', got {case.autocast!r}")
     if case.batch is None and case.train is None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pytest_overfit.core.verdict import Diagnosis
 
 if TYPE_CHECKING:
     from pytest_overfit.core.verdict import Verdict
 
+E = TypeVar("E", bound="OverfitError")
+
 
 class OverfitError(Exception):
     """Base of every error of this package except `ProbeFailed`."""
+
+    #: what is wrong with the program, where the error shows it
+    diagnoses: tuple[Diagnosis, ...] = ()
 
 
 class CaseError(OverfitError, ValueError):
@@ -55,6 +62,12 @@ class PropertyFailed(AssertionError):  # noqa: N818 - a refuted model
 
     def __reduce__(self) -> tuple[type[PropertyFailed], tuple[str, Any]]:
         return type(self), (str(self), self.batch)
+
+
+def diagnosed(error: E, fault: str, cure: str) -> E:
+    """The same error, which its message shows to be this fault."""
+    error.diagnoses = (Diagnosis(fault=fault, evidence=str(error), cure=cure, confidence="shown"),)
+    return error
 
 
 def publish(*classes: type[BaseException]) -> None:

@@ -7,7 +7,7 @@ import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar, cast, get_type_hints
+from typing import Any, Generic, TypeVar, cast, get_origin, get_type_hints
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
 
@@ -44,7 +44,8 @@ def split_by_probe(
     parts: dict[str, dict[str, Any]] = {name: {} for name in probes}
     for key, value in written.items():
         probe, _, limit = key.rpartition(".")
-        if isinstance(value, Mapping):
+        is_limit = any(key in names_of(limits) for limits in probes.values())
+        if isinstance(value, Mapping) and not is_limit:
             _known(key, probes, f"{where}: unknown probe")
             for name in value:
                 _known(name, names_of(probes[key]), f"{where}: unknown limit of {key}")
@@ -119,7 +120,11 @@ def check_limits(written: Mapping[str, Any], probes: Mapping[str, type[Any]], wh
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
-    """Check one value against its annotation: bool, int, float, or a number or None."""
+    """Check one value against its annotation: bool, int, float, or a number or None; reasons by a pattern of names."""
+    if get_origin(hint) is Mapping:
+        if not isinstance(value, Mapping) or not all(isinstance(each, str) for pair in value.items() for each in pair):
+            raise CaseError(f"{where}: expected a dict of pattern: reason, got {value!r}")
+        return value
     if hint is bool:
         if not isinstance(value, bool):
             raise CaseError(f"{where}: expected True or False, got {value!r}")

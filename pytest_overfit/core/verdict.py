@@ -13,8 +13,12 @@ FindingOutcome = Literal["passed", "failed", "inconclusive", "warning", "note"]
 #: which way a number is better; "": not known, so that any change counts
 Better = Literal["lower", "higher", ""]
 
-#: version of the dict form; a reader of a newer form must refuse it instead of guessing
-SCHEMA = 1
+#: how sure a diagnosis is: the changed program fits, an invariant is seen to be broken, or signs speak for it
+Confidence = Literal["proved", "shown", "likely"]
+
+#: version of the dict form; a reader of a newer form must refuse it instead of guessing. 2: a diagnosis' confidence is
+#: a word; it was a number
+SCHEMA = 2
 
 #: significant digits that tell any two floats apart
 _ALL_DIGITS = 17
@@ -62,13 +66,12 @@ class BaselineNumber:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """A fault by its name in the fault vocabulary, with the intervention that showed it."""
+    """A fault by its name in the fault vocabulary, what was measured of it, and what to change."""
 
     fault: str
     evidence: str
     cure: str
-    #: share of the planted twins of this fault for which the same evidence held
-    confidence: float
+    confidence: Confidence
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,7 +123,7 @@ class Verdict:
             Finding(**{**each, "value": number(each["value"]), "limit": number(each["limit"])})
             for each in values.get("findings", ())
         )
-        values["diagnoses"] = tuple(Diagnosis(**each) for each in values.get("diagnoses", ()))
+        values["diagnoses"] = tuple(_diagnosis(each) for each in values.get("diagnoses", ()))
         values["seeds"] = tuple(values.get("seeds", ()))
         values["losses"] = tuple(float(each) for each in values.get("losses", ()))
         return cls(**values)
@@ -133,6 +136,7 @@ class Judgement:
     outcome: Outcome
     summary: str
     findings: tuple[Finding, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = ()
 
     @classmethod
     def of(
@@ -163,6 +167,14 @@ def legible(value: float, limit: float | None = None, usual: str = ".4g") -> str
         return text
     longer = (f"{value:.{digits}g}" for digits in range(4, _ALL_DIGITS + 1))
     return next(text for text in longer if float(text) != limit)
+
+
+def _diagnosis(form: Mapping[str, Any]) -> Diagnosis:
+    """Schema 1 had shares: of the planted twins of a fault for which the same evidence held."""
+    confidence = form["confidence"]
+    if not isinstance(confidence, str):
+        confidence = "shown" if confidence >= 0.5 else "likely"
+    return Diagnosis(**{**form, "confidence": confidence})
 
 
 def number(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_overfit.core.verdict import legible
@@ -40,10 +40,18 @@ def failure_text(form: Form, command: str = "") -> str:
         blocks += ["", _curve(losses, form)]
     blocks += [f"  fact  {each['message']}" for each in form["findings"] if each["name"] == "fact"]
     blocks += [f"  note  {each['message']}" for each in form["findings"] if each["name"] == "remark"]
-    for each in form["diagnoses"]:
-        blocks.append(f"  cause {each['fault']}: {each['evidence']}; cure: {each['cure']}")
+    blocks += _causes(form)
     blocks += ["", *_again(form, command)]
     return "\n".join(blocks)
+
+
+def _causes(form: Form) -> Iterator[str]:
+    """What to change for each fault; its evidence only where no finding has it already."""
+    said = {each["message"] for each in form["findings"]}
+    for each in form["diagnoses"]:
+        if each["evidence"] not in said:
+            yield f"  cause {each['fault']} ({each['confidence']}): {each['evidence']}"
+        yield f"  cure  {each['cure']}"
 
 
 def _curve(losses: Sequence[float], form: Form) -> str:

@@ -74,9 +74,10 @@ def test_at_most_three_facts(project: Any) -> None:
 
 
 def test_diagnoses_are_shown() -> None:
-    found = Diagnosis(fault="lr_zero", evidence="nothing moves", cure="lr=0.1 fits", confidence=0.9)
+    found = Diagnosis(fault="lr_zero", evidence="nothing moves", cure="lr=0.1 fits", confidence="proved")
     text = failure_text(project_verdict(diagnoses=(found,)).to_dict())
-    assert "cause lr_zero: nothing moves; cure: lr=0.1 fits" in text
+    assert "cause lr_zero (proved): nothing moves" in text
+    assert "cure  lr=0.1 fits" in text
 
 
 @pytest.mark.parametrize("folder", [".", "sub"])
@@ -466,8 +467,17 @@ def test_every_verdict_can_be_printed(verdict: Verdict) -> None:
 
 
 def test_a_newer_form_is_refused() -> None:
-    with pytest.raises(ValueError, match="verdict has schema 2, this version reads up to 1"):
-        Verdict.from_dict({**project_verdict().to_dict(), "schema": 2})
+    with pytest.raises(ValueError, match="verdict has schema 3, this version reads up to 2"):
+        Verdict.from_dict({**project_verdict().to_dict(), "schema": 3})
+
+
+@pytest.mark.parametrize(("share", "word"), [(1.0, "shown"), (0.5, "shown"), (0.2, "likely")])
+def test_a_confidence_of_schema_1_was_a_number(share: float, word: str) -> None:
+    diagnosis = {"fault": "double_softmax", "evidence": "e", "cure": "c", "confidence": share}
+    old = {**project_verdict().to_dict(), "schema": 1, "diagnoses": [diagnosis]}
+    (read,) = Verdict.from_dict(old).diagnoses
+    assert (read.fault, read.confidence) == ("double_softmax", word)
+    assert Verdict.from_dict(Verdict.from_dict(old).to_dict()).diagnoses == (read,)
 
 
 def test_what_is_not_plain_is_refused() -> None:

@@ -201,14 +201,16 @@ def held(
     *,
     weights: bool = False,
     other_noise: int | None = None,
+    same_noise: bool = False,
     evaluating: bool = False,
     rows: int | None = None,
 ) -> Iterator[None]:
     """Put the model back as it was: moving statistics, seeds, recurrent states, metrics, and every generator.
 
     `weights` adds what an update changes. `other_noise` draws other random numbers inside than the next step will,
-    a new series for each value: otherwise two equal calls of a layer that is never quiet would agree. `evaluating`: the
-    pass inside is one in evaluation; `rows`: of other rows, so that what is kept for each row starts anew.
+    a new series for each value: otherwise two equal calls of a layer that is never quiet would agree. `same_noise`
+    draws the same ones each time, whatever steps were made between. `evaluating`: the pass inside is one in evaluation;
+    `rows`: of other rows, so that what is kept for each row starts anew.
     """
     variables = [*model.non_trainable_variables, *model.metrics_variables, *_global_generator()]
     if weights:
@@ -221,6 +223,8 @@ def held(
         stack.enter_context(state_of(model).kept(evaluating=evaluating, fresh=rows is not None, rows=rows))
         if other_noise is not None:
             _draw_others(variables, other_noise)
+        if same_noise:
+            _draw_the_same(variables)
         yield
 
 
@@ -280,10 +284,21 @@ def _keras_generator() -> Restore:
     return lambda: state.set_global_attribute(_GENERATOR, generator)
 
 
+def _draw_the_same(variables: Iterable[Any]) -> None:
+    generators = [each for each in variables if each.name == "seed_generator_state"]
+    for number, each in enumerate(generators):
+        each.assign(keras.ops.full_like(each, number))
+    _seed_others(0)
+
+
 def _draw_others(variables: Iterable[Any], noise: int) -> None:
     for each in variables:
         if each.name == "seed_generator_state":
             each.assign(keras.ops.add(each, keras.ops.cast(noise * 7919, each.dtype)))
+    _seed_others(noise)
+
+
+def _seed_others(noise: int) -> None:
     random.seed(noise)
     np.random.seed(noise & _MASK)
     if keras.backend.backend() == "torch":

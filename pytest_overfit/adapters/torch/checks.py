@@ -12,7 +12,7 @@ from torch import nn
 from pytest_overfit.adapters.torch.fused_update import fuse
 from pytest_overfit.adapters.torch.losses import LossCall
 from pytest_overfit.core.case import Case
-from pytest_overfit.core.errors import CaseError, ProgramError
+from pytest_overfit.core.errors import CaseError, ProgramError, diagnosed
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.usercode import user_code
 
@@ -53,10 +53,12 @@ def make_optimizer(case: Case, model: nn.Module, asked_for: Sequence[torch.Tenso
     held = sum(len(group["params"]) for group in optimizer.param_groups)
     foreign = len(others) if len(others) == held else sum(id(each) not in known for each in others)
     if foreign:
-        raise CaseError(
+        cure = "write optimizer=lambda parameters: torch.optim.Adam(parameters)"
+        error = CaseError(
             f"{where} that holds {foreign} parameter{'s' * (foreign > 1)} of another model ({held} in all), so "
-            "this model would not be trained by it; write optimizer=lambda parameters: torch.optim.Adam(parameters)"
+            f"this model would not be trained by it; {cure}"
         )
+        raise diagnosed(error, "optimizer_wrong_params", cure)
     if case.step is None:  # a step of the user's may do more with it, such as scaling gradients
         fuse(optimizer)
     return optimizer
@@ -146,13 +148,14 @@ def can_be_trained(loss: torch.Tensor, model: nn.Module, case: Case) -> None:
     parameters = list(model.parameters())
     if not any(each.requires_grad for each in parameters):
         frozen = sum(each.numel() for each in parameters)
-        raise ProgramError(
-            f"{where} all {frozen} parameters of the model are frozen (requires_grad = False), or it has none"
-        )
-    raise ProgramError(
-        f"{where} the loss has no gradient. Something between the parameters and the loss cuts the graph: detach(), "
-        ".data, .item(), numpy(), argmax, rounding, or torch.no_grad()"
+        message = f"{where} all {frozen} parameters of the model are frozen (requires_grad = False), or it has none"
+        cure = "call requires_grad_(True) on what is to be trained"
+        raise diagnosed(ProgramError(message), "frozen_parameters", cure)
+    cuts = "detach(), .data, .item(), numpy(), argmax, rounding, or torch.no_grad()"
+    error = ProgramError(
+        f"{where} the loss has no gradient. Something between the parameters and the loss cuts the graph: {cuts}"
     )
+    raise diagnosed(error, "detached_graph", f"take out what cuts the graph: {cuts}")
 
 
 def labels_fit_the_loss(case: Case, call: LossCall) -> None:
@@ -169,10 +172,12 @@ def _check_binary(case: Case, call: LossCall) -> None:
         raise CaseError(f"{where} expects floating-point targets, got {describe(target)}; write y.float()")
     low, high = float(target.min()), float(target.max())
     if low < 0 or high > 1:
-        raise CaseError(
+        cure = "write cross_entropy and one output a class, or map them to 0 and 1"
+        error = CaseError(
             f"{where} expects targets between 0 and 1, got numbers from {low:g} to {high:g}, with which its loss falls "
-            "without limit; write cross_entropy and one output a class, or map them to 0 and 1"
+            f"without limit; {cure}"
         )
+        raise diagnosed(error, "label_out_of_range", cure)
 
 
 def _check_labels(case: Case, name: str, input_: torch.Tensor, target: torch.Tensor, ignored: int) -> None:
@@ -191,7 +196,9 @@ def _check_labels(case: Case, name: str, input_: torch.Tensor, target: torch.Ten
         raise CaseError(f"{where} expects class labels of dtype int64, got {describe(target)}; write y.long()")
     counted = target[target != ignored]
     if counted.numel() and (int(counted.max()) >= classes or int(counted.min()) < 0):
-        raise CaseError(
+        cure = "give the model more outputs, or number the labels from 0"
+        error = CaseError(
             f"{where}: labels go from {int(counted.min())} to {int(counted.max())}, but the model has {classes} "
-            f"outputs, for the classes 0 to {classes - 1}; give the model more outputs, or number the labels from 0"
+            f"outputs, for the classes 0 to {classes - 1}; {cure}"
         )
+        raise diagnosed(error, "label_out_of_range", cure)

@@ -87,6 +87,20 @@ class Forward:
             return dict
         return tuple if isinstance(x, (tuple, list)) and self._takes(len(x)) else None
 
+    @property
+    def unpacks(self) -> bool:
+        """Parts of the inputs are arguments of `forward`, by their names or places."""
+        return self._unpacked is not None
+
+    def argument_names(self) -> list[str]:
+        """What `forward` calls its arguments, as far as they have names."""
+        forward = getattr(self.model, "_orig_mod", self.model).forward
+        try:
+            parameters = inspect.signature(forward).parameters.values()
+        except (TypeError, ValueError):  # a scripted one has none
+            return []
+        return [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+
     def _takes(self, given: Any) -> bool:
         """True if `forward` takes these names, or this many arguments."""
         forward = getattr(self.model, "_orig_mod", self.model).forward  # a compiled module wraps the user's

@@ -285,6 +285,11 @@ class TorchLearner(SplitLearner):
 
     # ------------------------------------------------------------------ facts
 
+    @property
+    def label_places(self) -> frozenset[str]:
+        """Parts of the inputs that are targets, where the model makes its own loss."""
+        return frozenset(map(str, self._labels))
+
     def shared_outputs(self) -> Sequence[int]:
         return shared_outputs(self.forward, self.modes)
 

@@ -704,7 +704,7 @@ def test_units_of_convolutions_are_channels_and_functions_are_seen() -> None:
             super().__init__()
             self.conv, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4 * 36, 10)
             with torch.no_grad():
-                self.conv.bias[:3] = -100.0
+                self.conv.bias[:3], self.conv.bias[3] = -100.0, 100.0  # whatever the weights are
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.head(functional.relu(self.conv(x.reshape(-1, 1, 8, 8))).flatten(1))
