@@ -41,7 +41,7 @@ def look(wires: Wires, seen: Observation, plain: bool) -> dict[str, Any]:
     piled = [each & held for each in carried[1:]]
     shares = [sorted(share for share in each.kept.values() if share) for each in seen.events(OptimizerStep)]
     kept = [each for each in shares if each]
-    undone = [each.undone or 0.0 for each in seen.updates if each.changed or each.undone]
+    undone = [each.undone or 0.0 for each in seen.updates if each.changed]
     decays = [each.decay for each in seen.events(OptimizerStep) if each.decay is not None]
     return {
         "calls": len(seen.updates),
@@ -50,6 +50,7 @@ def look(wires: Wires, seen: Observation, plain: bool) -> dict[str, Any]:
         "updating": sum(map(_steps_twice, seen.updates)),
         "evaluating": sum(each.in_evaluation for each in seen.updates),
         "discarded": _discarded(seen) if seen.made else 0,
+        "reverted": sum(map(_ends_where_it_began, seen.updates)) if seen.made else 0,
         "kept": max((each[len(each) // 2] for each in kept), default=None) if len(kept) >= _OFTEN else None,
         "undone": sorted(undone)[len(undone) // 2] if len(undone) >= _OFTEN else 0.0,
         "decay": max(decays, default=0.0),
@@ -93,13 +94,22 @@ def _discarded(seen: Observation) -> int:
     for update, after in zip(seen.updates, seen.updates[1:], strict=False):
         made = [each for each in update.events if isinstance(each, BackwardPass)]
         later = next((each for each in after.events if isinstance(each, BackwardPass)), None)
-        stepped = any(isinstance(each, OptimizerStep) for each in update.events)
-        if update.changed or update.buffers or stepped or not made or later is None:
+        if update.changed or update.buffers or _stepped(update) or not made or later is None:
             continue
         gradients = {name: norm for name, norm in made[-1].gradients.items() if norm}
         finite = all(math.isfinite(each) for each in gradients.values())
         count += bool(gradients) and finite and not (gradients.keys() & later.onto)
     return count
+
+
+def _stepped(update: Update) -> bool:
+    return any(isinstance(each, OptimizerStep) for each in update.events)
+
+
+def _ends_where_it_began(update: Update) -> bool:
+    """An optimizer changed something, and all of it was back before the call ended."""
+    moved = any(each.changed for each in update.events if isinstance(each, OptimizerStep))
+    return moved and not update.changed
 
 
 def _added(seen: Observation, plain: bool) -> int | None:
@@ -112,7 +122,8 @@ def _added(seen: Observation, plain: bool) -> int | None:
         if apart and math.isclose(sum(values) / len(values), update.loss, rel_tol=_SAME):
             return len(values)
     every = round(len(seen.updates) / seen.made) if seen.made else 0
-    alone = update is not None and len(values) == len(passes) == 1 and every > 1 and not _discarded(seen)
+    between = [each for each in seen.updates if not _stepped(each)]
+    alone = len(values) == len(passes) == 1 and every > 1 and bool(between) and not _discarded(seen)
     return every if alone and plain and update and math.isclose(values[0], update.loss, rel_tol=_SAME) else None
 
 
@@ -214,6 +225,13 @@ def _of_updates(measured: Mapping[str, Any]) -> Iterator[Fault]:
             "update_skipped",
             f"{measured['discarded']} of {measured['calls']} steps changed nothing, and their gradients were lost",
             "call optimizer.step() in each step, or zero_grad() only after it",
+        )
+    if measured["reverted"] >= _OFTEN:
+        yield _fault(
+            "update_skipped",
+            f"{measured['reverted']} of {measured['calls']} steps ended with the weights they began with, although "
+            "an optimizer had changed them",
+            "look for what loads or writes the weights after optimizer.step()",
         )
     if measured["undone"] > _UNDONE:
         yield _fault(
