@@ -122,7 +122,7 @@ def faults(measured: Mapping[str, Any] | None) -> Iterator[Fault]:
             evidence=f"the model reads from left to right, and its targets are {where}",
             cure="move the targets by one place, targets = tokens[:, 1:] for tokens[:, :-1], in one place only",
         )
-    if measured["padding"]:
+    if measured["padding"] and measured["shift"] in (0, 1):  # else the targets may be of another sequence
         yield Fault(
             name="padding_in_loss",
             outcome="warning",
