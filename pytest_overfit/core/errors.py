@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from pytest_overfit.core.verdict import Diagnosis
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_overfit.core.verdict import Verdict
-
-E = TypeVar("E", bound="OverfitError")
+    from pytest_overfit.core.verdict import Diagnosis, Verdict
 
 
 class OverfitError(Exception):
@@ -62,12 +58,6 @@ class PropertyFailed(AssertionError):  # noqa: N818 - a refuted model
 
     def __reduce__(self) -> tuple[type[PropertyFailed], tuple[str, Any]]:
         return type(self), (str(self), self.batch)
-
-
-def diagnosed(error: E, fault: str, cure: str) -> E:
-    """The same error, which its message shows to be this fault."""
-    error.diagnoses = (Diagnosis(fault=fault, evidence=str(error), cure=cure, confidence="shown"),)
-    return error
 
 
 def publish(*classes: type[BaseException]) -> None:

@@ -11,7 +11,7 @@ from pytest_overfit.core.verdict import Verdict
 from pytest_overfit.probes import built_in, known
 from pytest_overfit.probes.base import LAST
 
-DEFAULT = ["inert_regularizer", "split_duplicates", "overfit_batch", "early_accuracy"]
+DEFAULT = ["wiring", "inert_regularizer", "split_duplicates", "overfit_batch", "early_accuracy"]
 
 
 def unread() -> Any:

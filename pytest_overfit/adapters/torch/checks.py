@@ -12,7 +12,8 @@ from torch import nn
 from pytest_overfit.adapters.torch.fused_update import fuse
 from pytest_overfit.adapters.torch.losses import LossCall
 from pytest_overfit.core.case import Case
-from pytest_overfit.core.errors import CaseError, ProgramError, diagnosed
+from pytest_overfit.core.diagnosed import diagnosed
+from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.usercode import user_code
 

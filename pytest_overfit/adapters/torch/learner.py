@@ -84,8 +84,8 @@ class TorchLearner(SplitLearner):
         self._free = FreeOutputs(self.forward, self.modes)
         self._answers = Answers(self.forward, self.modes)
         self._first_forward()
-        self._labels = labels_among_inputs(self.forward, self.modes) if labels is None else labels
-        self.inputs, self.targets = self.by_row.sides(self._labels)
+        self.labels = labels_among_inputs(self.forward, self.modes) if labels is None else labels
+        self.inputs, self.targets = self.by_row.sides(self.labels)
         self._say(remark_on(self.modes.state.settled(self._answers.compared)))
         self.optimizer = checks.make_optimizer(case, model, self.outside.reached)
         self.outside.hold(checks.not_of_the_model(self.optimizer, model))
@@ -204,7 +204,7 @@ class TorchLearner(SplitLearner):
         self.given, self.by_row = batch, feed.on_device(self.case, self.model, batch)
         self._handed_out.use(self.by_row)
         self.forward.own = self.forward.captured = None  # they are losses of the first batch
-        self.inputs, self.targets = self.by_row.sides(self._labels)
+        self.inputs, self.targets = self.by_row.sides(self.labels)
 
     def _own_steps(self, steps: int) -> list[float]:
         with user_code(f"{self._where} step"):
@@ -285,11 +285,6 @@ class TorchLearner(SplitLearner):
 
     # ------------------------------------------------------------------ facts
 
-    @property
-    def label_places(self) -> frozenset[str]:
-        """Parts of the inputs that are targets, where the model makes its own loss."""
-        return frozenset(map(str, self._labels))
-
     def shared_outputs(self) -> Sequence[int]:
         return shared_outputs(self.forward, self.modes)
 
@@ -300,8 +295,8 @@ class TorchLearner(SplitLearner):
             return step_needs_targets(self.case, self.by_row, self.rebuild)
 
     def blinded(self) -> TorchLearner:
-        batch = self.by_row.blinded(self._labels)
-        return TorchLearner(self.case, self.rebuild(), batch, self.rebuild, self._labels)
+        batch = self.by_row.blinded(self.labels)
+        return TorchLearner(self.case, self.rebuild(), batch, self.rebuild, self.labels)
 
     def score(self) -> float | None:
         if self.case.score is None:

@@ -72,7 +72,7 @@ def _moved_rows(base: Sequence[Array], after: Sequence[Array] | None, rows: int)
     for old, new in zip(base, after or (), strict=False):
         if old.shape == new.shape and old.shape[:1] == (rows,):
             found |= (old != new).reshape(rows, -1).any(axis=1)
-        else:  # nothing can be told row by row, so nothing is called unread
+        elif old.shape != new.shape or bool((old != new).any()):  # not to be told row by row: all may have moved it
             found |= True
     return found
 

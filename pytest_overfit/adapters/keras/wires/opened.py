@@ -89,10 +89,21 @@ class KerasWires:
 
     def update(self) -> Update:
         before = {path: numbers(each) for path, each in (self._weights | self._buffers).items()}
-        with self._watching() as watch:
+        rows: list[int] = []
+        evaluating: list[bool] = []
+
+        def note(_layer: Any, own: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            given = [each for each in keras.tree.flatten((args, kwargs)) if getattr(each, "shape", None)]
+            rows.append(int(given[0].shape[0]) if given else 0)
+            evaluating.append(kwargs.get("training") is False)
+            return own(*args, **kwargs)
+
+        with self._watching() as watch, layers.called_through([self.model], note):
             loss = self._stepped()
         return Update(
             loss=loss,
+            rows=tuple(rows),
+            in_evaluation=bool(evaluating) and all(evaluating),
             events=tuple(watch.events) if watch else (),
             changed=_changed(self._weights, before),
             buffers=_changed(self._buffers, before),
@@ -157,8 +168,18 @@ class KerasWires:
         with self._noisy(names, share, 0):
             after = reader.read(mode)
         loss = None if before[0] is None or after[0] is None else relative(np.array(before[0]), np.array(after[0]))
-        outputs = [relative(old, new) for old, new in zip(before[1], after[1], strict=True)]
+        pairs = zip(before[1], after[1], self._shown_only(len(before[1])), strict=True)
+        outputs = [relative(old, new) for old, new, shown in pairs if not shown]
         return Moved(outputs=max(outputs, default=None), loss=loss)
+
+    def _shown_only(self, count: int) -> list[bool]:
+        """Outputs that the model was compiled with a loss of None for."""
+        given = self.model.loss
+        if isinstance(given, dict):
+            names = list(getattr(self.model, "output_names", None) or given)
+            given = [given.get(name) for name in names]
+        listed = isinstance(given, (list, tuple)) and len(given) == count
+        return [each is None for each in given] if listed else [False] * count
 
     @contextlib.contextmanager
     def _noisy(self, names: Iterable[str], share: float, first: int) -> Iterator[None]:
@@ -209,6 +230,7 @@ class KerasWires:
     def _training_loss(self) -> float | None:
         """With its penalties: that is what the step differentiates."""
         with held(self.model, same_noise=True):
+            forget(self.model)
             outputs = self.reader.forward(training=True)
             return float(keras.ops.mean(total_loss(self.model, self.reader.feed, outputs, True)))
 
@@ -220,6 +242,7 @@ class KerasWires:
 
         loss = self._training_loss()
         with held(self.model, same_noise=True):
+            forget(self.model)
             found = graph.gradients(
                 lambda: total_loss(self.model, reader.feed, reader.forward(training=True), True),
                 list(self._trainable().values()),
@@ -255,7 +278,8 @@ class KerasWires:
             with held(self.model, same_noise=True):
                 forget(self.model)
                 outputs = self.reader.forward(training=training, x=tensors(x))
-                return tuple(numbers(each) for each in keras.tree.flatten(outputs))
+                inside = [keras.ops.sum(each) for each in self.model.losses] if training else []
+                return tuple(numbers(each) for each in [*keras.tree.flatten(outputs), *inside])
         except Exception:  # a model that takes these values only cannot be asked; that is no fault
             return None
 

@@ -77,6 +77,7 @@ class TapeWatch:
                         kind=type(optimizer).__name__,
                         groups=(held,),
                         rate=rate,
+                        decay=None if rate is None else rate * float(getattr(optimizer, "weight_decay", None) or 0.0),
                         changed=changed(self._variables, before),
                         inside=self._inside > 0,
                     )

@@ -182,7 +182,7 @@ class TorchWires:
 
     def inputs(self) -> dict[str, Array]:
         places = _places(self.learner.batch.x, self.learner.forward.argument_names())
-        targets = self.learner.label_places
+        targets = set(map(str, self.learner.labels))
         return {name: to_numpy(each) for name, each in places.items() if name not in targets}
 
     def arguments(self) -> frozenset[str]:
