@@ -86,8 +86,9 @@ def _distances(base: Sequence[Array], after: Sequence[Array] | None, rows: int) 
     found = np.zeros(rows)
     for old, new in zip(base, after or (), strict=False):
         if _by_row(old, rows) and old.shape == new.shape:
-            difference = np.abs(np.nan_to_num(old) - np.nan_to_num(new)).reshape(rows, -1).max(axis=1, initial=0.0)
-            spread = float(np.nan_to_num(old).std()) or 1.0
+            a, b = (np.nan_to_num(each.astype(np.float64)) for each in (old, new))
+            difference = np.abs(a - b).reshape(rows, -1).max(axis=1, initial=0.0)
+            spread = float(a.std()) or 1.0
             found = np.maximum(found, difference / spread)
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -148,13 +147,10 @@ class KerasWires:
     # -------------------------------------------------------------------- moves
 
     def gradients(self) -> dict[str, float | None] | None:
-        found = self._loss_and_gradients()
-        if found is None:
+        if not self._readable():
             return None
-        return {
-            path: None if each is None else float(np.linalg.norm(each.ravel()))
-            for path, each in zip(self._trainable(), found[1], strict=True)
-        }
+        pairs = zip(self._trainable(), self._loss_and_gradients()[1], strict=True)
+        return {path: None if each is None else float(np.linalg.norm(each.ravel())) for path, each in pairs}
 
     def moved_by(self, names: Sequence[str], share: float) -> Moved:
         found = [self._moved_in(mode, names, share) for mode in ("fit", "train")]
@@ -204,52 +200,53 @@ class KerasWires:
                 return None
 
     def descent(self, shares: Sequence[float]) -> Descent | None:
-        found = self._loss_and_gradients()
-        if found is None:
-            return None
-        loss, gradients = found
         variables = list(self._trainable().values())
-        start = [numbers(each).astype(np.float64) for each in variables]
+        start = [numbers(each) for each in variables]
+        if not self._readable():
+            return None
         self._stepped()
-        update = [numbers(each).astype(np.float64) - old for each, old in zip(variables, start, strict=True)]
         end = [numbers(each) for each in variables]
-        whole = (self._training_loss() or math.nan) - loss
-        promised = sum(float((g * u).sum()) for g, u in zip(gradients, update, strict=True) if g is not None)
-        changes = []
-        for way in short_ways(shares, loss, promised):
-            for variable, old, along in zip(variables, start, update, strict=True):
-                variable.assign((old + way * along).astype(np.float32))
-            changes.append((way * promised, (self._training_loss() or math.nan) - loss))
-        for variable, old in zip(variables, end, strict=True):
-            variable.assign(old)
+        update = [new.astype(np.float64) - old for new, old in zip(end, start, strict=True)]
+        try:  # all is read after the step, so that a state which it carries on is the same
+            _assign(variables, start)
+            loss, gradients = self._loss_and_gradients()
+            promised = sum(float((g * u).sum()) for g, u in zip(gradients, update, strict=True) if g is not None)
+
+            def change(way: float) -> float:
+                _assign(variables, [old + way * along for old, along in zip(start, update, strict=True)])
+                return self._training_loss() - loss
+
+            changes = [(way * promised, change(way)) for way in short_ways(shares, loss, promised)]
+            whole = change(1.0)
+        finally:
+            _assign(variables, end)
         scheduled = self.learner.has_schedule
         return Descent(
             loss=loss, promised=promised, changes=tuple(changes), whole=whole, smooth=True, scheduled=scheduled
         )
 
-    def _training_loss(self) -> float | None:
+    def _readable(self) -> bool:
+        reader = self.learner.verified_reader()
+        return keras.backend.backend() == "tensorflow" and reader.readable and reader.objective is None
+
+    def _training_loss(self) -> float:
         """With its penalties: that is what the step differentiates."""
         with held(self.model, same_noise=True):
             forget(self.model)
             outputs = self.reader.forward(training=True)
             return float(keras.ops.mean(total_loss(self.model, self.reader.feed, outputs, True)))
 
-    def _loss_and_gradients(self) -> tuple[float, list[Array | None]] | None:
-        reader = self.learner.verified_reader()
-        if keras.backend.backend() != "tensorflow" or not reader.readable or reader.objective is not None:
-            return None
+    def _loss_and_gradients(self) -> tuple[float, list[Array | None]]:
         from pytest_overfit.adapters.keras import graph
 
-        loss = self._training_loss()
+        reader = self.reader
         with held(self.model, same_noise=True):
             forget(self.model)
             found = graph.gradients(
                 lambda: total_loss(self.model, reader.feed, reader.forward(training=True), True),
                 list(self._trainable().values()),
             )
-        if loss is None:
-            return None
-        return loss, found
+        return self._training_loss(), found
 
     # ------------------------------------------------------------------- inputs
 
@@ -285,6 +282,11 @@ class KerasWires:
 
     def strides(self) -> bool:
         return any(_steps_over(each) for each in layers.layers_of(self.model))
+
+
+def _assign(variables: Sequence[Any], values: Sequence[Array]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value.astype(str(variable.dtype)))
 
 
 def _steps_over(layer: Any) -> bool:

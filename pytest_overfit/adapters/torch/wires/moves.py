@@ -118,27 +118,33 @@ def descent(learner: TorchLearner, parameters: Sequence[nn.Parameter], shares: S
     if any(each.dtype in _HALVES for each in parameters):
         return None  # its small steps are lost in rounding
     start = [each.detach().clone() for each in parameters]
-    found = loss_and_gradients(learner, parameters)
-    if found is None:
-        return None
-    loss, gradients, smooth = found
     learner.train(1)
     update = [each.detach() - old for each, old in zip(parameters, start, strict=True)]
-    pairs = zip(gradients, update, strict=True)
-    promised = sum(float((dense(g).double() * u.double()).sum()) for g, u in pairs if g is not None)
-    ways = short_ways(shares, loss, promised)
-    changes = []
-    whole = _held_loss(learner) - loss
-    with put_back(parameters):
-        for way in ways:
-            with torch.no_grad():
-                for parameter, old, along in zip(parameters, start, update, strict=True):
-                    parameter.copy_(old + way * along)
-            changes.append((way * promised, _held_loss(learner) - loss))
+    with put_back(parameters):  # all is read after the step, so that a state which it carries on is the same
+        _set(parameters, start)
+        found = loss_and_gradients(learner, parameters)
+        if found is None:
+            return None
+        loss, gradients, smooth = found
+        pairs = zip(gradients, update, strict=True)
+        promised = sum(float((dense(g).double() * u.double()).sum()) for g, u in pairs if g is not None)
+
+        def change(way: float) -> float:
+            _set(parameters, [old + way * along for old, along in zip(start, update, strict=True)])
+            return _held_loss(learner) - loss
+
+        changes = [(way * promised, change(way)) for way in short_ways(shares, loss, promised)]
+        whole = change(1.0)
     scheduled = learner.scheduler is not None
     return Descent(
         loss=loss, promised=promised, changes=tuple(changes), whole=whole, smooth=smooth, scheduled=scheduled
     )
+
+
+def _set(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.copy_(value)
 
 
 def _held_loss(learner: TorchLearner) -> float:

@@ -1,0 +1,23 @@
+"""`wiring` on Keras programs: planted faults are refused or warned by name, healthy ones pass without a word."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("keras")
+pytest.importorskip("tensorflow")
+
+from tests.programs.wiring import keras_data, keras_outputs, keras_steps, keras_updates, keras_zoo
+from tests.programs.wiring.corpus import Corpus, check_broken, check_healthy
+
+PROGRAMS = Corpus.of(each.PROGRAMS for each in (keras_updates, keras_data, keras_outputs, keras_steps, keras_zoo))
+
+
+@pytest.mark.parametrize("name", PROGRAMS.broken_ones())
+def test_a_planted_fault_is_named(name: str) -> None:
+    check_broken(PROGRAMS[name])
+
+
+@pytest.mark.parametrize("name", PROGRAMS.healthy_ones())
+def test_its_healthy_twin_passes_without_a_name(name: str) -> None:
+    check_healthy(PROGRAMS[name])
