@@ -116,7 +116,7 @@ def _axis(wires: Wires, inputs: Inputs, base: Sequence[Array], name: str, axis: 
     if _moves_in_training(wires, inputs, name, other):
         return []
     end = _at_an_end(places, size)
-    border = values.ndim > 2 and len(places) <= _BORDER * size and end and wires.strides()
+    border = len(places) <= _BORDER * size and end and wires.strides()
     return [
         {"input": name, "axis": axis, "rank": values.ndim, "unread": places, "of": of, "end": end, "border": border}
     ]

@@ -135,7 +135,6 @@ def clipped_to_nothing(broken: bool) -> Fields:
     "excessive_weight_decay",
     "lr_too_high",
     "gradient_ascent",
-    missed="decoupled decay is no part of the gradient that is asked",
 )
 def decay_outweighs_the_loss(broken: bool) -> Fields:
     """weight_decay=5: a step takes a tenth of the weights."""
@@ -422,7 +421,7 @@ def straight_through_codes() -> Fields:
     return case(lambda: compiled(chain(layers.Dense(8), Codes(), layers.Dense(20)), "mse"), lambda: (x, x))
 
 
-@PROGRAMS.healthy(alarm="the optimizer averages what it accumulates, and is taken to add it")
+@PROGRAMS.healthy()
 def accumulation_over_eight_calls() -> Fields:
     return by(lambda: Adam(1e-2, gradient_accumulation_steps=8))
 

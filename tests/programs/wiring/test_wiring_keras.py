@@ -10,6 +10,9 @@ pytest.importorskip("tensorflow")
 from tests.programs.wiring import keras_data, keras_outputs, keras_steps, keras_updates, keras_zoo
 from tests.programs.wiring.corpus import Corpus, check_broken, check_healthy
 
+#: Keras' own words on some of these programs, as `fit` would have them too
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
 PROGRAMS = Corpus.of(each.PROGRAMS for each in (keras_updates, keras_data, keras_outputs, keras_steps, keras_zoo))
 
 

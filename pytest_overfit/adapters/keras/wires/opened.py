@@ -88,12 +88,9 @@ class KerasWires:
 
     def update(self) -> Update:
         before = {path: numbers(each) for path, each in (self._weights | self._buffers).items()}
-        rows: list[int] = []
         evaluating: list[bool] = []
 
         def note(_layer: Any, own: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            given = [each for each in keras.tree.flatten((args, kwargs)) if getattr(each, "shape", None)]
-            rows.append(int(given[0].shape[0]) if given else 0)
             evaluating.append(kwargs.get("training") is False)
             return own(*args, **kwargs)
 
@@ -101,7 +98,6 @@ class KerasWires:
             loss = self._stepped()
         return Update(
             loss=loss,
-            rows=tuple(rows),
             in_evaluation=bool(evaluating) and all(evaluating),
             events=tuple(watch.events) if watch else (),
             changed=_changed(self._weights, before),

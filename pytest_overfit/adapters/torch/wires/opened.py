@@ -188,7 +188,7 @@ class TorchWires:
     def arguments(self) -> frozenset[str]:
         named, x = self.learner.forward.argument_names(), self.learner.batch.x
         alone = isinstance(x, torch.Tensor) or self.learner.forward.unpacks
-        return frozenset(self.inputs()) if alone else frozenset(named)
+        return frozenset(name for name in self.inputs() if "." not in name) if alone else frozenset(named)
 
     def buffers(self) -> list[str]:
         return [name for name, _ in self.model.named_buffers()]
