@@ -113,18 +113,26 @@ def _ends_where_it_began(update: Update) -> bool:
 
 
 def _added(seen: Observation, plain: bool) -> int | None:
-    """Micro-batches whose losses are added, not averaged; None: none are."""
+    """Micro-batches whose losses are added, not averaged, and whose sum is stepped with; None: none are."""
     update = seen.updates[0] if seen.updates else None
-    passes = [each.value for each in update.events if isinstance(each, BackwardPass)] if update else []
+    if update is None or not _as_left(seen):
+        return None
+    passes = [each.value for each in update.events if isinstance(each, BackwardPass)]
     values = [each for each in passes if each is not None]
-    if update is not None and len(values) == len(passes) > 1 and len(update.rows) == len(passes):
+    if len(values) == len(passes) > 1 and len(update.rows) == len(passes):
         apart = sum(update.rows) == max(seen.rows, 1) and max(update.rows) < seen.rows
         if apart and math.isclose(sum(values) / len(values), update.loss, rel_tol=_SAME):
             return len(values)
     every = round(len(seen.updates) / seen.made) if seen.made else 0
     between = [each for each in seen.updates if not _stepped(each)]
     alone = len(values) == len(passes) == 1 and every > 1 and bool(between) and not _discarded(seen)
-    return every if alone and plain and update and math.isclose(values[0], update.loss, rel_tol=_SAME) else None
+    return every if alone and plain and math.isclose(values[0], update.loss, rel_tol=_SAME) else None
+
+
+def _as_left(seen: Observation) -> bool:
+    """Optimizers step with the gradients that the last backward pass left: nothing divides them afterwards."""
+    kept = [share for step in seen.events(OptimizerStep) for share in step.kept.values()]
+    return bool(kept) and all(math.isclose(share, 1.0, rel_tol=_SAME) for share in kept)
 
 
 def _seen_rates(seen: Observation) -> list[float]:

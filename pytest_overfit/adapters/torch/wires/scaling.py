@@ -5,25 +5,30 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch.amp.grad_scaler import GradScaler
 
 from pytest_overfit.adapters.torch.wires.tensors import copied
-from pytest_overfit.adapters.wires import Unscaling
-
-if TYPE_CHECKING:
-    from pytest_overfit.adapters.torch.wires.watch import StepWatch
+from pytest_overfit.adapters.wires import Event, Unscaling
 
 #: nodes of the graph between a scaled loss and what is differentiated: a division by micro-batches, a sum
 _NEAR = 6
 
 
+class Watched(Protocol):
+    """What whoever watches a step knows of its gradients."""
+
+    named: dict[str, torch.nn.Parameter]
+    left: dict[str, torch.Tensor]
+    events: list[Event]
+
+
 class ScalerWatch:
     """Notes each time a scaler divides gradients: were they scaled, and were they changed meanwhile?"""
 
-    def __init__(self, watch: StepWatch) -> None:
+    def __init__(self, watch: Watched) -> None:
         self._watch = watch
         self._scaled: list[Any] = []
         self._was_scaled = False
