@@ -10,6 +10,7 @@ import keras
 
 from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.errors import user_call
+from pytest_overfit.adapters.keras.layers import substitute
 from pytest_overfit.adapters.keras.reader import Reader
 from pytest_overfit.adapters.keras.state import held
 
@@ -41,6 +42,28 @@ def first_outputs(reader: Reader) -> Any:
         return None
     with held(reader.model):
         return reader.forward(training=False)
+
+
+def asks_the_compiled_loss(reader: Reader, outputs: Any) -> bool:
+    """False where the model's own `compute_loss` makes its loss without the one that it was compiled with."""
+    model, asked = reader.model, []
+    compiled = getattr(model, "_compile_loss", None)
+    if compiled is None or not stepping.own(model, "compute_loss"):
+        return True
+
+    def noted(*_: Any, **__: Any) -> Any:
+        asked.append(True)
+        return keras.ops.zeros(())
+
+    undo = substitute(compiled, "call", noted)
+    try:
+        with held(model):
+            reader.data_term(outputs, training=False)
+    except Exception:  # a loss that raises does so again where it is read, and is explained there
+        return True
+    finally:
+        undo()
+    return bool(asked)
 
 
 def build_rest(reader: Reader, outputs: Any) -> None:

@@ -13,7 +13,7 @@ from pytest_overfit.adapters.base import Drawn, Head, Mode, ParameterFacts, Read
 from pytest_overfit.adapters.kept_state import remark_on
 from pytest_overfit.adapters.keras import checks, facts, layers
 from pytest_overfit.adapters.keras import stepper as stepping
-from pytest_overfit.adapters.keras.building import build_rest, first_outputs
+from pytest_overfit.adapters.keras.building import asks_the_compiled_loss, build_rest, first_outputs
 from pytest_overfit.adapters.keras.drawn_task import as_bytes, fit_is_random, same_question, step_needs_targets
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import feed_of
@@ -55,8 +55,9 @@ def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any
     pairs: list[Pair] = []
     if outputs is not None:
         reader.structure = outputs
-        pairs = pairs_of(model, outputs, feed.arrays.y, feed.row_weights)
-        checks.check_targets(pairs, outputs, where)
+        if asks_the_compiled_loss(reader, outputs):
+            pairs = pairs_of(model, outputs, feed.arrays.y, feed.row_weights)
+            checks.check_targets(pairs, outputs, where)
         build_rest(reader, outputs)
     learner = KerasLearner(case, batch, rebuild, reader, pairs)
     learner.notice(() if outputs is None else outside_variables(reader, outputs))
@@ -192,7 +193,7 @@ class KerasLearner(SplitLearner):
         self.batch, self.feed = batch, feed_of(self.case, batch)
         self.reader.look_at(self.feed)
         self.inputs, self.targets = (tuple(leaves(each)) for each in (self.feed.arrays.x, self.feed.arrays.y))
-        if self.reader.structure is not None:
+        if self._pairs:
             weights = self.feed.row_weights
             self._pairs = pairs_of(self.model, self.reader.structure, self.feed.arrays.y, weights)
         if self._apart:
