@@ -6,6 +6,7 @@ A program is a function of whether it is broken that returns the fields of a cas
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -59,15 +60,18 @@ class Corpus(dict[str, Wired]):
 
         return add
 
-    def broken_ones(self) -> list[Any]:
-        return [_param(name, each.missed) for name, each in self.items() if each.names]
+    def broken_ones(self, one_in: int = 1) -> list[Any]:
+        """All with a fault; those that are not one in so many are slow tests."""
+        return [_param(name, each.missed, one_in) for name, each in self.items() if each.names]
 
-    def healthy_ones(self) -> list[Any]:
-        return [_param(name, each.alarm) for name, each in self.items()]
+    def healthy_ones(self, one_in: int = 1) -> list[Any]:
+        return [_param(name, each.alarm, one_in) for name, each in self.items()]
 
 
-def _param(name: str, reason: str) -> Any:
-    return pytest.param(name, marks=[pytest.mark.xfail(strict=True, reason=reason)] if reason else [])
+def _param(name: str, reason: str, one_in: int) -> Any:
+    """The sample is drawn by the name, so that it stays the same when others come."""
+    marks = [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
+    return pytest.param(name, marks=marks if zlib.crc32(name.encode()) % one_in == 0 else [*marks, pytest.mark.slow])
 
 
 @dataclasses.dataclass(frozen=True)
