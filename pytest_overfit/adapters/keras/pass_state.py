@@ -26,11 +26,28 @@ def state_of(model: Any) -> KeptState:
     return _states[model]
 
 
+class _OfLayer(Attributes):
+    """Attributes of a layer; what its first pass builds is no state, and stays."""
+
+    def remove(self, name: str) -> None:
+        if not any(isinstance(each, (keras.Variable, keras.layers.Layer)) for each in _leaves(self.values()[name])):
+            super().remove(name)
+
+
+def _leaves(value: Any) -> list[Any]:
+    """What is in lists, tuples and dicts."""
+    if isinstance(value, dict):
+        return [leaf for each in value.values() for leaf in _leaves(each)]
+    if isinstance(value, (list, tuple)):
+        return [leaf for each in value for leaf in _leaves(each)]
+    return [value]
+
+
 def _owners(model: Any) -> Iterator[Any]:
     layers = [model, *layers_of(model)]
     for layer in layers:
         if not type(layer).__module__.startswith("keras."):
-            yield Attributes(vars(layer), layer.name, _of_keras())
+            yield _OfLayer(vars(layer), layer.name, _of_keras())
     yield from outside_of(code for layer in layers for code in _code_of(layer))
 
 

@@ -26,7 +26,7 @@ from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
 from pytest_overfit.adapters.torch.modes import Modes, materialise
 from pytest_overfit.adapters.torch.outside import OutsideWeights
 from pytest_overfit.adapters.torch.own_step import captured, own_steps
-from pytest_overfit.adapters.torch.records import tensors
+from pytest_overfit.adapters.torch.records import predictions, tensors
 from pytest_overfit.adapters.torch.scrutiny import Scrutiny
 from pytest_overfit.adapters.torch.siamese import shared_outputs
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
@@ -252,7 +252,7 @@ class TorchLearner(SplitLearner):
             return self._as_reading(*self.forward.watched(quiet=True))
 
     def _as_reading(self, outputs: Any, loss: torch.Tensor | None, calls: list[LossCall]) -> Reading:
-        shown = tuple(to_numpy(each) for each in tensors(outputs))
+        shown = tuple(to_numpy(each) for each in predictions(outputs))
         if loss is None:
             return Reading(loss=None, outputs=shown)
         data_term = self._scrutiny.data_term(calls)

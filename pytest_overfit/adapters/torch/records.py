@@ -27,6 +27,17 @@ def tensors(tree: Any) -> list[torch.Tensor]:
     return [each for each in leaves(tree) if isinstance(each, torch.Tensor)]
 
 
+def predictions(tree: Any) -> list[torch.Tensor]:
+    """The tensors in it; of a model that answers with a distribution alone, its mean."""
+    found = tensors(tree)
+    if found or not isinstance(tree, torch.distributions.Distribution):
+        return found
+    try:
+        return [tree.mean]
+    except NotImplementedError:  # some have none in closed form
+        return []
+
+
 def leaves(tree: Any, deep: int = _DEEP) -> list[Any]:
     """What is in a tree, in order, the attributes of records among it."""
     found = pytree.tree_leaves(tree)

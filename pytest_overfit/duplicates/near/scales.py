@@ -40,6 +40,8 @@ PLAUSIBLE = 2.0
 BEYOND = 3
 #: pairs from which scales of columns are guessed, guesses, and pairs that must agree
 GUESSED_FROM, GUESSES, AGREEING = 400, 2_000, 4
+#: values beyond the two of each column that must agree, over all columns
+CONFIRMED = 8
 #: nearest rows that are looked at
 NEAREST = 5
 #: wider tables are not searched for a scale of each column
@@ -214,7 +216,14 @@ def _by_columns(small: Array, large: Array, rounded: float) -> Rescaled | None:
     scale[told], offset[told], told[told] = fit
     i, at = np.nonzero(nearest >= 0)
     reach = np.where(told, 10 * rounded * size, np.inf)  # a column that does not vary tells nothing
-    return _compared(scale, offset, small, large, (i, nearest[i, at]), reach)
+    compared = _compared(scale, offset, small, large, (i, nearest[i, at]), reach)
+    return compared if compared is not None and _confirmed(small[compared.pairs[0]]) else None
+
+
+def _confirmed(rows: Array) -> bool:
+    """Two values of a column name its scale and offset, and any two levels fit any two; further ones confirm it."""
+    further = sum(max(0, len(np.unique(column)) - 2) for column in rows.T)
+    return further >= CONFIRMED
 
 
 def _likely(distances: Array, found: Array) -> tuple[Array, Array]:

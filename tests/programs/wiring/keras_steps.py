@@ -177,7 +177,6 @@ class Noisy(Net):
     "step_in_eval_mode",
     "batchnorm_eval_mismatch",
     "inert_regularizer",
-    missed="the mode of the passes in a train_step is not seen",
 )
 def stepped_in_evaluation(broken: bool) -> Fields:
     """self(x, training=False) under the tape."""

@@ -113,7 +113,7 @@ def embedding_through_numpy(broken: bool) -> Fields:
     return between(by_numpy, ops.tanh)(broken)
 
 
-@twins(*CUT, "zero_init", "input_ignored")
+@twins(*CUT, "zero_init", "input_ignored", missed="a factor of 0 cannot be told from one that other data would change")
 def branch_times_zero(broken: bool) -> Fields:
     """A branch that is weighed by 0."""
 

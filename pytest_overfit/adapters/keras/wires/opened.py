@@ -165,13 +165,12 @@ class KerasWires:
         return Moved(outputs=max(outputs, default=None), loss=loss)
 
     def _shown_only(self, count: int) -> list[bool]:
-        """Outputs that the model was compiled with a loss of None for."""
-        given = self.model.loss
-        if isinstance(given, dict):
-            names = list(getattr(self.model, "output_names", None) or given)
-            given = [given.get(name) for name in names]
-        listed = isinstance(given, (list, tuple)) and len(given) == count
-        return [each is None for each in given] if listed else [False] * count
+        """Outputs that the model was compiled with a loss of None for, and that have no targets either."""
+        names = list(getattr(self.model, "output_names", None) or ())
+        losses, targets = (_by_output(each, names) for each in (self.model.loss, self.learner.feed.arrays.y))
+        if len(losses) != count:
+            return [False] * count
+        return [each is None and (len(targets) != count or targets[place] is None) for place, each in enumerate(losses)]
 
     @contextlib.contextmanager
     def _noisy(self, names: Iterable[str], share: float, first: int) -> Iterator[None]:
@@ -278,6 +277,14 @@ class KerasWires:
 
     def strides(self) -> bool:
         return any(_steps_over(each) for each in layers.layers_of(self.model))
+
+
+def _by_output(value: Any, names: Sequence[str]) -> list[Any]:
+    return [value.get(name) for name in names] if isinstance(value, dict) else list(value) if _is_list(value) else []
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
 
 
 def _assign(variables: Sequence[Any], values: Sequence[Array]) -> None:
