@@ -17,10 +17,14 @@ CHANNELS = 16
 def after(
     steps: int, momentum: float, seed: int, elsewhere: float = 0.0, drift: float = 0.0, calls: int = 1
 ) -> RunningStatistics:
-    """Statistics updated by a batch, by a second domain so many of its own spreads away, and by a batch that drifts."""
+    """Statistics updated by a batch, by a second domain so many spreads aside, and by a batch that drifts."""
     draw = np.random.default_rng(seed)
     goal = (draw.normal(size=CHANNELS), draw.uniform(0.5, 2.0, CHANNELS))
-    other = goal[0] + elsewhere * draw.normal(size=CHANNELS)
+    aside = draw.normal(size=CHANNELS)
+    aside -= (
+        goal[0] * (aside @ goal[0]) / (goal[0] @ goal[0])
+    )  # a domain that lies on the way there draws nothing aside
+    other = goal[0] + elsewhere * aside * CHANNELS**0.5 / np.linalg.norm(aside)
     then = (np.zeros(CHANNELS), np.ones(CHANNELS))
     wander = drift * draw.normal(size=(2, CHANNELS))
     mean, variance = then
