@@ -121,7 +121,7 @@ def check_limits(written: Mapping[str, Any], probes: Mapping[str, type[Any]], wh
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
     """Check one value against its annotation: bool, int, float, or a number or None; reasons by a pattern of names."""
-    if get_origin(hint) is Mapping:
+    if get_origin(hint) is dict:
         if not isinstance(value, Mapping) or not all(isinstance(each, str) for pair in value.items() for each in pair):
             raise CaseError(f"{where}: expected a dict of pattern: reason, got {value!r}")
         return value

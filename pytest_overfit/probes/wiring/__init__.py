@@ -39,7 +39,7 @@ class WiringLimits:
     """Limits of `wiring`."""
 
     #: pattern of names -> why what is found there is meant so; one that matches nothing found is an error
-    allow: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    allow: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Wiring(Probe):
