@@ -8,11 +8,14 @@ from typing import Any
 
 import keras
 
+from pytest_overfit.adapters.keras import checks
 from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.layers import substitute
+from pytest_overfit.adapters.keras.losses import Pair, pairs_of
 from pytest_overfit.adapters.keras.reader import Reader
 from pytest_overfit.adapters.keras.state import held
+from pytest_overfit.core.errors import CaseError
 
 
 @contextlib.contextmanager
@@ -44,7 +47,19 @@ def first_outputs(reader: Reader) -> Any:
         return reader.forward(training=False)
 
 
-def asks_the_compiled_loss(reader: Reader, outputs: Any) -> bool:
+def checked_pairs(reader: Reader, outputs: Any, where: str) -> list[Pair]:
+    """What the compiled loss compares; nothing where it refuses the targets and is never asked."""
+    pairs = pairs_of(reader.model, outputs, reader.feed.arrays.y, reader.feed.row_weights)
+    try:
+        checks.check_targets(pairs, outputs, where)
+    except CaseError:
+        if _asks_the_compiled_loss(reader, outputs):
+            raise
+        return []
+    return pairs
+
+
+def _asks_the_compiled_loss(reader: Reader, outputs: Any) -> bool:
     """False where the model's own `compute_loss` makes its loss without the one that it was compiled with."""
     model, asked = reader.model, []
     compiled = getattr(model, "_compile_loss", None)

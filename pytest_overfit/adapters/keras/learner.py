@@ -13,7 +13,7 @@ from pytest_overfit.adapters.base import Drawn, Head, Mode, ParameterFacts, Read
 from pytest_overfit.adapters.kept_state import remark_on
 from pytest_overfit.adapters.keras import checks, facts, layers
 from pytest_overfit.adapters.keras import stepper as stepping
-from pytest_overfit.adapters.keras.building import asks_the_compiled_loss, build_rest, first_outputs
+from pytest_overfit.adapters.keras.building import build_rest, checked_pairs, first_outputs
 from pytest_overfit.adapters.keras.drawn_task import as_bytes, fit_is_random, same_question, step_needs_targets
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import feed_of
@@ -55,9 +55,7 @@ def make_learner(case: Case, model: Any, batch: Batch, rebuild: Callable[[], Any
     pairs: list[Pair] = []
     if outputs is not None:
         reader.structure = outputs
-        if asks_the_compiled_loss(reader, outputs):
-            pairs = pairs_of(model, outputs, feed.arrays.y, feed.row_weights)
-            checks.check_targets(pairs, outputs, where)
+        pairs = checked_pairs(reader, outputs, where)
         build_rest(reader, outputs)
     learner = KerasLearner(case, batch, rebuild, reader, pairs)
     learner.notice(() if outputs is None else outside_variables(reader, outputs))
