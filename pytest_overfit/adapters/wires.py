@@ -127,6 +127,8 @@ class Descent:
     smooth: bool
     #: a schedule may still change the rate
     scheduled: bool
+    #: `wrong_functions` looks at every hand-written backward pass; what then differs is detached or discrete by design
+    checked: bool
 
 
 #: updates that a way along one may be long: a straight line through more is none that training takes

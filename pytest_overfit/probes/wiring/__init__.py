@@ -150,7 +150,7 @@ def _faults(measured: Mapping[str, Any]) -> Iterator[Fault]:
     yield from gradients.faults(measured["gradients"])
     yield from masks.faults(measured["masks"])
     yield from sequences.faults(measured["sequences"])
-    yield from descent.faults(measured["descent"])
+    yield from descent.faults(measured["descent"], measured["losses"])
     yield from step.faults(measured["step"])
     yield from rows.faults(measured["rows"])
     yield from inputs.faults(measured["inputs"])

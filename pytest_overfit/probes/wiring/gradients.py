@@ -92,7 +92,7 @@ def _moved(wires: Wires, seen: Observation, part: Sequence[Weight]) -> dict[str,
     return {
         "names": names,
         "silent": still and reached and wires.silent(names),
-        "kinds": sorted({each.kind for each in part}),
+        "share": share,
         "outputs": moved.outputs,
         "loss": moved.loss,
         "of_library": all(each.of_library for each in part),
@@ -107,20 +107,25 @@ def faults(measured: Sequence[Mapping[str, Any]]) -> Iterator[Fault]:
     for part in measured:
         outputs, loss = part["outputs"] or 0.0, part["loss"] or 0.0
         if loss > _MOVES or (part["loss"] is None and outputs > _MOVES):
-            what = "outputs move" if part["loss"] is None else "loss moves"
-            yield _cut(part, f"the {what} by {max(loss, outputs):.2g}")
+            yield _cut(part, max(loss, outputs))
         elif outputs > _MOVES and not part["of_library"]:
             yield _without_loss(part, outputs)
         elif part["silent"]:
             yield _unused(part)
 
 
-def _cut(part: Mapping[str, Any], moves: str) -> Fault:
+def _noise(part: Mapping[str, Any]) -> str:
+    return f"noise of {part['share']:g} of their size"
+
+
+def _cut(part: Mapping[str, Any], moved: float) -> Fault:
+    what = "outputs move" if part["loss"] is None else "loss moves"
     return Fault(
         name="cut_gradient",
         outcome="failed",
         subjects=tuple(part["names"]),
-        evidence=f"no gradient reaches {{subjects}}, although {moves} of its size when they are moved by a tenth",
+        evidence=f"no gradient reaches {{subjects}}, although the {what} by {moved:.2g} of its size with "
+        f"{_noise(part)}",
         cure="look behind these layers for what cuts the graph: detach(), .data, .item(), numpy, argmax, rounding, "
         "no_grad(), stop_gradient, a checkpoint whose inputs need no gradient; if they are meant to stay, freeze them",
     )
@@ -131,8 +136,8 @@ def _without_loss(part: Mapping[str, Any], outputs: float) -> Fault:
         name="head_without_loss",
         outcome="failed",
         subjects=tuple(part["names"]),
-        evidence="{subjects} get no gradient: they move an output "
-        f"({outputs:.2g} of its size for a tenth of noise) that never enters the loss",
+        evidence=f"{{subjects}} get no gradient: with {_noise(part)} an output moves by {outputs:.2g} of its own, and "
+        "it never enters the loss",
         cure="add this output's term to the loss, or freeze these parameters",
     )
 

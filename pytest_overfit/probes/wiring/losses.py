@@ -1,8 +1,9 @@
 """Does the loss reward the targets, and does it hold each against its own output?
 
 The loss is computed on outputs of our own: the targets themselves, those of other rows, and their mean. A loss that is
-lower for other rows has its sign the wrong way round. One that is lower for the mean, where outputs and targets have
-two shapes, compares each output with every target: [N, 1] against [N] broadcasts to [N, N].
+lower for other rows, and falls on without limit when these answers grow, has its sign the wrong way round (one that
+reads distances is lower for other rows as well, but ends). One that stays the same when outputs change places compares
+each output with every target: [N, 1] against [N] broadcasts to [N, N].
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ _SAME = 1e-3
 
 #: how far a loss must be below that of the right answers to prefer the wrong ones, as a share of their distance
 _CLEARLY = 0.1
+
+#: how many times larger answers are when the loss must have fallen on
+_FAR = 10.0
 
 #: logit of the class that an output of ours answers
 _SURE = 5.0
@@ -51,7 +55,9 @@ def _prefers_wrong(learner: Learner, first: Reading, task: str | None) -> list[f
         return None
     width = max(losses) - min(losses)
     clearly = all(each < best[0] - _CLEARLY * width for each in losses[1:])
-    return losses if width > 0 and clearly else None
+    far = learner.loss_and_gradient([(_FAR * right[orders[0]]).astype(first.outputs[0].dtype)])
+    endless = far is not None and far[0] < min(losses) - width
+    return losses if width > 0 and clearly and endless else None
 
 
 def _answers(kind: str, targets: Array, shape: tuple[int, ...], axis: int) -> Array | None:
@@ -74,11 +80,13 @@ def _broadcast(learner: Learner, first: Reading) -> list[list[int]] | None:
     if outputs.shape == targets.shape or not one_a_row:
         return None
     right = targets.reshape(outputs.shape).astype(outputs.dtype)
-    answers = [learner.loss_and_gradient([each]) for each in (right, np.full_like(right, right.mean()))]
+    middle = np.full_like(right, right.mean())
+    answers = [learner.loss_and_gradient([each]) for each in (right, np.roll(right, 1, axis=0), middle)]
     found = [each[0] for each in answers if each is not None]
-    # held against every target, the middle of all is better than each target in its own row
-    worse = len(found) == 2 and all(map(math.isfinite, found)) and found[0] > found[1] * (1 + _SAME)
-    return [list(outputs.shape), list(targets.shape)] if worse else None
+    if len(found) < len(answers) or not all(map(math.isfinite, found)):
+        return None
+    in_any_order = math.isclose(found[0], found[1], rel_tol=_SAME)
+    return [list(outputs.shape), list(targets.shape)] if in_any_order and found[0] > found[2] * (1 + _SAME) else None
 
 
 def faults(measured: Mapping[str, Any]) -> Iterator[Fault]:

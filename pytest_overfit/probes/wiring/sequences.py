@@ -19,6 +19,9 @@ from pytest_overfit.probes.wiring.faults import Fault
 #: share of the places at which targets must be the inputs, moved, to be called so
 _MOST = 0.98
 
+#: least change of earlier outputs that counts, as a share of their spread: masks of finite numbers leave a rest
+_AHEAD = 1e-4
+
 #: different tokens that must occur: with two or three, places agree by chance
 _FEWEST = 5
 
@@ -104,7 +107,7 @@ _WHERE = {0: "the inputs themselves", 2: "two places ahead of the inputs", -1: "
 def faults(measured: Mapping[str, Any] | None) -> Iterator[Fault]:
     if measured is None:
         return
-    if measured["shift"] == 1 and measured["ahead"] > 0:
+    if measured["shift"] == 1 and measured["ahead"] > _AHEAD:
         yield Fault(
             name="lookahead",
             outcome="failed",
@@ -113,7 +116,7 @@ def faults(measured: Mapping[str, Any] | None) -> Iterator[Fault]:
             f"{measured['ahead']:.2g} of their spread: the model reads what it has to predict",
             cure="give the attention a causal mask (is_causal=True, use_causal_mask=True), or take both directions out",
         )
-    elif measured["shift"] in _WHERE and measured["here"] and not measured["ahead"]:
+    elif measured["shift"] in _WHERE and measured["here"] and measured["ahead"] <= _AHEAD:
         where = _WHERE[measured["shift"]]
         yield Fault(
             name="targets_not_shifted",
@@ -133,5 +136,5 @@ def faults(measured: Mapping[str, Any] | None) -> Iterator[Fault]:
 
 
 def remarks(measured: Mapping[str, Any] | None) -> Iterator[str]:
-    if measured is not None and measured["shift"] == 0 and measured["ahead"]:
+    if measured is not None and measured["shift"] == 0 and measured["ahead"] > _AHEAD:
         yield "the targets are the inputs themselves, and the model reads in both directions"

@@ -215,9 +215,14 @@ class KerasWires:
             whole = change(1.0)
         finally:
             _assign(variables, end)
-        scheduled = self.learner.has_schedule
         return Descent(
-            loss=loss, promised=promised, changes=tuple(changes), whole=whole, smooth=True, scheduled=scheduled
+            loss=loss,
+            promised=promised,
+            changes=tuple(changes),
+            whole=whole,
+            smooth=True,
+            scheduled=self.learner.has_schedule,
+            checked=False,
         )
 
     def _readable(self) -> bool:

@@ -135,9 +135,14 @@ def descent(learner: TorchLearner, parameters: Sequence[nn.Parameter], shares: S
 
         changes = [(way * promised, change(way)) for way in short_ways(shares, loss, promised)]
         whole = change(1.0)
-    scheduled = learner.scheduler is not None
     return Descent(
-        loss=loss, promised=promised, changes=tuple(changes), whole=whole, smooth=smooth, scheduled=scheduled
+        loss=loss,
+        promised=promised,
+        changes=tuple(changes),
+        whole=whole,
+        smooth=smooth,
+        scheduled=learner.scheduler is not None,
+        checked=True,
     )
 
 
