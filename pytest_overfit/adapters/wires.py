@@ -200,9 +200,6 @@ class Wires(Protocol):
     def strides(self) -> bool:
         """Some layer steps over its input, so that a border of it may be left over."""
 
-    def not_finite(self) -> Sequence[str]:
-        """Parameters and floating buffers that hold a NaN, or an infinity where they had none at the start."""
-
 
 def wires_of(learner: Learner) -> Wires | None:
     """None: a loop of the user's own around neither framework has no insides that we can open."""

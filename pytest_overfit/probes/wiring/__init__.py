@@ -30,7 +30,7 @@ from pytest_overfit.probes.wiring import (
     start,
     step,
 )
-from pytest_overfit.probes.wiring.faults import Fault
+from pytest_overfit.probes.wiring.faults import Fault, listed
 from pytest_overfit.probes.wiring.observation import UPDATES, Observation, observe
 
 
@@ -92,7 +92,7 @@ class Wiring(Probe):
             "rows": mixed,
             "inputs": inputs.look(wires, mixed["moved"] is not None and not mixed["rows"]),
             "frozen": frozen.look(bench.case, seen, _buffers(seen)),
-            "not_finite": list(wires.not_finite()),
+            "not_finite": list(learner.parameters().not_finite),
             "sequences": sequences.look(wires, first),
             "remarks": list(wires.remarks),
             "parameters": len(seen.weights),
@@ -140,8 +140,8 @@ def _faults(measured: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault(
             name="nan_parameter",
             outcome="failed",
-            subjects=tuple(measured["not_finite"]),
-            evidence=f"after {measured['steps']} steps {{subjects}} are not finite",
+            subjects=(),
+            evidence=f"{listed(measured['not_finite'])} after {measured['steps']} steps",
             cure="look there for a square root or division at 0, a logarithm of 0, or an overflow",
         )
     yield from outputs.faults(measured["outputs"])

@@ -112,9 +112,6 @@ class FakeWires:
     def strides(self) -> bool:
         return False
 
-    def not_finite(self) -> list[str]:
-        return []
-
 
 def seen(wires: FakeWires) -> Observation:
     return observe(wires, 16, frozenset(), lambda call, loss: None)
@@ -609,6 +606,7 @@ def measured(**other: Any) -> dict[str, Any]:
     }
 
 
+NO_LIMITS = Resolved(WiringLimits(), {})
 CUT = [
     {
         "names": ["a.weight", "a.bias"],
@@ -622,7 +620,7 @@ CUT = [
 
 
 def test_a_fault_is_a_finding_with_its_diagnosis() -> None:
-    judged = PROBE.judge(measured(gradients=CUT), Resolved(WiringLimits(), {}))
+    judged = PROBE.judge(measured(gradients=CUT), NO_LIMITS)
     assert judged.outcome == "failed"
     assert judged.summary.startswith("no gradient reaches a.weight, a.bias, although the loss moves by 0.1")
     assert [(each.fault, each.confidence) for each in judged.diagnoses] == [("cut_gradient", "shown")]
@@ -642,8 +640,14 @@ def test_allow_that_matches_nothing_is_an_error() -> None:
         PROBE.judge(measured(gradients=CUT), Resolved(WiringLimits(allow={"c.*": "why"}), {}))
 
 
+def test_what_is_not_finite_comes_first() -> None:
+    judged = PROBE.judge(measured(gradients=CUT, not_finite=["parameter 'a.weight' of Linear a is NaN"]), NO_LIMITS)
+    assert (judged.outcome, judged.summary) == ("failed", "parameter 'a.weight' of Linear a is NaN after 4 steps")
+    assert [each.fault for each in judged.diagnoses] == ["nan_parameter", "cut_gradient"]
+
+
 def test_a_warning_passes_and_is_named() -> None:
     evaluating = {**step.look(FakeWires(), calls_of(a_pass(), a_step()), False), "evaluating": 4}
-    judged = PROBE.judge(measured(step=evaluating), Resolved(WiringLimits(), {}))
+    judged = PROBE.judge(measured(step=evaluating), NO_LIMITS)
     assert (judged.outcome, [each.fault for each in judged.diagnoses]) == ("passed", ["step_in_eval_mode"])
     assert judged.findings[0].outcome == "warning"

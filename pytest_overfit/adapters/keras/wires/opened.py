@@ -40,8 +40,6 @@ class KerasWires:
         #: what may be trained, frozen now or not
         self._weights = {path: each for path, each in found.items() if id(each) in self._owners}
         self._buffers = {path: each for path, each in found.items() if path not in self._weights and _floating(each)}
-        everything = (self._weights | self._buffers).items()
-        self._infinite = {path for path, each in everything if bool(np.isinf(numbers(each)).any())}
         self._stepped = self._stepper()
 
     def _layers(self) -> list[Any]:
@@ -64,14 +62,6 @@ class KerasWires:
             main=own in _MAIN,
             of_library=not is_users_class(kind) and not kind.__module__.startswith("keras."),
         )
-
-    def not_finite(self) -> list[str]:
-        found = []
-        for path, each in (self._weights | self._buffers).items():
-            values = numbers(each)
-            if np.isnan(values).any() or (path not in self._infinite and np.isinf(values).any()):
-                found.append(path)
-        return found
 
     # ------------------------------------------------------------------- update
 

@@ -36,7 +36,6 @@ class TorchWires:
         self.learner, self.model = learner, learner.model
         self.remarks: tuple[str, ...] = ()
         self._watch = StepWatch(self.model)
-        self._infinite = {name for name, each in self._floating() if bool(each.isinf().any())}
         self._hidden = unregistered(self.model)
         self._hidden_start = {name: each.detach().clone() for name, each in self._hidden.items()}
         self._leaves: set[int] = set()
@@ -62,18 +61,6 @@ class TorchWires:
     def _trainable(self) -> dict[str, nn.Parameter]:
         named = self._watch.named.items()
         return {name: each for name, each in named if each.requires_grad and each.is_floating_point()}
-
-    def _floating(self) -> Iterator[tuple[str, Tensor]]:
-        for name, tensor in (*self.model.named_parameters(), *self.model.named_buffers()):
-            if tensor.is_floating_point():
-                yield name, tensor.detach()
-
-    def not_finite(self) -> list[str]:
-        return [
-            name
-            for name, each in self._floating()
-            if bool(each.isnan().any()) or (name not in self._infinite and bool(each.isinf().any()))
-        ]
 
     def unregistered(self) -> list[str]:
         return [
