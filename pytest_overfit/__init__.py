@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pytest_overfit.duplicates.find import Duplicates, find_duplicates
     from pytest_overfit.fixture import Overfit, parametrize_with_probes
     from pytest_overfit.run import run_probes
+    from pytest_overfit.selftest.run import run_selftest
+    from pytest_overfit.selftest.table import SelfTest
 
 from pytest_overfit.version import __version__ as __version__
 
@@ -31,6 +33,7 @@ __all__ = [
     "OverfitError",
     "ProbeFailed",
     "ProgramError",
+    "SelfTest",
     "Verdict",
     "at_least",
     "at_most",
@@ -40,6 +43,7 @@ __all__ = [
     "find_duplicates",
     "parametrize_with_probes",
     "run_probes",
+    "run_selftest",
     "theory",
 ]
 
@@ -51,6 +55,8 @@ _HOMES = {
     "duplicates.find": ("Duplicates", "find_duplicates"),
     "fixture": ("Overfit", "parametrize_with_probes"),
     "run": ("run_probes",),
+    "selftest.run": ("run_selftest",),
+    "selftest.table": ("SelfTest",),
 }
 
 

@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 2 where something cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m pytest_overfit")
     commands = parser.add_subparsers(dest="command", required=True)
-    compare = commands.add_parser("compare", help="print the numbers of two baselines beside each other")
+    compare = commands.add_parser("compare", help="print the numbers of two baselines side by side")
     for name in ("first", "second"):
         compare.add_argument(name, help="name given to --overfit-save, or a folder")
     compare.add_argument("--storage", default=".overfit", help="where names are looked up (default: .overfit)")

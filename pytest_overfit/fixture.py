@@ -12,7 +12,7 @@ from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, P
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.limits import names_of
 from pytest_overfit.report.text import failure_text
-from pytest_overfit.run import checked_case, probes_named, run_probe
+from pytest_overfit.run import applying_probes, checked_case, probes_named, run_probe
 from pytest_overfit.settings import current_settings
 
 if TYPE_CHECKING:
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 def demand(case: Case, probe: str, layers: Sequence[Layer] = ()) -> Verdict:
     """Run one probe and raise unless it passed: `ProbeFailed` (failed or inconclusive) or `NotApplicable`."""
     __tracebackhide__ = True
+    selftest = current_settings().selftest
+    if selftest is not None and (why := selftest.skips(probe)):
+        raise NotApplicable(why)
     verdict = _without_our_frames(case, probe, layers)
+    if selftest is not None:
+        selftest.judged(case, probe, layers, verdict)
     if verdict.outcome == "not_applicable":
         raise NotApplicable(f"{verdict.case}: {verdict.probe}: {verdict.summary}")
     if not verdict.passed:
@@ -94,7 +99,7 @@ class Overfit:
         return demand(case, "generalization_gap", [("call", limits)])
 
     def split_duplicates(self, case: Case, **limits: Any) -> Verdict:
-        """No sample of a split stands in another: probe `split_duplicates`.
+        """No sample of a split also occurs in another: probe `split_duplicates`.
 
         Limits, each a share of the later split's rows: `max_rate`, `max_near`, `max_windows`, `max_groups`,
         `max_out_of_order`. `Duplicates(verdict.data).clean("test")` has the rows to keep.
@@ -163,6 +168,7 @@ def parametrize_with_probes(
 ) -> pytest.MarkDecorator:
     """Parametrize a test with the arguments `case` and `probe`: every case with every probe, id `case-probe`.
 
+    Without `probes`: the default set, less what the fields of a case rule out, which is counted at the end of the run.
     The test calls `probe(case)`. `expected_failures` maps an id, or a case's name for all its probes, to the reason;
     such a test must not pass (a strict xfail that takes `ProbeFailed` and `ProgramError`, so that a misuse is still
     an error). Raises `CaseError` for two cases of one name, an unknown probe, or an expected failure of no test.
@@ -170,14 +176,17 @@ def parametrize_with_probes(
     import pytest
 
     chosen = _distinct(cases)
-    names = [each.name for each in probes_named(probes)]
-    reasons = _reasons(expected_failures, chosen, names)
+    pairs = [(case, name) for case in chosen for name in _names(case, probes)]
+    reasons = _reasons(expected_failures, [f"{case.name}-{name}" for case, name in pairs], chosen)
     parameters = [
         pytest.param(case, BoundProbe(name), id=f"{case.name}-{name}", marks=_marks(pytest, reasons, case.name, name))
-        for case in chosen
-        for name in names
+        for case, name in pairs
     ]
     return pytest.mark.parametrize(("case", "probe"), parameters)
+
+
+def _names(case: Case, given: Sequence[str] | None) -> list[str]:
+    return applying_probes(case) if given is None else [each.name for each in probes_named(given)]
 
 
 def _distinct(cases: Any) -> list[Case]:
@@ -193,14 +202,14 @@ def _distinct(cases: Any) -> list[Case]:
     return chosen
 
 
-def _reasons(given: Any, cases: Sequence[Case], probes: Sequence[str]) -> Mapping[str, str]:
+def _reasons(given: Any, tests: Sequence[str], cases: Sequence[Case]) -> Mapping[str, str]:
     """The expected failures, each for a test that exists and with a reason."""
     if given is None:
         return {}
     example = "write expected_failures={'cnn-overfit_batch': 'the reason'}"
     if not isinstance(given, Mapping):
         raise CaseError(f"expected_failures: expected a dict of ids and reasons, got {describe(given)}; {example}")
-    known = {f"{case.name}-{name}" for case in cases for name in probes} | {case.name for case in cases}
+    known = {*tests, *(case.name for case in cases)}
     for key, reason in given.items():
         if key not in known:
             raise CaseError(f"expected_failures: there is no test {key!r}{did_you_mean(str(key), known)}")

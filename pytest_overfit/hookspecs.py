@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pytest_overfit.core.case import Case
     from pytest_overfit.core.verdict import Verdict
     from pytest_overfit.data.batch import Batch
+    from pytest_overfit.diagnosis.hypotheses import Family
     from pytest_overfit.probes.base import Probe
 
 
@@ -27,6 +28,14 @@ def pytest_overfit_make_learner(case: Case, batch: Batch, seed: int) -> Learner 
 
 def pytest_overfit_probes() -> Sequence[Probe]:  # type: ignore[empty-body]
     """Return probes of your own; one with a built-in name replaces it. Asked once, at configuration."""
+
+
+def pytest_overfit_diagnosis_families() -> Sequence[Family]:  # type: ignore[empty-body]
+    """Return functions that suspect faults: `family(symptoms)` gives a list of `Hypothesis`, [] for nothing.
+
+    Asked once, at configuration; called where a verdict is to be explained. A family that raises is left out with a
+    note. See `docs/diagnoses.md` for an example.
+    """
 
 
 def pytest_overfit_verdict(verdict: Verdict) -> None:

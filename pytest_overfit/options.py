@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_overfit.baselines.compare import Baselines
     from pytest_overfit.core.calibration import Calibration
+    from pytest_overfit.selftest.session import SelfTestSession
 
 _SEED = "seed of the probes, a whole number; a verdict that did not pass names the one that was used"
 _INI = ("overfit_seed", "overfit_budget", "overfit_limits", "overfit_storage")
@@ -28,6 +30,20 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("overfit", "pytest-overfit: can the model learn?")
     group.addoption("--overfit-json", metavar="PATH", help="write all verdicts as JSON to this file")
     group.addoption("--overfit-seed", metavar="N", help=_SEED + "; wins over case and ini")
+    group.addoption(
+        "--overfit-diagnose",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="find out why by changing one thing and training again: auto, where a verdict is failed or inconclusive",
+    )
+    group.addoption(
+        "--overfit-selftest",
+        nargs="?",
+        const="plain",
+        choices=("plain", "all"),
+        help="plant faults in the cases of this run, and show which of them their probes catch; all: also probes that "
+        "train repeatedly",
+    )
     group.addoption("--overfit-quantities", action="store_true", help="list what `overfit.within` can bound, and exit")
     name: dict[str, Any] = {"metavar": "NAME", "nargs": "?", "const": _NAME}
     group.addoption("--overfit-save", **name, help=f"save the numbers of verdicts that passed (default: {_NAME})")
@@ -42,7 +58,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--overfit-calibrate",
         action="store_true",
-        help="measure the bounds that are written as `calibrated`, on new seeds, and keep them beside the baselines",
+        help="measure the bounds that are written as `calibrated`, on new seeds, and keep them with the baselines",
     )
     parser.addini("overfit_seed", f"{_SEED} (default 0)", type="int", default=0)
     parser.addini("overfit_budget", "seconds that a probe may train (default: no limit)", type="float", default=None)
@@ -89,6 +105,16 @@ def seed(text: Any, where: str) -> int | None:
     return value
 
 
+def on_terminal(config: pytest.Config) -> bool:
+    """True where a person watches: a terminal, not a CI log, not an xdist worker."""
+    stream = sys.__stdout__
+    if hasattr(config, "workerinput") or stream is None or not stream.isatty():
+        return False
+    from pytest_overfit.report.progress import is_watched  # a start without a terminal does not load it
+
+    return is_watched(stream)
+
+
 def baselines(config: pytest.Config) -> Baselines | None:
     """What saves and compares; None where neither was asked for."""
     save_as, compare_with = config.getoption("overfit_save"), config.getoption("overfit_compare")
@@ -102,6 +128,18 @@ def baselines(config: pytest.Config) -> Baselines | None:
     found = Baselines(storage, here, save_as, compare_with, rules, worker)
     if not worker:  # a worker's reports go through the controller's hooks
         config.pluginmanager.register(found, "overfit-baselines")
+    return found
+
+
+def selftest(config: pytest.Config, attach: Callable[[dict[str, Any]], None]) -> SelfTestSession | None:
+    """What plants faults in cases; None where it was not asked for."""
+    asked = config.getoption("overfit_selftest")
+    if asked is None:
+        return None
+    from pytest_overfit.selftest.session import SelfTestSession
+
+    found = SelfTestSession(asked == "all", attach)
+    config.pluginmanager.register(found, "overfit-selftest")
     return found
 
 

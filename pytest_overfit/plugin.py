@@ -26,13 +26,11 @@ if TYPE_CHECKING:
     from pytest_overfit.report.progress import ProgressLine
 
 _MARKER = (
-    "overfit(*probes, **limits): the test returns a pytest_overfit.Case; each probe (default: all) becomes a test of "
-    "its own, with these limits"
+    "overfit(*probes, **limits): the test returns a pytest_overfit.Case; each probe (default: cheap ones) becomes a "
+    "test of its own, with these limits"
 )
 #: the parameter that carries the probe of a marked test
 _PROBE = "overfit_probe"
-#: where frames come from that a user need not see; the latter is the `__init__` of a dataclass
-_OURS = (str(Path(__file__).parent) + os.sep, "<string>")
 _FORMS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
 
 
@@ -84,12 +82,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _marked_probes(mark: pytest.Mark) -> list[str] | CaseError:
-    """The probes a marker names, or all; its limits are checked here, at collection."""
+    """The probes a marker names, or the default set; its limits are checked here, at collection."""
     from pytest_overfit.core.limits import check_limits
-    from pytest_overfit.run import probes_named
+    from pytest_overfit.run import default_probes, probes_named
 
     try:
-        probes = probes_named(mark.args or None)
+        probes = probes_named(mark.args) if mark.args else default_probes()
         check_limits(mark.kwargs, {each.name: each.limits for each in probes}, "marker")
     except CaseError as error:
         return error
@@ -114,34 +112,38 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     error = call.excinfo.value if call.excinfo is not None else None
-    alone = isinstance(error, (ProbeFailed, OverfitError)) and _hide_our_frames(item, call)
+    ours = isinstance(error, (ProbeFailed, OverfitError))
+    if ours:
+        from pytest_overfit.report.failures import hide_our_frames, shorten
+    alone = ours and hide_our_frames(item, call)
     report = yield
     if isinstance(error, NotApplicable):
         report.outcome, report.longrepr = "skipped", (str(item.path), (item.location[1] or 0) + 1, f"Skipped: {error}")
-    elif alone and report.failed and call.excinfo is not None:
-        report.longrepr = call.excinfo.getrepr(style="value")
+        report.overfit_counted = _of_the_default_set(item)  # type: ignore[attr-defined]
+    elif ours and report.failed:
+        shorten(report, call, alone)
+    _attach_all(item, report)
+    return report
+
+
+def _attach_all(item: pytest.Item, report: pytest.TestReport) -> None:
     forms = item.stash.get(_FORMS, [])
     if forms:
         from pytest_overfit.report.attach import attach
 
         attach(report, forms, html=bool(item.config.getoption("htmlpath", None)))
         forms.clear()
-    return report
 
 
-def _hide_our_frames(item: pytest.Item, call: pytest.CallInfo[None]) -> bool:
-    """Take our frames off a traceback; True if none of the user's is on it, so that the message is all there is."""
-    if call.excinfo is None or item.config.getoption("fulltrace", False):
-        return False
-    entry, users = call.excinfo.tb, False
-    while (following := entry.tb_next) is not None:
-        name = following.tb_frame.f_code.co_filename
-        users = users or name == str(item.path)
-        if name.startswith(_OURS):
-            entry.tb_next = following.tb_next
-        else:
-            entry = following
-    return not users
+def _of_the_default_set(item: pytest.Item) -> bool:
+    """A marker without names asked for no probe in particular: one that does not apply is no test that was skipped."""
+    mark = item.get_closest_marker("overfit")
+    return mark is not None and not mark.args
+
+
+def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
+    """What does not apply, of a default set, is counted in our section, not skip by skip in pytest's."""
+    return ("", "-", "NOT APPLICABLE") if getattr(report, "overfit_counted", False) and report.skipped else None
 
 
 class OverfitRun:
@@ -157,9 +159,11 @@ class OverfitRun:
             self.json_path = checked_path(config.getoption("overfit_json"), config.invocation_params.dir)
         #: (test, phase, case, probe) -> plain form; a rerun replaces what was there and counts the attempt
         self.forms: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+        #: those of them whose tests failed as declared
+        self.expected: set[tuple[str, str, str, str]] = set()
         #: made when a probe first reports how far it is, where a person watches: during a test output is captured
         self.progress: ProgressLine | None = None
-        self.watched = _on_terminal(config)
+        self.watched = options.on_terminal(config)
         hook = config.hook
         self.settings = Settings(
             seed=options.seed(config.getoption("overfit_seed"), "--overfit-seed"),
@@ -172,8 +176,11 @@ class OverfitRun:
             progress=self._progress,
             command=self._command,
             calibration=options.calibration(config, self._command),
+            diagnose=config.getoption("overfit_diagnose"),
+            extra_families=tuple(each for found in hook.pytest_overfit_diagnosis_families() for each in found),
+            selftest=options.selftest(config, self._attach),
         )
-        if self.settings.ini or self.settings.extra_probes:
+        if self.settings.ini or self.settings.extra_probes or self.settings.extra_families:
             from pytest_overfit.run import check_settings
 
             check_settings(self.settings)
@@ -207,23 +214,27 @@ class OverfitRun:
     def _record(self, verdict: Verdict) -> None:
         self._clear()
         if self.item is not None:
-            from pytest_overfit.report.junit import properties
-
             form = verdict.to_dict()
             if self.baselines is not None:
                 probe = self.settings.probes()[verdict.probe]
                 self.baselines.compare(form, probe.numbers(verdict), self._command())
-            self.item.stash.setdefault(_FORMS, []).append(form)
-            new = properties(form)
-            kept = [each for each in self.item.user_properties if each[0] not in {name for name, _ in new}]
-            self.item.user_properties[:] = [*kept, *new]
+            self._attach(form)
         self.config.hook.pytest_overfit_verdict(verdict=verdict)
 
-    def _record_error(self, case: str, probe: str, error: BaseException) -> None:
+    def _record_error(self, case: str, probe: str, error: OverfitError) -> None:
+        from pytest_overfit.report.errors import error_form
+
         self._clear()
+        self._attach(error_form(case, probe, error))
+
+    def _attach(self, form: dict[str, Any]) -> None:
+        """Keep a form for the test's report, and its numbers and names for JUnit; those of an earlier attempt go."""
         if self.item is not None:
-            form = {"case": case, "probe": probe, "error": type(error).__name__, "message": str(error)}
+            from pytest_overfit.report.junit import add_properties
+
             self.item.stash.setdefault(_FORMS, []).append(form)
+            if "selftest" not in form:
+                add_properties(self.item.user_properties, form)
 
     def _command(self) -> str:
         if self.item is None:
@@ -246,29 +257,40 @@ class OverfitRun:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         seen = {}
-        for form in getattr(report, "overfit", ()):
+        for form in (each for each in getattr(report, "overfit", ()) if "selftest" not in each):
             seen[report.nodeid, report.when or "", form["case"], form["probe"]] = form
+        if report.skipped and hasattr(report, "wasxfail"):
+            self.expected.update(seen)
         for key, form in seen.items():
             attempts = self.forms.pop(key, {}).get("attempts", 0) + 1
             self.forms[key] = {**form, "test": report.nodeid, "attempts": attempts}
             self.forms[key].pop("numbers", None)  # for baselines, not a part of the verdict
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        verdicts = [form for form in self.forms.values() if "outcome" in form]
+        verdicts = [{**form, "expected": key in self.expected} for key, form in self.forms.items() if "outcome" in form]
         if self.config.get_verbosity() < 0:
             return
         if verdicts:
-            from pytest_overfit.report.text import summary_lines
+            from pytest_overfit.report.summary import summary_lines
 
-            probes = sorted({form["probe"] for form in verdicts})
-            terminalreporter.section(f"overfit: {', '.join(probes)}")
-            for line in summary_lines(verdicts, self.config.get_terminal_writer().fullwidth - 1):
+            probes = {form["probe"] for form in verdicts}
+            terminalreporter.section(f"overfit: {probes.pop()}" if len(probes) == 1 else "overfit")
+            width, verbose = self.config.get_terminal_writer().fullwidth - 1, self.config.get_verbosity() > 0
+            for line in summary_lines(verdicts, width, verbose, self.settings.left_out):
                 terminalreporter.line(line)
         if self.json_path is not None:
             terminalreporter.line(f"overfit: {len(verdicts)} verdict{'s' * (len(verdicts) != 1)} in {self.json_path}")
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Every xdist worker collects all tests, so each has left out as many."""
+        counted = getattr(node, "workeroutput", {}).get("overfit_left_out", 0)
+        self.settings.left_out = max(self.settings.left_out, counted)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
+        if hasattr(self.config, "workeroutput"):
+            self.config.workeroutput["overfit_left_out"] = self.settings.left_out
         if self.json_path is None:
             return
         from pytest_overfit.report.json_file import document, write_json
@@ -276,13 +298,3 @@ class OverfitRun:
         form = document(list(self.forms.values()))
         self.config.hook.pytest_overfit_update_json(config=self.config, document=form)
         write_json(self.json_path, form)
-
-
-def _on_terminal(config: pytest.Config) -> bool:
-    """True where a person watches: a terminal, not a CI log, not an xdist worker."""
-    stream = sys.__stdout__
-    if hasattr(config, "workerinput") or stream is None or not stream.isatty():
-        return False
-    from pytest_overfit.report.progress import is_watched  # a start without a terminal does not load it
-
-    return is_watched(stream)

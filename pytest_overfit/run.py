@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.case import Case
+from pytest_overfit.core.diagnosed import DIAGNOSE, Diagnose, with_causes
 from pytest_overfit.core.errors import CaseError, NotApplicable, did_you_mean
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.limits import Layer, Resolved, check_limits, resolve, split_by_probe
 from pytest_overfit.core.state import derived_seed, preserved
-from pytest_overfit.core.verdict import Judgement, Verdict
+from pytest_overfit.core.verdict import Finding, Judgement, Verdict
 from pytest_overfit.settings import Settings, current_settings
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
     from pytest_overfit.adapters.trainer import Trainer
     from pytest_overfit.data.splits import Split
-    from pytest_overfit.probes.base import Probe
+    from pytest_overfit.probes.base import Bench, Probe
 
 
 def check_settings(settings: Settings) -> None:
@@ -29,6 +31,12 @@ def check_settings(settings: Settings) -> None:
             raise CaseError(
                 f"hook pytest_overfit_probes: {probe!r} is not a probe: {', '.join(missing)} missing; return a list "
                 "of objects like pytest_overfit.probes.base.Probe"
+            )
+    for family in settings.extra_families:
+        if not callable(family):
+            raise CaseError(
+                f"hook pytest_overfit_diagnosis_families: {family!r} is not a family: expected functions "
+                f"`family(symptoms) -> list of Hypothesis`, got {describe(family)}; return a list of such functions"
             )
     check_limits(settings.ini, {each.name: each.limits for each in settings.probes().values()}, "ini")
 
@@ -58,6 +66,25 @@ def probes_named(names: Any = None) -> list[Probe]:
     return [probe_named(name, probes) for name in dict.fromkeys(chosen)]
 
 
+def default_probes() -> list[Probe]:
+    """What a marker or a matrix without names runs: the probes that state they belong there."""
+    return [each for each in current_settings().probes().values() if each.default]
+
+
+def applying_probes(case: Case) -> list[str]:
+    """Of the default set those that the fields of the case do not rule out; the others are counted as left out."""
+    applying = [each.name for each in default_probes() if not _ruled_out(each, case)]
+    current_settings().left_out += len(default_probes()) - len(applying)
+    return applying
+
+
+def _ruled_out(probe: Probe, case: Case) -> bool:
+    try:
+        return probe.needs(case) is not None
+    except CaseError:
+        return False  # options that cannot be used: its test says so
+
+
 def resolved_limits(case: Case, name: str, layers: Sequence[Layer]) -> Resolved[Any]:
     """Limits of one probe: call and marker (`layers`), then case, then ini, then the defaults.
 
@@ -74,8 +101,8 @@ def resolved_limits(case: Case, name: str, layers: Sequence[Layer]) -> Resolved[
     return resolve(classes[name], parts)
 
 
-def run_probe(case: Case, name: str, layers: Sequence[Layer] = ()) -> Verdict:
-    """Run one probe on one case and record its verdict.
+def run_probe(case: Case, name: str, layers: Sequence[Layer] = (), diagnose: Diagnose | None = None) -> Verdict:
+    """Run one probe on one case and record its verdict; `diagnose`: None is what the settings say.
 
     Everything global (generators, threads, default dtype, environment) is afterwards as it was, also after an
     exception. Raises `CaseError` for a case, limit or name that cannot be used.
@@ -86,9 +113,10 @@ def run_probe(case: Case, name: str, layers: Sequence[Layer] = ()) -> Verdict:
     try:
         probe = probe_named(name, settings.probes())
         limits = resolved_limits(case, name, layers)
-        verdict = _run(case, probe, limits, settings, layers)
+        verdict = _run(case, probe, limits, settings, layers, _checked_diagnose(diagnose, settings))
     except CaseError as error:
         _say_where(error, settings.probes())
+        with_causes(error)
         settings.record_error(case.name, str(name), error)
         raise
     settings.record(verdict)
@@ -102,7 +130,22 @@ def _say_where(error: CaseError, probes: Mapping[str, Probe]) -> None:
             error.args = (f"{error}; write options={{{probe.name!r}: {{{error.option!r}: True}}}}",)
 
 
-def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, layers: Sequence[Layer]) -> Verdict:
+def _checked_diagnose(given: Any, settings: Settings) -> Diagnose:
+    if given is not None and given not in DIAGNOSE:
+        wanted = ", ".join(map(repr, DIAGNOSE))
+        raise CaseError(f"diagnose: expected one of {wanted}, got {given!r}{did_you_mean(str(given), DIAGNOSE)}")
+    chosen: Diagnose = settings.diagnose if given is None else given
+    return chosen
+
+
+def _run(
+    case: Case,
+    probe: Probe,
+    limits: Resolved[Any],
+    settings: Settings,
+    layers: Sequence[Layer],
+    diagnose: Diagnose,
+) -> Verdict:
     __tracebackhide__ = True
     from pytest_overfit.adapters.dispatch import JointTrainingByFramework, guards, seed_everything
     from pytest_overfit.probes.base import Bench
@@ -117,7 +160,7 @@ def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, la
     bench = Bench(
         case=case,
         seed=run_seed,
-        make_learner=lambda each=run_seed: _learner(case, each, settings),
+        make_learner=lambda each=run_seed: learner_of(case, each),
         make_trainer=_Trainers(case),
         limits_of=lambda other: resolved_limits(case, other, layers).values,
         joint_training=JointTrainingByFramework(),
@@ -131,16 +174,61 @@ def _run(case: Case, probe: Probe, limits: Resolved[Any], settings: Settings, la
         try:
             measured = probe.measure(bench, limits.values)
             judgement = probe.judge(measured, limits)
+            refused = judgement.outcome in ("failed", "inconclusive")
+            if diagnose == "always" or (diagnose == "auto" and (refused or not probe.memorises)):
+                judgement = _explained(judgement, measured, bench, probe, limits, settings)
         except NotApplicable as reason:
             judgement = Judgement(outcome="not_applicable", summary=str(reason))
     return _verdict(case, probe, judgement, measured, seed, time.perf_counter() - start)
 
 
-def _learner(case: Case, seed: int, settings: Settings) -> Learner:
+def _explained(
+    judgement: Judgement,
+    measured: Mapping[str, Any],
+    bench: Bench,
+    probe: Probe,
+    limits: Resolved[Any],
+    settings: Settings,
+) -> Judgement:
+    """The same outcome with its reason.
+
+    A probe that trains on one batch has changed programs trained again; what another found is traced to its cause.
+    """
+    if probe.memorises:
+        return _tried(judgement, measured, bench, limits, settings)
+    from pytest_overfit.diagnosis.causes import with_causes_first
+
+    def again(make_learner: Callable[..., Learner]) -> Judgement:
+        other = dataclasses.replace(bench, make_learner=make_learner, progress=lambda *_: None)
+        return probe.judge(probe.measure(other, limits.values), limits)
+
+    return with_causes_first(judgement, measured, bench.make_learner, again)
+
+
+def _tried(
+    judgement: Judgement, measured: Mapping[str, Any], bench: Bench, limits: Resolved[Any], settings: Settings
+) -> Judgement:
+    """With what changed programs show, also those that other packages' families suspect."""
+    from pytest_overfit.diagnosis.added import Added
+    from pytest_overfit.diagnosis.explain import explained
+    from pytest_overfit.diagnosis.families import FAMILIES
+
+    added = [Added(each) for each in settings.extra_families]
+    found = explained(judgement, measured, bench.make_learner, bench.case.task, limits.values, (*FAMILIES, *added))
+    wrong = [each.misuse for each in added if each.misuse]
+    if wrong:
+        raise CaseError(wrong[0])
+    notes = [Finding.note(each.failure) for each in added if each.failure]
+    return dataclasses.replace(found, findings=(*found.findings, *notes))
+
+
+def learner_of(case: Case, seed: int) -> Learner:
+    """A new learner of a case on its one batch; everything is seeded."""
     __tracebackhide__ = True
     from pytest_overfit.adapters.dispatch import learner_for, seed_everything
     from pytest_overfit.data.telling import batch_of
 
+    settings = current_settings()
     seed_everything(seed)
     batch = batch_of(case)
     learner = settings.make_learner(case, batch, seed) or learner_for(case, batch, seed)
@@ -192,17 +280,22 @@ def _verdict(
     )
 
 
-def run_probes(case: Case, probes: Sequence[str] | None = None, **limits: Any) -> list[Verdict]:
+def run_probes(
+    case: Case, probes: Sequence[str] | None = None, *, diagnose: Diagnose | None = None, **limits: Any
+) -> list[Verdict]:
     """Run probes on a case without pytest and return a verdict for each; nothing is raised for a refuted model.
 
-    `probes`: names, default all; `limits`: as in the fixture's methods, e.g. `steps=300`. Raises `CaseError` for a
-    misuse. Cost: that of the probes.
+    `probes`: names, default all; `limits`: as in the fixture's methods, e.g. `steps=300`; `diagnose`: "auto" finds out
+    why a verdict is failed or inconclusive, "always" also of others, "never" leaves it; None is what
+    `--overfit-diagnose` says, outside pytest "auto". Raises `CaseError` for a misuse. Cost: that of the probes, and of
+    a diagnosis at most three times the updates of the run, never more than 1,500.
     """
     checked_case(case)
+    _checked_diagnose(diagnose, current_settings())
     names = [each.name for each in probes_named(probes)]
     for name in names:  # refuse a wrong limit before an earlier probe trains for minutes
         resolved_limits(case, name, [("call", limits)])
-    return [run_probe(case, name, [("call", limits)]) for name in names]
+    return [run_probe(case, name, [("call", limits)], diagnose) for name in names]
 
 
 def quantity_lines() -> list[str]:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from pytest_overfit.adapters.base import Learner
     from pytest_overfit.core.calibration import Calibration
     from pytest_overfit.core.case import Case
+    from pytest_overfit.core.diagnosed import Diagnose
+    from pytest_overfit.core.errors import OverfitError
     from pytest_overfit.core.verdict import Verdict
     from pytest_overfit.probes.base import Probe
 
 #: `progress(case, probe, step, of, loss)`; steps without a loss are samples, `of` is None where nobody knows how many
 ReportProgress = Callable[[str, str, int, "int | None", "float | None"], None]
+
+
+class SelfTesting(Protocol):
+    """What a run with `--overfit-selftest` does with each probe that a test runs."""
+
+    def skips(self, probe: str) -> str:
+        """Why this probe is not run at all, in words; "": it is."""
+
+    def judged(self, case: Case, probe: str, layers: Sequence[Any], verdict: Verdict) -> None:
+        """Called with the verdict of the case as it is."""
 
 
 class Settings:
@@ -31,10 +43,13 @@ class Settings:
         extra_probes: Sequence[Probe] = (),
         make_learner: Callable[[Case, Any, int], Learner | None] = lambda *_: None,
         record: Callable[[Verdict], None] = lambda *_: None,
-        record_error: Callable[[str, str, BaseException], None] = lambda *_: None,
+        record_error: Callable[[str, str, OverfitError], None] = lambda *_: None,
         progress: ReportProgress = lambda *_: None,
         command: Callable[[], str] = lambda: "",
         calibration: Callable[[], Calibration | None] = lambda: None,
+        diagnose: Diagnose = "auto",
+        extra_families: Sequence[Any] = (),
+        selftest: SelfTesting | None = None,
     ) -> None:
         #: overrides every case's seed, `--overfit-seed`; and for cases without a seed, ini `overfit_seed`
         self.seed, self.default_seed = seed, default_seed
@@ -47,6 +62,14 @@ class Settings:
         self.command = command
         #: makes what reads calibrated bounds; None: there is no folder to read from, outside pytest
         self.calibration = calibration
+        #: when a verdict is explained by changing the program: "auto" (failed, inconclusive), "always", "never"
+        self.diagnose = diagnose
+        #: families of hypotheses that plugins add, tried after the built-in ones of one rank
+        self.extra_families = extra_families
+        #: tests of a matrix that were not made, because the fields of their cases rule the probes out
+        self.left_out = 0
+        #: plants faults in every case that a probe passes
+        self.selftest = selftest
 
     def probes(self) -> dict[str, Probe]:
         """Every probe that can be run, by name."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pytest_overfit.adapters.base import Drawn, Head, Learner, Mode, ParameterFacts, Reading, RunningStatistics
+from pytest_overfit.adapters.base import AtRest, Drawn, Head, Learner, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.core.arrays import Array
 
 
@@ -105,6 +105,9 @@ class FakeLearner:
             self.step = now
 
     def read(self, mode: Mode) -> Reading:
+        return self._reading(mode)
+
+    def _reading(self, mode: str) -> Reading:
         outputs = self._outputs(mode)
         if self.opaque:
             return Reading(loss=self._loss_at(mode), outputs=(outputs,))
@@ -199,6 +202,13 @@ class FakeLearner:
 
     def statistics(self) -> list[RunningStatistics]:
         return list(self.running)
+
+    def at_rest(self) -> AtRest | None:
+        """Where there is a way for the mode "at_rest": what `running` says of it."""
+        if "at_rest" not in self.modes:
+            return None
+        off = {each.name: each.off for each in self.running if each.off is not None}
+        return AtRest(off=off, reading=self._reading("at_rest"))
 
     def differing_module(self, first: Mode, second: Mode) -> str | None:
         differs = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import textwrap
+from collections.abc import Generator
 
 import hypothesis  # noqa: F401 - its plugin of pytest would otherwise load it again in each of pytester's runs
 import numpy as np  # noqa: F401 - loaded once here: pytester's runs in this process would otherwise load it again
@@ -19,6 +20,7 @@ import pytest_overfit.probes.split_duplicates
 import pytest_overfit.report.json_file
 import pytest_overfit.report.junit
 import pytest_overfit.testing
+from pytest_overfit.settings import current_settings
 
 pytest_plugins = "pytester"
 
@@ -29,6 +31,24 @@ def pytest_collection_finish() -> None:
     """What is loaded by now is not garbage: pytest 8 looks for garbage five times after each of pytester's runs."""
     gc.collect()
     gc.freeze()
+
+
+#: tests of what is said about why; all others are about verdicts, and to find out why takes longer than they do
+REASONS = ("diagnosis", "docs")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Find out why only in tests of it and in pytester's runs; `--overfit-diagnose=always` still does so in all."""
+    settings = current_settings()
+    before = settings.diagnose
+    about_it = item.get_closest_marker("reasons") or any(part in REASONS for part in item.path.parts)
+    if before == "auto" and not about_it:
+        settings.diagnose = "never"
+    try:
+        return (yield)
+    finally:
+        settings.diagnose = before
 
 
 INI = """

@@ -117,7 +117,7 @@ def row(kind: str, verdicts: list[Verdict]) -> str:
     for verdict in verdicts:
         named.update({each.name for each in verdict.findings if each.outcome == "failed"})
         text = " ".join(str(each.message) for each in verdict.findings)
-        leaks, elsewhere = leaks + ("leak:" in text), elsewhere + ("from elsewhere" in text)
+        leaks, elsewhere = leaks + ("leak:" in text), elsewhere + ("starts from know it" in text)
     names = ", ".join(f"{name} {count}" for name, count in named.most_common()) or "-"
     numbers = [outcomes[each] for each in ("passed", "inconclusive", "failed")]
     return f"| {kind} | " + " | ".join(map(str, [*numbers, names, leaks, elsewhere])) + " |"
@@ -127,7 +127,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first-seed", type=int, default=0)
     first = parser.parse_args().first_seed
-    print("| labels | passed | inconclusive | failed | by | leaks | weights from elsewhere |")
+    print("| labels | passed | inconclusive | failed | by | leaks | weights that know it |")
     print("|---|---:|---:|---:|---|---:|---:|")
     loaded = [load() for load in SETS.values()]
     wrong = 0

@@ -6,7 +6,7 @@ Everything that crosses this border is a float, a string or a numpy array.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 from pytest_overfit.core.arrays import Array
@@ -103,6 +103,19 @@ class RunningStatistics:
     stray: float = 0.0
     #: how often one pass of the model calls the layer, each call with statistics of its own
     calls: int = 1
+    #: how far from this batch's they come to rest where training goes on and the weights stand still, in spreads of the
+    #: batch and beyond what two training passes differ; None: not measured
+    off: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AtRest:
+    """Where running statistics come to rest when training goes on and the weights stand still."""
+
+    #: by the layer's name, as `RunningStatistics.off`
+    off: Mapping[str, float]
+    #: evaluation with them
+    reading: Reading
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,7 +130,7 @@ class Noise:
     #: measured size of the change in a training pass: the share of entries that were dropped, or the relative
     #: difference of two answers to one input; 0.0: none, None: unknown (its inputs are zeros)
     training: float | None
-    #: the same in an evaluation pass; 0.0 also where evaluation does not come by
+    #: the same in an evaluation pass; 0.0 also where evaluation does not come by, None: unknown, or no pass was made
     evaluation: float | None
     #: it was called in training
     called: bool = True
@@ -133,8 +146,12 @@ class Noise:
     fixed: bool = False
     #: the module around it is of an installed library, whose author may have made it for other settings
     of_library: bool = False
+    #: the class that it is made from, where that changes this input in training and this one's own call does not
+    held_back: str = ""
     #: what its owner should know of it, in words
     why: str = ""
+    #: why its effect in training is unknown, in words
+    doubt: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,6 +168,8 @@ class Shrinkage:
     reached: int
     #: the rate that the declared numbers stand for without momentum and scaling: learning rate times decay
     nominal: float | None = None
+    #: share of a weight that its number type rounds away
+    rounding: float = 0.0
     #: learning rate that was used, the highest that a schedule declares
     learning_rate: float | None = None
     #: the number is the optimizer's own default, which its owner may not know of
@@ -237,7 +256,7 @@ class Learner(Protocol):
         return ""
 
     def outputs_along(self, axis: int, order: Sequence[int]) -> tuple[Array, ...] | None:
-        """Eval-mode outputs with this axis of the inputs in another order; None: rows are known to come first."""
+        """Eval-mode outputs with this axis of the inputs in another order; None: not known, or rows come first."""
         del axis, order
         return None
 
@@ -279,6 +298,13 @@ class Learner(Protocol):
     def statistics(self) -> list[RunningStatistics]:
         """Running statistics of normalisation layers that are updated in training."""
         return []
+
+    def at_rest(self) -> AtRest | None:
+        """Repeat training passes while the weights stand still; None: they cannot be repeated.
+
+        Asked after the last step: a step of the user's moves its optimizer on, and its schedule.
+        """
+        return None
 
     def differing_module(self, first: Mode, second: Mode) -> str | None:
         """Name of the first module, innermost first, that answers the same input differently in the two modes.

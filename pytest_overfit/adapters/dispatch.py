@@ -9,15 +9,18 @@ from types import ModuleType
 from typing import Any
 
 from pytest_overfit.adapters.base import Learner, Regularizers
+from pytest_overfit.adapters.causes import find_cause
 from pytest_overfit.adapters.frameworks import FRAMEWORKS, adapter_of, part_of
 from pytest_overfit.adapters.trainer import JointTraining, Trainer
 from pytest_overfit.core import foreign
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.state import Guard, epoch_seed, seed_standard_library
-from pytest_overfit.core.usercode import user_code
+from pytest_overfit.core.usercode import causes_found_by, user_code
 from pytest_overfit.data.batch import Batch
 from pytest_overfit.data.splits import Split
+
+causes_found_by(find_cause)
 
 
 def _loaded() -> list[str]:
@@ -113,7 +116,7 @@ def regularizers_of(learner: Learner) -> Regularizers:
 
     regularizers = part_of(learner.framework, "regularizers")
     if regularizers is None:
-        return Regularizers(remarks=("a custom training loop is not looked into, only its data are",))
+        return Regularizers(remarks=("only the data of a custom training loop are looked into",))
     found: Regularizers = regularizers.found_in(learner)
     return found
 

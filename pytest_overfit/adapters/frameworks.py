@@ -19,7 +19,7 @@ def part_of(framework: str, name: str) -> ModuleType | None:
     """The module `name` of a framework's adapter; None: it has none, or the framework is a plugin's.
 
     `regularizers` measures what regularises a learner (`found_in`), `inspector` is an `inspector.Inspector`, `ensemble`
-    a `trainer.JointTraining`.
+    a `trainer.JointTraining`, `programs` changes one thing in a program (`programs.Program`).
     """
     where = f"{framework}.{name}"
     if framework not in FRAMEWORKS or importlib.util.find_spec(f"pytest_overfit.adapters.{where}") is None:

@@ -10,6 +10,7 @@ from typing import Any
 from pytest_overfit.adapters.base import Mode, ParameterFacts, Reading
 from pytest_overfit.adapters.kept_state import KeptState, remark_on
 from pytest_overfit.adapters.kept_state.places import Attributes, outside_of
+from pytest_overfit.adapters.output_rows import OutputRows
 from pytest_overfit.adapters.trainer import EpochTrainer, SplitLearner
 from pytest_overfit.adapters.user_score import user_score
 from pytest_overfit.adapters.user_step import step_loss, step_needs_targets, targets_asked_for
@@ -106,7 +107,7 @@ class StepLearner(SplitLearner):
     def read(self, mode: Mode) -> Reading:
         del mode  # a custom loop has no modes that could be switched
         outputs = self._predict(self.batch.x, anew=False)
-        return Reading(loss=self._last, outputs=() if outputs is None else (outputs,))
+        return Reading(loss=self._last, outputs=() if outputs is None else OutputRows(self._by_row).first([outputs]))
 
     def _predict(self, x: Any, anew: bool) -> Array | None:
         """What the model answers; None where nothing can be asked, e.g. before a scikit-learn model's first step.
@@ -148,7 +149,7 @@ class StepLearner(SplitLearner):
         everything = list(rows) == list(range(self._by_row.rows))
         x = self.batch.x if everything else self._by_row.inputs_of(rows)
         outputs = None if x is None else self._predict(x, anew=True)
-        return None if outputs is None else (outputs,)
+        return None if outputs is None else OutputRows(self._by_row).first([outputs])
 
     def outputs_along(self, axis: int, order: Sequence[int]) -> tuple[Array, ...] | None:
         outputs = self._predict(self._by_row.inputs_along(axis, order), anew=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from pytest_overfit.adapters.base import Learner, Reading
@@ -99,6 +99,8 @@ class Update:
     rows: tuple[int, ...] = ()
     #: the whole model was in evaluation mode in all of these
     in_evaluation: bool = False
+    #: parameters that are other tensors than before the call
+    replaced: frozenset[str] = frozenset()
     #: share of the last optimizer step that something took back before the call ended
     undone: float | None = None
 
@@ -109,6 +111,10 @@ class Moved:
 
     outputs: float | None
     loss: float | None
+    #: what the model answers when it is asked itself; None: these are the outputs
+    answers: float | None = None
+    #: the losses that its layers add, penalties on weights left out; None: there are none
+    added: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,6 +199,12 @@ class Wires(Protocol):
 
         In evaluation, or as in training.
         """
+
+    def masks(self) -> Sequence[tuple[str, Array]]:
+        """Masks that the framework makes of the inputs and hands on itself, by name: True where a place is real."""
+
+    def answer_repadded(self, mask: str, repadded: Callable[[Array], Array]) -> tuple[Array, ...] | None:
+        """The answer with other values at the places that such a mask leaves out; None: it cannot be asked."""
 
     def buffers(self) -> Sequence[str]:
         """Names of what the model keeps beside its parameters."""

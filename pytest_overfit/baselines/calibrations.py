@@ -69,7 +69,7 @@ class Calibrations:
             self.errors.append(str(error))
 
     def pytest_sessionfinish(self, session: Any) -> None:
-        """A run that was to calibrate and could not is no good run."""
+        """A run that was to calibrate and could not is not a good run."""
         if not self.asked and session.exitstatus in (0, 5):
             self.errors.append(
                 f"{OPTION}: nothing was calibrated: no bound of this run is written as `calibrated`; write e.g. "

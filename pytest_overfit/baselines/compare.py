@@ -117,7 +117,7 @@ class Baselines:
             self.errors.append(str(error))
 
     def pytest_sessionfinish(self, session: Any) -> None:
-        """A run in which something could not be saved, or a rule had nothing to judge, is no good run."""
+        """A run in which something could not be saved, or a rule had nothing to judge, is not a good run."""
         for rule in self.rules:
             if not any(rule.names(probe, name) for _, probe, name in self.rows):
                 names = ", ".join(sorted({name for _, _, name in self.rows})) or "nothing was compared"

@@ -18,7 +18,7 @@ NAME = "baseline"
 
 
 def folder_of(storage: Path, name: str, option: str, given_in: Path) -> Path:
-    """The folder of a baseline's name; `CaseError` for what is no name."""
+    """The folder of a baseline's name; `CaseError` for what is not a name."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name) or (given_in / name).is_file():
         raise CaseError(
             f"{option}={name}: expected a name of letters, digits, '_', '.' and '-'; write {option}=NAME, or put "

@@ -44,7 +44,7 @@ class Rule:
         return self.quantity in (quantity, f"{probe}.{quantity}")
 
     def broken_by(self, before: float, now: float, better: Better) -> bool:
-        """True where the number is worse than allowed; rounding to the digits that are kept is no change."""
+        """True where the number is worse than allowed; rounding to the digits that are kept is not a change."""
         worse = {"lower": now - before, "higher": before - now, "": abs(now - before)}[better]
         allowed = self.amount * abs(before) if self.relative else self.amount
         rounded = not (float(before).is_integer() and float(now).is_integer())

@@ -55,6 +55,9 @@ class Case:
     train: Any = None
     val: Any = None
     test: Any = None
+    #: the axis along which the rows of a batch lie, where it is not the first: `1` for batches of time first, for every
+    #: array that is as long there; or by part, `{"x": 1}` (`x`, `y`, or keys and places of the batch)
+    row_axis: int | Mapping[Any, int] | None = None
     #: one of `TASKS`
     task: str | None = None
     #: number of classes
@@ -170,6 +173,7 @@ def _check_values(case: Case) -> None:
     where = f"Case {case.name!r}:"
     if case.seed is not None and (isinstance(case.seed, bool) or not isinstance(case.seed, int) or case.seed < 0):
         raise CaseError(f"{where} seed: expected a whole number of 0 or more, got {case.seed!r}")
+    _check_row_axis(case.row_axis, where)
     if case.task is not None and case.task not in TASKS:
         raise CaseError(f"{where} unknown task {case.task!r}{did_you_mean(str(case.task), TASKS)}")
     classes = case.classes
@@ -181,3 +185,13 @@ def _check_values(case: Case) -> None:
         raise CaseError(f"{where} autocast: expected the name of a dtype, e.g. 'bfloat16', got {case.autocast!r}")
     if case.batch is None and case.train is None:
         raise CaseError(f"{where} it has no data; give batch=(x, y), or train= with a dataset, a loader or (x, y)")
+
+
+def _check_row_axis(given: Any, where: str) -> None:
+    axes = given.values() if isinstance(given, Mapping) else () if given is None else (given,)
+    for axis in axes:
+        if isinstance(axis, bool) or not isinstance(axis, int):
+            raise CaseError(
+                f"{where} row_axis: expected the number of an axis, or a dict of them by part of the batch, got "
+                f"{given!r}; write row_axis=1, or row_axis={{'x': 1, 'y': 0}}"
+            )

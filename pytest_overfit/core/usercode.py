@@ -6,11 +6,18 @@ import contextlib
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from pytest_overfit.core.errors import OverfitError, ProgramError
+
+if TYPE_CHECKING:
+    from pytest_overfit.core.verdict import Diagnosis
+
+#: given an exception and the call that raised it
+FindCause = Callable[[Exception, str], "Diagnosis | None"]
 
 _OURS = str(Path(__file__).parent.parent)
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
@@ -34,7 +41,24 @@ def user_code(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         # `from None`: pytest would print the chain with all of the framework's frames; `__context__` still has it
-        raise ProgramError(_message(what, error)) from None
+        crash = ProgramError(_message(what, error))
+        crash.diagnoses = _cause(error, what)
+        raise crash from None
+
+
+#: finds out which fault an exception shows; set once by what knows the frameworks, which this room does not
+_find_cause: FindCause = lambda *_: None  # noqa: E731
+
+
+def causes_found_by(find: FindCause) -> None:
+    """Ask this of every exception of the user's code, while the model and the frames are as they were."""
+    global _find_cause
+    _find_cause = find
+
+
+def _cause(error: Exception, what: str) -> tuple[Diagnosis, ...]:
+    found = _find_cause(error, what)
+    return () if found is None else (found,)
 
 
 def _message(what: str, error: Exception) -> str:

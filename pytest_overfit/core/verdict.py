@@ -20,8 +20,20 @@ Confidence = Literal["proved", "shown", "likely"]
 #: a word; it was a number
 SCHEMA = 2
 
+#: outcomes of findings that show a fault, the gravest first
+_SHOWING = ("failed", "inconclusive", "warning")
+
 #: significant digits that tell any two floats apart
 _ALL_DIGITS = 17
+
+
+@dataclasses.dataclass(frozen=True)
+class Cause:
+    """The fault that a finding shows, by its name in the fault vocabulary, and what to change."""
+
+    fault: str
+    cure: str
+    confidence: Confidence = "shown"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +55,8 @@ class Finding:
     message: str = ""
     #: which way the value is better, for baselines; not a part of the plain form
     better: Better = dataclasses.field(default="", compare=False, repr=False)
+    #: the fault that it shows where it did not pass; becomes a diagnosis, and is not a part of the plain form
+    cause: Cause | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @classmethod
     def note(cls, message: str, name: str = "remark", value: float | str | None = None) -> Finding:
@@ -50,9 +64,16 @@ class Finding:
         return cls(name=name, value=value, message=message)
 
     @classmethod
-    def failed(cls, name: str, value: float | str | None, message: str) -> Finding:
+    def failed(cls, name: str, value: float | str | None, message: str, cause: Cause | None = None) -> Finding:
         """A fault that was seen, with no limit to hold it against."""
-        return cls(name=name, value=value, outcome="failed", message=message)
+        return cls(name=name, value=value, outcome="failed", message=message, cause=cause)
+
+    def diagnosis(self) -> Diagnosis | None:
+        """The fault that it shows, with its message as the evidence; None: it passed, or shows none."""
+        if self.cause is None or self.outcome not in _SHOWING:
+            return None
+        found = self.cause
+        return Diagnosis(fault=found.fault, evidence=self.message, cure=found.cure, confidence=found.confidence)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +126,7 @@ class Verdict:
         """Return the plain form: JSON values only, non-finite floats as the strings 'nan', 'inf', '-inf'."""
         form = dataclasses.asdict(self)
         for finding in form["findings"]:
-            del finding["better"]
+            del finding["better"], finding["cause"]
         form["schema"] = SCHEMA
         plain = to_plain(form)
         if not isinstance(plain, dict):  # pragma: no cover - asdict gives a dict
@@ -152,12 +173,23 @@ class Judgement:
         the summary is `otherwise()`.
         """
         found = tuple(findings)
+        shown = diagnoses_of(found)
         outcomes: tuple[Outcome, ...] = ("failed", "inconclusive")
         for decided in outcomes:
             decisive = [finding for finding in found if finding.outcome == decided]
             if decisive:
-                return cls(outcome=decided, summary=telling(decisive).message, findings=found)
-        return cls(outcome=outcome, summary=otherwise(), findings=found)
+                return cls(outcome=decided, summary=telling(decisive).message, findings=found, diagnoses=shown)
+        return cls(outcome=outcome, summary=otherwise(), findings=found, diagnoses=shown)
+
+
+def diagnoses_of(findings: Iterable[Finding]) -> tuple[Diagnosis, ...]:
+    """What the findings show, those first that decide; each fault with one cure once."""
+    ordered = sorted((each for each in findings if each.outcome in _SHOWING), key=lambda e: _SHOWING.index(e.outcome))
+    found = [shown for each in ordered if (shown := each.diagnosis()) is not None]
+    once: dict[tuple[str, str], Diagnosis] = {}
+    for diagnosis in found:
+        once.setdefault((diagnosis.fault, diagnosis.cure), diagnosis)
+    return tuple(once.values())
 
 
 def legible(value: float, limit: float | None = None, usual: str = ".4g") -> str:

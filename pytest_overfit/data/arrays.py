@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core import foreign
+from pytest_overfit.core.diagnosed import diagnosed
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.layout import is_plain
 from pytest_overfit.data.tree import Rows, is_array, length, map_entries, rank, take, to_numpy
@@ -90,7 +91,7 @@ def check_leaf(leaf: Any, where: str, ragged: bool) -> None:
     if isinstance(leaf, Rows):
         if is_plain(leaf) and not is_text(leaf) and not ragged:
             raise CaseError(
-                f"{where}: a list of rows of unequal length, which is no array; pad them to one length (a tokenizer's "
+                f"{where}: rows of unequal length, which cannot become an array; pad them to one length (a tokenizer's "
                 "padding=True, a loader's collate_fn), or train with step=, which takes them as they are"
             )
         return
@@ -105,10 +106,12 @@ def check_leaf(leaf: Any, where: str, ragged: bool) -> None:
     if rank(leaf) == 0:
         raise CaseError(f"{where}: a single number without rows; expected an array with one row a sample")
     if isinstance(leaf, np.ma.MaskedArray) and np.ma.is_masked(leaf):
-        raise CaseError(
+        cure = "write x.filled(value), and give the mask as an input of its own"
+        error = CaseError(
             f"{where}: a masked array with {int(np.ma.getmaskarray(leaf).sum())} masked numbers, of which a model "
-            "would see what lies under the mask; write x.filled(value), and give the mask as an input of its own"
+            f"would see what lies under the mask; {cure}"
         )
+        raise diagnosed(error, "nan_in_input", cure)
     if isinstance(leaf, np.ndarray) and leaf.dtype.names:
         first = leaf.dtype.names[0]
         raise CaseError(
@@ -116,10 +119,11 @@ def check_leaf(leaf: Any, where: str, ragged: bool) -> None:
             f"e.g. {{{first!r}: x[{first!r}], ...}}, or numpy.lib.recfunctions.structured_to_unstructured(x)"
         )
     if isinstance(leaf, np.ndarray) and leaf.dtype == object:  # texts have become an array of texts before
-        raise CaseError(
-            f"{where}: {foreign.describe(leaf)}; an array of Python objects cannot be fed to a model; write "
-            "x.astype('float32'), or pad rows of unequal length to one length"
+        cure = "write x.astype('float32'), or pad rows of unequal length to one length"
+        error = CaseError(
+            f"{where}: {foreign.describe(leaf)}; an array of Python objects cannot be fed to a model; {cure}"
         )
+        raise diagnosed(error, "dtype_mismatch", cure)
 
 
 def _check_tensor(leaf: Any, where: str) -> None:
@@ -135,9 +139,9 @@ def _check_tensor(leaf: Any, where: str) -> None:
 
 
 def table_trouble(leaf: Any) -> str | None:
-    """Which columns of a table are no numbers, in words; None: it is no such table."""
+    """Which columns of a table are not numbers, in words; None: it is not such a table."""
     names = getattr(leaf, "columns", None)
     if names is None or to_numpy(leaf).dtype.kind in "biufc":
         return None
     bad = [str(name) for name in names if to_numpy(leaf[name]).dtype.kind not in "biufc"]
-    return f"a table with columns that are no numbers ({', '.join(bad[:5]) or 'all'})"
+    return f"a table with columns that are not numbers ({', '.join(bad[:5]) or 'all'})"

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
 
-from pytest_overfit.core import foreign
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.core.case import Case
-from pytest_overfit.core.errors import CaseError
-from pytest_overfit.data.arrays import check_leaf, chosen_rows, copied, is_text, settled
-from pytest_overfit.data.layout import is_plain, laid_out, likely_rows, marked
 from pytest_overfit.data.parts import names_targets
+from pytest_overfit.data.row_axis import FIRST_EVERYWHERE, RowAxes, axis_in, moved_first
 from pytest_overfit.data.tree import (
     Rows,
     along,
     by_place,
     is_array,
-    is_leaf,
     leaves,
     length,
     map_leaves,
-    parts_of,
     plain,
     rank,
     rebuilt,
@@ -37,16 +31,13 @@ from pytest_overfit.data.tree import (
 
 __all__ = ["Batch", "Rows", "leaves", "map_leaves", "missing_values", "take", "to_numpy"]
 
-#: the places of the rows to take, from how many rows there are
-Choose = Callable[[int], Sequence[int]]
-
-#: the option of a probe that says that rows belong together, so that parts of a batch may have lengths of their own
-ROWS_INTERACT = "rows_interact"
-
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Inputs and targets as the user's own loop would get them: arrays, tensors, or tuples, lists and dicts of them."""
+    """Inputs and targets of the user's own loop: arrays, tensors, or tuples, lists and dicts of them.
+
+    Rows come first inside; where they are declared to lie elsewhere, `plain` turns them back.
+    """
 
     x: Any
     y: Any
@@ -60,6 +51,8 @@ class Batch:
     places: Sequence[int] | None = None
     #: why these rows were taken, for the verdict; "" where there is nothing to say
     remark: str = ""
+    #: where the user's code has the rows
+    axes: RowAxes = FIRST_EVERYWHERE
 
     def map(self, change: Callable[[Any], Any]) -> Batch:
         """The same batch with every leaf changed."""
@@ -67,10 +60,30 @@ class Batch:
         return dataclasses.replace(self, x=x, y=y, weights=weights)
 
     def plain(self) -> Batch:
-        """The same batch as the user's code gets it: lists with one entry a row are lists of Python's."""
-        if is_array(self.x) and is_array(self.y):
+        """The same batch as the user's code gets it: rows where it has them, and lists of rows as lists of Python's."""
+        if is_array(self.x) and is_array(self.y) and not self.axes:
             return self
-        return dataclasses.replace(self, x=plain(self.x), y=plain(self.y))
+        x, y = self.axes.back(self.x, self.y)
+        return dataclasses.replace(self, x=plain(x), y=plain(y), axes=FIRST_EVERYWHERE)
+
+    def with_rows_first(self) -> Batch:
+        """The same with lists of Python's, and its rows first wherever the user's code has them."""
+        return dataclasses.replace(self, axes=FIRST_EVERYWHERE).plain()
+
+    def turned_leaves(self) -> list[tuple[Any, int]]:
+        """The leaves whose rows the user's code has elsewhere, here with their rows first, and where it has them."""
+        pairs = zip(leaves([self.x, self.y]), (*self.axes.x, *self.axes.y), strict=True) if self.axes else ()
+        return [(leaf, axis) for leaf, axis in pairs if axis]
+
+    def with_prepared_inputs(self, x: Any) -> Batch:
+        """The same batch with what a step made of it for its model in place of its inputs."""
+        if not self.axes:
+            return dataclasses.replace(self, x=x)
+        known = [(leaf, axis) for leaf, axis in zip(leaves(self.x), self.axes.x, strict=True)]
+        axes = tuple(0 if isinstance(leaf, Rows) else axis_in(leaf, known, self.rows) or 0 for leaf in leaves(x))
+        found = iter(axes)
+        turned = map_leaves(x, lambda leaf: moved_first(leaf, axis) if (axis := next(found)) else leaf)
+        return dataclasses.replace(self, x=turned, axes=self.axes._replace(x=axes))
 
     def sides(self, labels: AbstractSet[Any] = frozenset()) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """Inputs and targets as arrays that show which rows are equal; `labels`: keys or places of `x` that are.
@@ -107,11 +120,12 @@ class Batch:
     def inputs_of(self, rows: Sequence[int]) -> Any | None:
         """The inputs of these rows, plain; None where inputs have other lengths, and no part of them is one row's."""
         if list(rows) == list(range(self.rows)):
-            return plain(self.x)
+            return plain(self.axes.back(self.x, None)[0])
         axis_of = self._axis_of(leaves(self.x))
         if any(axis_of(leaf) is None for leaf in leaves(self.x)):
             return None
-        return plain(map_leaves(self.x, lambda leaf: along(leaf, rows, axis_of(leaf) or 0)))
+        taken = map_leaves(self.x, lambda leaf: along(leaf, rows, axis_of(leaf) or 0))
+        return plain(self.axes.back(taken, None)[0])
 
     def inputs_along(self, axis: int, order: Sequence[int]) -> Any:
         """The inputs with this axis in another order, wherever it is as long."""
@@ -179,7 +193,7 @@ class Batch:
         return dataclasses.replace(self, x=self._joined(inputs, targets), y=y)
 
     def input_leaves(self) -> Iterator[Any]:
-        """The leaves of the inputs that are no targets."""
+        """The leaves of the inputs that are not targets."""
         return leaves(self._parted(self.named_targets())[0])
 
     def named_targets(self) -> frozenset[Any]:
@@ -197,95 +211,6 @@ class Batch:
             return leaf & False if kind == "b" else leaf * 0 if kind in "iufc" else leaf
 
         return self._with_inputs(blank, self.named_targets())
-
-
-def checked(x: Any, y: Any, weights: Any, case: Case, choose: Choose | None = None) -> Batch:
-    """Find the rows, check lengths and dtypes and copy, so that nothing a step does can reach the user's data.
-
-    `choose`: which rows are to be taken of what may be all the data, from how many there are.
-    """
-    x, y, rows = _laid_out(x, y, case)
-    weights, whole, places = marked(weights, rows), None, None
-    if choose is not None and all(length(leaf) == rows for leaf in leaves([x, y])):
-        whole, places = rows, choose(rows)
-        x, y, weights = map_leaves((x, y, weights), lambda leaf: chosen_rows(leaf, places))
-        rows = len(places)
-    x, y, weights = (_texts(map_leaves(each, settled)) for each in (x, y, weights))
-    for side, value in (("inputs", x), ("targets", y)):
-        for leaf in leaves(value):
-            check_leaf(leaf, f"Case {case.name!r}: the batch's {side}", ragged=case.step is not None)
-    if rows == 0:
-        raise CaseError(
-            f"Case {case.name!r}: the batch is empty: inputs and targets have {_sizes(x)} and {_sizes(y)} rows"
-        )
-    named = parts_of(x) if y is None and case.step is not None else None
-    labels = frozenset(key for key, each in (named or {}).items() if names_targets(key) and is_leaf(each))
-    x, y, weights = map_leaves((x, y, weights), copied)
-    return Batch(x, map_leaves(y, _without_gradient), rows, weights, labels, whole, places)
-
-
-def _without_gradient(leaf: Any) -> Any:
-    return leaf.detach() if foreign.is_torch_tensor(leaf) else leaf
-
-
-def _laid_out(x: Any, y: Any, case: Case) -> tuple[Any, Any, int]:
-    if next(_pieces(x), None) is None:
-        raise CaseError(f"Case {case.name!r}: the batch has no inputs; give batch=(x, y) with at least two rows")
-    read = laid_out(x, y)
-    if read is not None:
-        return read
-    together = case.step is not None or _rows_interact(case)
-    if case.step is None or next(leaves(x), None) is None:
-        _check_pieces(x, y, case)
-    named = {key: each for key, each in (parts_of(x) or {}).items() if names_targets(key)} if y is None else None
-    rows = next((found for each in (y, named, x) if (found := likely_rows(each)) is not None), None)
-    if rows is None or not together:
-        error = CaseError(
-            f"Case {case.name!r}: inputs and targets are of different length: {_sizes(x)} rows of x, {_sizes(y)} of y; "
-            "rows come first on both sides (a model that wants another axis first transposes inside; with step= any "
-            "lengths are taken); rows that belong together, as in a graph or in bags with offsets, are declared with "
-            f"{ROWS_INTERACT!r}: True"
-        )
-        error.option = ROWS_INTERACT
-        raise error
-    return marked(x, rows), marked(y, rows), rows
-
-
-def _rows_interact(case: Case) -> bool:
-    """The options of any probe declare it: a batch is the same for all of them."""
-    return any(isinstance(given, Mapping) and bool(given.get(ROWS_INTERACT)) for given in case.options.values())
-
-
-def _check_pieces(x: Any, y: Any, case: Case) -> None:
-    """Say which part of a batch is no array, if one is."""
-    for side, value in (("inputs", x), ("targets", y)):
-        for piece in _pieces(value):
-            leaf = settled(piece) if isinstance(piece, Rows) or (is_array(piece) and rank(piece)) else piece
-            check_leaf(leaf, f"Case {case.name!r}: the batch's {side}", ragged=False)
-
-
-def _pieces(value: Any) -> Iterator[Any]:
-    """Everything inside the containers, whether it is an array or not."""
-    if is_leaf(value):
-        yield value
-    elif is_plain(value):
-        yield Rows(value)
-    elif value is not None:
-        if parts_of(value) is None and not isinstance(value, (list, tuple)):
-            yield value
-        for part in by_place(value).values():
-            yield from _pieces(part)
-
-
-def _texts(value: Any) -> Any:
-    """Texts that are all of the inputs or targets are an array, as tables and string layers have them."""
-    return np.asarray(list(value)) if is_text(value) else value
-
-
-def _sizes(value: Any) -> str:
-    found = [str(length(each)) for each in _pieces(value) if is_leaf(each) and (isinstance(each, Rows) or rank(each))]
-    shown = found if len(found) < 7 else [*found[:5], f"so on ({len(found)} in all)"]
-    return " and ".join(shown) or "no"
 
 
 def missing_values(inputs: Sequence[Array], targets: Sequence[Array]) -> str | None:

@@ -12,7 +12,8 @@ from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import OverfitError
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.arrays import with_shape
-from pytest_overfit.data.batch import Batch, Choose, checked
+from pytest_overfit.data.batch import Batch
+from pytest_overfit.data.checked import Choose, checked
 from pytest_overfit.data.containers import (
     are_samples,
     gives_samples,

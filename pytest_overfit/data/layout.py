@@ -29,7 +29,7 @@ def laid_out(x: Any, y: Any) -> tuple[Any, Any, int] | None:
         if any(each is _NO for each in read) or not any(map(_is_anchor, leaves(read))):
             continue
         if any(isinstance(each, Rows) and not is_plain(each) for each in leaves(read)):
-            # entries that are no texts or numbers come in lists, so a doubtful list beside them is one of rows too
+            # entries that are not texts or numbers come in lists, so a doubtful list beside them is one of rows too
             read = [_read(each, rows, doubtful=True) for each in (x, y)]
         return read[0], read[1], rows
     return None
@@ -87,7 +87,7 @@ def _read(value: Any, rows: int, doubtful: bool = False) -> Any:
         return Rows(value) if len(value) == rows else _NO
     parts = parts_of(value)
     if parts is not None:
-        # flags among the arguments of a model are no data, nor are fields of a batch object that describe it
+        # flags among the arguments of a model are not data, nor are fields of a batch object that describe it
         notes = bool if isinstance(value, Mapping) else (str, numbers.Number)
         read = {key: each if isinstance(each, notes) else _read(each, rows, doubtful) for key, each in parts.items()}
         return _NO if any(each is _NO for each in read.values()) else rebuilt(value, read)

@@ -67,7 +67,7 @@ def _by_name(given: Any, named: dict[Any, Any], case: Case) -> tuple[Any, Any, A
 
 
 def _is_note(value: Any) -> bool:
-    """A field of a batch object that is no data."""
+    """A field of a batch object that is not data."""
     return isinstance(value, (str, numbers.Number))
 
 

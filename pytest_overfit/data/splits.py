@@ -16,7 +16,8 @@ from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
-from pytest_overfit.data.batch import Batch, checked
+from pytest_overfit.data.batch import Batch
+from pytest_overfit.data.checked import checked
 from pytest_overfit.data.containers import (
     called,
     gives_samples,
@@ -155,16 +156,17 @@ class MapStyle:
         if not self.rows:
             raise CaseError(f"Case {named.case.name!r}: {named.name}= is empty")
 
-    def _batch(self, rows: list[int]) -> Batch:
+    def at(self, rows: list[int]) -> Batch:
+        """The rows that stand at these places."""
         with self._named.reading():
             given = self._read(rows)
         return self._named.batch(given)
 
     def epoch(self, order: int) -> Iterator[Batch]:
-        return map(self._batch, shuffled(self.rows, self._size, order))
+        return map(self.at, shuffled(self.rows, self._size, order))
 
     def chunks(self) -> Iterator[Batch]:
-        return map(self._batch, in_order(self.rows, CHUNK))
+        return map(self.at, in_order(self.rows, CHUNK))
 
     def prepared(self, change: Change) -> MapStyle:
         return MapStyle(self.source, self._named.changed(change), self._size, self._read)
@@ -237,7 +239,7 @@ class Subset:
 def rows_of(batch: Batch, rows: Sequence[int] | Array) -> Batch:
     """These rows of a batch, in this order."""
     x, y, weights = take_rows((batch.x, batch.y, batch.weights), rows, batch.rows)
-    return Batch(x, y, len(rows), weights, batch.labels)
+    return Batch(x, y, len(rows), weights, batch.labels, axes=batch.axes)
 
 
 def picker(batch: Batch) -> Callable[[Array], Batch]:
@@ -246,7 +248,7 @@ def picker(batch: Batch) -> Callable[[Array], Batch]:
     if not (is_array(x) and is_array(y) and batch.weights is None and length(x) == length(y) == batch.rows):
         return lambda rows: rows_of(batch, rows)
     of_x, of_y = taker(x), taker(y)
-    return lambda rows: Batch(of_x(rows), of_y(rows), len(rows), None, batch.labels)
+    return lambda rows: Batch(of_x(rows), of_y(rows), len(rows), None, batch.labels, axes=batch.axes)
 
 
 def in_order(rows: int, size: int) -> Iterator[list[int]]:

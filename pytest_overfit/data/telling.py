@@ -67,10 +67,19 @@ def unsuitable(inputs: Sequence[Array], targets: Sequence[Array], rows: int) -> 
     instead = "shuffle the data, or give batch= with rows that differ"
     if targets and not any(map(_varies, targets)):
         value = ", ".join(str(each) for each in targets[0].reshape(len(targets[0]), -1)[0][:3].tolist())
-        return f"all {rows} targets of the batch are equal ({value}); {instead}"
+        return f"all {rows} targets of the batch are equal ({value}); {_elsewhere(inputs, targets) or instead}"
     if any(each.size for each in inputs) and not any(len(each) != rows or _varies(each) for each in inputs):
         return f"all {rows} inputs of the batch are equal; {instead}"
     return None
+
+
+def _elsewhere(inputs: Sequence[Array], targets: Sequence[Array]) -> str:
+    """What to declare where targets differ along the second axis, and inputs are as long there; "": they do not."""
+    shapes = {each.shape[:2] for each in inputs if each.ndim > 1}
+    for each in targets:
+        if each.shape[:2] in shapes and _varies(each.swapaxes(0, 1)):
+            return "they differ along the second axis: if rows lie there (time first), declare row_axis=1"
+    return ""
 
 
 def _varies(array: Array) -> bool:

@@ -18,7 +18,7 @@ from pytest_overfit.core.errors import CaseError
 
 
 class Rows(list[Any]):
-    """A list with one entry a row that is no array: texts, images of unequal size, boxes. It counts as one leaf."""
+    """A list with one entry a row that is not an array: texts, images of unequal size, boxes. It counts as one leaf."""
 
 
 def is_array(value: Any) -> bool:
@@ -81,7 +81,7 @@ def rebuilt(value: Any, parts: dict[Any, Any]) -> Any:
 
 
 def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Rebuild tuples, lists, dicts and dataclasses around changed leaves; what is no leaf stays as it is."""
+    """Rebuild tuples, lists, dicts and dataclasses around changed leaves; what is not a leaf stays as it is."""
     if is_leaf(value):
         return change(value)
     parts = by_place(value)

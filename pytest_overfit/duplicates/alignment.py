@@ -94,7 +94,7 @@ def _peeked(split: Samples) -> SampleChunk:
 
 
 def _drop_counters(splits: dict[str, Samples], notes: list[str]) -> None:
-    """A column that only numbers the rows of a table is no part of what makes two rows the same."""
+    """A column that only numbers the rows of a table is not part of what makes two rows the same."""
     tables = [split.memory for split in splits.values() if split.is_table and split.memory is not None]
     if len(tables) < len(splits):
         return

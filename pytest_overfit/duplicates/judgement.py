@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pytest_overfit.core.limits import Resolved, names_of, share
-from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement
+from pytest_overfit.core.verdict import Cause, Finding, FindingOutcome, Judgement
 from pytest_overfit.duplicates.natural import repeats, repeats_with_other_labels
 
-#: what is no clean split even within its limit, and is told
+#: what is not a clean split even within its limit, and is reported
 _WARNED = ("near_copies", "windows")
 #: examples shown: pairs of rows; windows, and groups, of each pair of splits
 _PAIRS, _OTHERS = 5, 3
@@ -80,7 +80,8 @@ class _Judge:
         within = self.measured["within"][found["in"]] if "in" in found else {}
         return Finding(name=_named(name, found), value=value, limit=most, relation="<=",
                        source=self.limits.source(limit), outcome=few if value <= most else "failed",
-                       message=words({**found, "within": within}), better="lower")  # fmt: skip
+                       message=words({**found, "within": within}), better="lower",
+                       cause=_leak(name, found, value > most))  # fmt: skip
 
     def _doubts(self) -> Iterator[Finding]:
         for split, why in self.measured["info"]["doubts"]:
@@ -102,7 +103,7 @@ class _Judge:
         yield from (_warning(f"{code}_differs", message) for code, message in info["differences"])
         yield from (_warning(name, message) for name, message in info["missing"])
         for key in self.measured["allowed"]["unused"]:
-            yield _warning("allow", f"allow= names {key!r}, which is no copy any more: take it off the list")
+            yield _warning("allow", f"allow= names {key!r}, which is no longer a copy: take it off the list")
         if info["unverified"]:
             text = f"{info['unverified']} rows could not be read again: compared by 128-bit fingerprints alone"
             yield Finding.note(text, "unverified")
@@ -117,8 +118,18 @@ def _conflict(found: Mapping[str, Any], within: Mapping[str, Any]) -> Finding:
     if repeats_with_other_labels(found, within):
         message = f"{message}; so have {within['clashing']} of {within['rows']} rows that {found['in']} repeats"
         return _warning(_named("conflicting_labels", found), message, found["conflicts"])
+    cure = f"settle the labels of these inputs, and keep each input in one split: clean({found['of']!r})"
     return Finding(name=_named("conflicting_labels", found), value=found["conflicts"], limit=0, relation="<=",
-                   source="theory", outcome="failed", message=message)  # fmt: skip
+                   source="theory", outcome="failed", message=message,
+                   cause=Cause("conflicting_labels", cure))  # fmt: skip
+
+
+def _leak(name: str, found: Mapping[str, Any], beyond: bool) -> Cause | None:
+    """What the splits share is a leak; a few near-copies within their limit occur by chance."""
+    if not found.get("rows") or (name == "near_copies" and not beyond):
+        return None
+    later = found.get("of") or found.get("after")
+    return Cause("split_leak", _SPLIT_CURES[name].format(later=later), "likely" if name == "near_copies" else "shown")
 
 
 def _warning(name: str, message: str, value: float | None = None) -> Finding:
@@ -172,7 +183,16 @@ def _near_words(found: Mapping[str, Any]) -> str:
     return text + "; from how alike rows of {in} are, about {expected:.3g} are expected".format_map(found)
 
 
-#: kind of relation -> name of its finding, its limit, and what is said of it
+#: finding -> what to change
+_SPLIT_CURES = {
+    "exact_copies": "drop the rows that are copies: Duplicates(verdict.data).clean({later!r}) names those to keep",
+    "near_copies": "drop the rows that are near-copies: Duplicates(verdict.data).clean({later!r}) names those to keep",
+    "shared_groups": "cut by group, and not by row: sklearn.model_selection.GroupShuffleSplit",
+    "time_order": "cut {later} off by time: train before the cut, {later} after it",
+    "windows": "cut the series by time before windows are made of it, with a gap as long as a window",
+}
+
+#: kind of relation -> name of its finding, its limit, and how it is reported
 _RELATIONS: dict[str, tuple[str, str, Callable[[Any], str]]] = {
     "across": ("exact_copies", "max_rate", _exact_words),
     "groups": ("shared_groups", "max_groups", _group_words),

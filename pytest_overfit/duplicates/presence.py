@@ -1,4 +1,4 @@
-"""Are the given facts (label, group, time) there? What cannot be used is an error, what lacks is counted and said."""
+"""Are the given facts (label, group, time) there? What cannot be used is an error, what is missing is counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is no exact copy and leaks all the same: near-copies, overlapping windows, shared groups, broken time order."""
+"""What leaks without being an exact copy: near-copies, overlapping windows, shared groups, broken time order."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pytest_overfit.core.verdict import to_plain
 from pytest_overfit.duplicates.alignment import Opened
 from pytest_overfit.duplicates.allow_list import Allowed
 from pytest_overfit.duplicates.copies import Copies
+from pytest_overfit.duplicates.exact.in_memory import Repeats
 from pytest_overfit.duplicates.near import find_near, find_near_text, find_windows, out_of_order, shared_groups
 from pytest_overfit.duplicates.near.inputs import are_images, inputs_of, why_not_comparable
 from pytest_overfit.duplicates.near.scales import Rescaled
@@ -164,7 +165,7 @@ def _near(search: Search, a: str, b: str, left: Any, right: Any) -> None:
     else:
         kind = "image" if search.request.features is None and are_images(left.shape) else "vector"
         small, large = (np.ascontiguousarray(rows) for rows in (_in_shape_of(left, right), left))
-        answer = find_near(small, large, kind=kind, already=already, seed=seed)
+        answer = find_near(small, large, kind=kind, already=already, again=_again(search, a), seed=seed)
     pairs = [
         search.pair("near", b, pair.i, a, pair.j, p=pair.p, view=pair.view)
         for pair in answer.pairs
@@ -177,6 +178,13 @@ def _near(search: Search, a: str, b: str, left: Any, right: Any) -> None:
         "near", a, b, testable=answer.testable, why=answer.why, rows=len(rows), rate=len(rows) / max(1, len(right)),
         expected=answer.expected, samples=len(right), info=_plain(dict(answer.info)),
     )  # fmt: skip
+
+
+def _again(search: Search, name: str) -> Repeats | None:
+    """Equal rows of a split, where whole inputs in memory were compared; they need not be looked for again."""
+    request = search.request
+    known = search.opened.rows is not None and request.executor is None
+    return search.copies.repeats[name] if known and request.features is None and request.key is None else None
 
 
 def _in_shape_of(like: Array, array: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Splits that hold the same values on another scale: when that is looked for, and what is said of it."""
+"""Splits that hold the same values on another scale: when that is looked for, and how it is reported."""
 
 from __future__ import annotations
 

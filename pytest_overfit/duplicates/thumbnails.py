@@ -28,7 +28,7 @@ MOST, SIDE = 5, 96
 _LEAST, _CHANNELS = 4, 4
 #: pixels a side of which the average is taken; a longer image is thinned out to less than twice that first
 _READ = 2 * SIDE
-#: colour of pixels that are no finite number: no grey, and rare in pictures
+#: colour of pixels that are not a finite number: no grey, and rare in pictures
 _HOLE = (230, 0, 120)
 #: characters of a label in a caption
 _LABEL = 40
@@ -96,7 +96,7 @@ def as_plane(sample: Any) -> Array | None:
         sample = np.moveaxis(sample, 0, -1)
     if not 1 <= sample.shape[2] <= _CHANNELS or min(sample.shape[:2]) < _LEAST:
         return None
-    plane: Array = sample[..., : 3 if sample.shape[2] >= 3 else 1]  # of two channels the first: they are no colours
+    plane: Array = sample[..., : 3 if sample.shape[2] >= 3 else 1]  # of two channels the first: they are not colours
     return plane
 
 

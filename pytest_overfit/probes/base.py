@@ -60,7 +60,7 @@ class Probe(Protocol):
     Three of its keys go into the verdict by name: `framework`, `steps` and `losses`.
 
     A probe must have `name`, `limits`, `measure` and `judge`. It may state three facts of itself: `cost`, `default` and
-    `needs`; order, listing and choice of probes read only these. And it may say which `numbers` a baseline keeps, and
+    `needs`; whatever orders or chooses probes reads only these. And it may say which `numbers` a baseline keeps, and
     which of its options an error about the batch should point to (`batch_options`).
     """
 
@@ -71,10 +71,15 @@ class Probe(Protocol):
     #: rank by cost: probes run from the lowest to the highest, those of one rank by name. By tens, so that others fit
     #: between: 10 trains nothing, 20 reads the data, 30 one batch, 40 a few epochs, 50 and more whole training runs
     cost: int = LAST
-    #: belongs to the default set: cheap enough for every merge, and its answer needs no limit that people must choose
-    default: bool = False
+    #: belongs to what a marker or a matrix without names runs: cheap enough for every merge, and its answer needs no
+    #: limit that people must choose; or it judges only what the case itself asks for. Whoever adds a probe wants it run
+    default: bool = True
     #: options of this probe that are facts of the batch: every probe honours them
     batch_options: tuple[str, ...] = ()
+
+    #: trains on one batch, and measures it as `measures.memorising` has it: why it did not pass can be found out by
+    #: changing the program and training it again
+    memorises: bool = False
 
     def needs(self, case: Case) -> str | None:
         """Why the fields of this case rule the probe out, as a sentence for people; None: it applies.
@@ -115,7 +120,7 @@ class _Completed(Probe):
 
 #: what a probe must have, and what it may
 REQUIRED = ("name", "limits", "measure", "judge")
-OPTIONAL = ("cost", "default", "batch_options", "needs", "numbers")
+OPTIONAL = ("cost", "default", "batch_options", "memorises", "needs", "numbers")
 
 
 def completed(probe: Any) -> Probe:

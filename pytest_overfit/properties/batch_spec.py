@@ -47,7 +47,7 @@ class Field:
         try:
             kind = np.dtype(dtype).kind
         except TypeError:
-            raise CaseError(f"Field(dtype={self.dtype!r}): no dtype of numpy; write e.g. 'float32'") from None
+            raise CaseError(f"Field(dtype={self.dtype!r}): not a dtype of numpy; write e.g. 'float32'") from None
         if kind not in "fiub":
             raise CaseError(f"Field(dtype={dtype!r}): expected numbers or truth values; write e.g. 'float32'")
         object.__setattr__(self, "dtype", str(np.dtype(dtype)))

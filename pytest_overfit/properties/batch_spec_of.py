@@ -16,7 +16,7 @@ from pytest_overfit.properties.batch_spec import BatchSpec, Field
 
 
 def spec_of_batch(case: Case, batch: Batch, rows: int | None = None) -> BatchSpec:
-    """Shapes, dtypes, ranges, classes and padding of this batch. Raises `CaseError` for data that are no numbers."""
+    """Shapes, dtypes, ranges, classes and padding of this batch. Raises `CaseError` for data that are not numbers."""
     x = map_leaves(batch.x, lambda leaf: _field(case, batch, leaf, target=False))
     y = map_leaves(batch.y, lambda leaf: _field(case, batch, leaf, target=True))
     return BatchSpec(x=_of_one_length(x, x), y=_of_one_length(x, y), rows=batch.rows if rows is None else rows)
@@ -59,7 +59,7 @@ def _as_sequence(field: Field, array: Array) -> Field:
     """The field as a sequence where its rows end in padding of unequal length.
 
     Padding is one value that ends rows, in runs of unequal length, and stands nowhere else; a mask is 1 before it and
-    0 in it. Floating point needs an axis of features: a table's last columns are no time.
+    0 in it. Floating point needs an axis of features: a table's last columns are not time.
     """
     whole = array.dtype.kind in "iub"
     if array.ndim < 2 or array.shape[1] < 2 or (array.ndim == 2 and not whole):

@@ -12,7 +12,8 @@ from pytest_overfit.adapters.base import Learner, Reading
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, ProgramError
-from pytest_overfit.data.batch import Batch, checked
+from pytest_overfit.data.batch import Batch
+from pytest_overfit.data.checked import checked
 from pytest_overfit.data.splits import rows_of
 from pytest_overfit.data.tree import Rows, leaves
 from pytest_overfit.properties.perturbed import pair_of

@@ -1,4 +1,4 @@
-"""Verdicts as properties of a JUnit test case."""
+"""Verdicts and errors as properties of a JUnit test case."""
 
 from __future__ import annotations
 
@@ -8,9 +8,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+def add_properties(kept: list[tuple[str, object]], form: Mapping[str, Any]) -> None:
+    """Add those of a verdict or an error to a test's; those of an earlier attempt go."""
+    new = properties(form)
+    names = {name for name, _ in new}
+    kept[:] = [*(each for each in kept if each[0] not in names), *new]
+
+
 def properties(form: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name and value of each property: outcome, summary, seeds, steps of a training, every finding with a number."""
+    """Name and value of each property: outcome, summary, seeds, steps of a training, every finding with a number.
+
+    Of an error: its kind. Of both: the names of the faults that they show.
+    """
     prefix = f"overfit.{form['case']}.{form['probe']}"
+    found = [(f"{prefix}.error", form["error"])] if "error" in form else _of_verdict(form, prefix)
+    faults = ",".join(each["fault"] for each in form["diagnoses"])
+    return [*found, (f"{prefix}.diagnosis", faults)] if faults else found
+
+
+def _of_verdict(form: Mapping[str, Any], prefix: str) -> list[tuple[str, str]]:
     found = [
         (f"{prefix}.outcome", form["outcome"]),
         (f"{prefix}.summary", form["summary"]),

@@ -11,6 +11,9 @@ from pytest_overfit.core.verdict import legible
 _BARS = "▁▂▃▄▅▆▇█"
 _SPARKS = 40
 
+#: the rest is in the JSON
+_MOST_CAUSES = 3
+
 #: how an outcome reads in a first line; nobody may take an inconclusive verdict for a refuted model
 WORDS = {
     "passed": "passed",
@@ -18,8 +21,6 @@ WORDS = {
     "inconclusive": "INCONCLUSIVE (not refuted)",
     "not_applicable": "not applicable",
 }
-
-_SHORT = {"passed": "ok", "failed": "FAIL", "inconclusive": "?", "not_applicable": "-"}
 
 Form = Mapping[str, Any]
 
@@ -46,11 +47,11 @@ def failure_text(form: Form, command: str = "") -> str:
 
 
 def _causes(form: Form) -> Iterator[str]:
-    """What to change for each fault; its evidence only where no finding has it already."""
-    said = {each["message"] for each in form["findings"]}
-    for each in form["diagnoses"]:
-        if each["evidence"] not in said:
-            yield f"  cause {each['fault']} ({each['confidence']}): {each['evidence']}"
+    """What to change for each fault; its evidence only where nothing above has it already."""
+    shown = {form["summary"], *(each["message"] for each in form["findings"])}
+    for each in form["diagnoses"][:_MOST_CAUSES]:
+        evidence = "" if each["evidence"] in shown else f": {each['evidence']}"
+        yield f"  cause {each['fault']} ({each['confidence']}){evidence}"
         yield f"  cure  {each['cure']}"
 
 
@@ -88,7 +89,8 @@ def _row(finding: Form, summary: str) -> tuple[str, str, str, str, str, str]:
     limit = "" if finding["limit"] is None else f"{finding['relation']} {short(finding['limit'])}"
     value = "-" if finding["value"] is None else short(finding["value"], finding["limit"])
     source = f"({finding['source']})" if finding["source"] and finding["limit"] is not None else ""
-    message = "see above" if finding["message"] == summary else finding["message"]
+    above = finding["message"] and summary.startswith(finding["message"])  # a reason may say more than the finding
+    message = "see above" if above else finding["message"]
     return _MARKS[finding["outcome"]], finding["name"], value, limit, source, message
 
 
@@ -118,19 +120,6 @@ def sparkline(values: Sequence[float], width: int = _SPARKS) -> str:
         return _BARS[round((value / 2 - low) / (high - low) * top) if high > low else 0]
 
     return "".join(bar(each) if math.isfinite(each) else "x" for each in picked)
-
-
-def summary_lines(forms: Sequence[Form], width: int = 0) -> list[str]:
-    """One line a verdict for the end of the test run, cut to `width` columns; the reason has most of the room."""
-    rows = [(_SHORT[each["outcome"]], f"{each['case']}-{each['probe']}", each["summary"]) for each in forms]
-    if len({each["probe"] for each in forms}) == 1:
-        rows = [(mark, each["case"], reason) for (mark, _, reason), each in zip(rows, forms, strict=True)]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(2)]
-    return [_cut(f"{mark:{widths[0]}}  {name:{widths[1]}}  {reason}", width) for mark, name, reason in rows]
-
-
-def _cut(line: str, width: int) -> str:
-    return line if not width or len(line) <= width else line[: max(0, width - 3)] + "..."
 
 
 def progress_line(case: str, probe: str, step: int, of: int | None, loss: float | None) -> str:

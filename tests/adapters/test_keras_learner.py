@@ -22,6 +22,7 @@ from pytest_overfit.adapters import keras as adapter  # noqa: E402
 from pytest_overfit.core.case import Case  # noqa: E402
 from pytest_overfit.core.errors import CaseError, NotApplicable, ProgramError  # noqa: E402
 from pytest_overfit.data.batch import Batch  # noqa: E402
+from pytest_overfit.data.telling import batch_of  # noqa: E402
 
 ROWS = 8
 RNG = np.random.default_rng(0)
@@ -1021,3 +1022,11 @@ with adapter.guard():
     expected = value - step * (slope**2).sum()
     print(abs(value - reading.loss) < 1e-5, abs(ahead - expected) < 0.2 * (value - expected))
 """
+
+
+def test_rows_that_are_declared_elsewhere_are_refused() -> None:
+    """Keras hands rows out along the first axis; the message says what to write instead."""
+    x, y = np.zeros((7, 12, 5), "float32"), np.arange(12) % 3
+    case = Case(name="case", model=mlp, batch=(x, y), row_axis=1)
+    with pytest.raises(CaseError, match="turn them round inside the model or its train_step"):
+        adapter.make_learner(case, build(mlp), batch_of(case), lambda: build(mlp))

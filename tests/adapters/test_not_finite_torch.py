@@ -64,6 +64,8 @@ def test_a_parameter_behind_where_fails_with_its_module() -> None:
     found = verdict(lambda: Rooted(safe=False))
     assert found.outcome == "failed"
     assert found.summary.startswith("parameter 'scale' of Root root is NaN")
+    assert [(each.fault, each.confidence) for each in found.diagnoses] == [("nan_parameter", "shown")]
+    assert found.diagnoses[0].evidence == found.summary
     assert found.findings[0].name == "nan_parameter"
 
 

@@ -20,7 +20,7 @@ from pytest_overfit.adapters.torch import ensemble
 from pytest_overfit.adapters.torch.ensemble import eligible as joining
 from pytest_overfit.adapters.torch.ensemble.masks import Masks, Sites
 from pytest_overfit.adapters.torch.ensemble.stack import Stack
-from pytest_overfit.adapters.torch.ensemble.trace import Program
+from pytest_overfit.adapters.torch.ensemble.trace import TracedProgram
 from pytest_overfit.adapters.trainer import Trainer
 from pytest_overfit.data.splits import open_split
 from pytest_overfit.measures.predictions.scores import Scores, scores_of
@@ -384,13 +384,13 @@ def _clipped_step(optimizer: Any) -> None:
 def test_programs_refuse_what_they_could_not_repeat() -> None:
     x = torch.ones(3)
     with pytest.raises(joining.CannotJoinError, match="random"):
-        Program(lambda x: [x * torch.rand(3)], [x])
+        TracedProgram(lambda x: [x * torch.rand(3)], [x])
     with pytest.raises(joining.CannotJoinError, match="goes back to python"):
-        Program(lambda x: [x * float(x.sum())], [x])
+        TracedProgram(lambda x: [x * float(x.sum())], [x])
     with pytest.raises(joining.CannotJoinError, match="changes what it was given"):
-        Program(lambda x: [x.mul_(2)], [x])
+        TracedProgram(lambda x: [x.mul_(2)], [x])
     held = torch.full((3,), 5.0)
-    program = Program(lambda x: [(x * held).exp_() + 1], [x])
+    program = TracedProgram(lambda x: [(x * held).exp_() + 1], [x])
     assert torch.equal(program.run(x * 2)[0], (x * 10).exp() + 1)
 
 

@@ -363,8 +363,8 @@ class Locked(callbacks.Callback):
     [
         ({"fit_kwargs": {"callbacks": stopping()}}, "EarlyStopping monitors 'val_loss'"),
         ({"fit_kwargs": {"callbacks": [Locked()]}}, r"Locked cannot be copied .* give a function"),
-        ({"fit_kwargs": {"validation_split": 0.2}, "train": batches}, "train= is no array"),
-        ({"fit_kwargs": {"sample_weight": np.ones(70)}, "train": batches}, "train= is no array"),
+        ({"fit_kwargs": {"validation_split": 0.2}, "train": batches}, "train= is not an array"),
+        ({"fit_kwargs": {"sample_weight": np.ones(70)}, "train": batches}, "train= is not an array"),
         ({"fit_kwargs": {"sample_weight": np.ones(7)}}, "sample_weight has 7 rows"),
         ({"train": (X[:, :3], Y)}, "expected"),
     ],

@@ -693,7 +693,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "durations": ({"batch": (X.astype("timedelta64[s]"), Y)}, ("dtype timedelta64[s]", "x / numpy.timedelta64")),
     "table with words": (
         {"batch": (Table([["a", 1.0]] * ROWS), Y)},
-        ("a table with columns that are no numbers (c0", "number text"),
+        ("a table with columns that are not numbers (c0", "number text"),
     ),
     "ragged lists": ({"batch": ([[1.0] * (row + 1) for row in range(ROWS)], Y)}, ("of unequal length", "pad them")),
     "nested tensor": (

@@ -416,7 +416,7 @@ WRONG = {
     "parts": (lambda: find_duplicates(train={"a": A}, test={"b": A}), "different parts"),
     "labels": (lambda: find_duplicates(train=(A, [1, 2]), test=A), "x has 4 rows and y has 2"),
     "a number": (lambda: find_duplicates(train=A, test=3), "test= is 3; expected arrays"),
-    "no folder": (lambda: find_duplicates(train="nowhere", test=A), "train= is 'nowhere', which is no folder"),
+    "no folder": (lambda: find_duplicates(train="nowhere", test=A), "train= is 'nowhere', which is not a folder"),
     "unhashable": (lambda: find_duplicates(train=[object()], test=[object()]), "cannot be compared by value; give key="),
     "executor": (lambda: find_duplicates(train=A, test=A, executor=3), "expected something with a method `map`"),
     "text": (lambda: find_duplicates(train=A, test=A, text="folded"), "text='folded'"),

@@ -17,10 +17,11 @@ from pytest_overfit.duplicates.exact import in_memory as exact
 from pytest_overfit.duplicates.exact import rows as columns
 from pytest_overfit.duplicates.exact.in_memory import overlap, repeats
 from pytest_overfit.duplicates.exact.rows import RowsInMemory, all_keys, choose_columns
-from pytest_overfit.duplicates.values.canonical import common_dtype, compared
-from pytest_overfit.duplicates.values.lasting_names import AT_ONCE, lasting_name, lasting_names
+from pytest_overfit.duplicates.values import lasting_names as naming
+from pytest_overfit.duplicates.values.canonical import canonical, common_dtype, compared
+from pytest_overfit.duplicates.values.lasting_names import lasting_name, lasting_names
 
-#: the gate runs a few, `OVERFIT_FUZZ=10000 pytest tests/test_duplicates_exact.py -k oracle` many
+#: the gate runs a few, `OVERFIT_FUZZ=10000 pytest tests/duplicates/test_exact.py -k oracle` many
 CASES = int(os.environ.get("OVERFIT_FUZZ", "60"))
 
 DTYPES = ("f8", "f4", "f2", "i8", "i4", "u1", "?", "u8", "c8", ">f8", ">i4")
@@ -311,8 +312,11 @@ def test_the_answer_is_json_and_can_be_read() -> None:
 
 @pytest.mark.parametrize("dtype", [*DTYPES, "S3", "U4", "M8[s]", "O"])
 @pytest.mark.parametrize("shape", [(), (3,), (2, 0), (2, 2)])
-def test_names_made_at_once_are_those_made_one_by_one(dtype: str, shape: tuple[int, ...]) -> None:
-    count = AT_ONCE + 3
+def test_names_made_at_once_are_those_made_one_by_one(
+    dtype: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(naming, "AT_ONCE", 256)
+    count = 259
     numbers = np.random.default_rng(0).integers(-2, 3, (count, *shape))
     x = (numbers / 2 if dtype.endswith(("f2", "f4", "f8")) else abs(numbers)).astype(dtype)
     columns = {"b": x, "a": [f"text {row}" for row in range(count)], "c": np.full(count, np.nan)}
@@ -321,3 +325,27 @@ def test_names_made_at_once_are_those_made_one_by_one(dtype: str, shape: tuple[i
     assert lasting_names(columns, rows) == one_by_one
     assert lasting_names({"": np.asfortranarray(x)}, rows) == [lasting_name({"": x[row]}) for row in rows]
     assert lasting_names(columns, []) == []
+
+
+@pytest.mark.parametrize("numbers", [1, 5, 8, 9, 100, 1 << 20])
+def test_names_do_not_depend_on_how_many_are_made_at_once(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row here has seven numbers: less than a row at once, one row, two, all."""
+    random = np.random.default_rng(0)
+    columns = {
+        "x": random.normal(size=(20, 2, 3)).astype("f4"),
+        "y": np.arange(20),
+        "z": [f"text {n}" for n in range(20)],
+    }
+    rows = [19, 0, 0, *range(20)]
+    expected = lasting_names(columns, rows)
+    converted = []
+
+    def counted(values: Any, dtype: str) -> Any:
+        converted.append(values.size)
+        return canonical(values, dtype)
+
+    monkeypatch.setattr(naming, "canonical", counted)
+    monkeypatch.setattr(naming, "AT_ONCE", numbers)
+    assert lasting_names(columns, rows) == expected
+    assert max(converted) <= max(numbers, 7)
+    assert sum(converted) == 7 * len(rows)

@@ -11,7 +11,7 @@ from pytest_overfit.core.verdict import Verdict
 from pytest_overfit.probes import built_in, known
 from pytest_overfit.probes.base import LAST
 
-DEFAULT = ["wiring", "inert_regularizer", "split_duplicates", "overfit_batch", "early_accuracy"]
+DEFAULT = ["wiring", "inert_regularizer", "split_duplicates", "overfit_batch", "early_accuracy", "bounds"]
 
 
 def unread() -> Any:
@@ -23,7 +23,7 @@ def case(**fields: Any) -> Case:
 
 
 def test_order_and_default_set() -> None:
-    assert list(built_in()) == [*DEFAULT, "bounds", "generalization_gap", "regularization"]
+    assert list(built_in()) == [*DEFAULT, "generalization_gap", "regularization"]
     assert [name for name, probe in built_in().items() if probe.default] == DEFAULT
 
 
@@ -57,7 +57,7 @@ def test_a_probe_that_states_nothing_comes_last_and_applies_always() -> None:
 
     probe = known([Plain()])["a_first_name"]  # type: ignore[list-item]
     assert list(known([Plain()]))[-1] == "a_first_name"  # type: ignore[list-item]
-    assert (probe.cost, probe.default, probe.needs(case())) == (LAST, False, None)
+    assert (probe.cost, probe.default, probe.needs(case())) == (LAST, True, None)
     assert probe.measure(None, 3) == {"asked": [None, 3]}  # type: ignore[arg-type]
     verdict = Verdict(probe=probe.name, case="mlp", framework="", outcome="passed", summary="")
     assert list(probe.numbers(verdict)) == []

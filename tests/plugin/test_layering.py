@@ -26,16 +26,35 @@ FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "sklearn")
 
 #: room or file -> what else of this package it may import, for types as well; the most specific entry counts
 ALLOWED: dict[str, tuple[str, ...]] = {
-    "__init__.py": ("core", "duplicates.find", "fixture", "run", "version"),
+    "__init__.py": ("core", "duplicates.find", "fixture", "run", "selftest", "version"),
     "__main__.py": ("baselines", "core", "report"),
     "version.py": (),
     "plugin.py": ("baselines", "core", "fixture", "hookspecs", "options", "report", "run", "settings", "__init__"),
-    "options.py": ("baselines", "core", "report", "settings"),
-    "hookspecs.py": ("adapters.base", "core", "data.batch", "probes.base"),
+    "options.py": ("baselines", "core", "report", "selftest.session", "settings"),
+    "hookspecs.py": ("adapters.base", "core", "data.batch", "diagnosis.hypotheses", "probes.base"),
     "fixture.py": ("core", "report.text", "run", "settings"),
-    "run.py": ("adapters.base", "adapters.dispatch", "adapters.trainer", "core", "data", "probes", "settings"),
+    "run.py": (
+        "adapters.base",
+        "adapters.dispatch",
+        "adapters.trainer",
+        "core",
+        "data",
+        "diagnosis",
+        "probes",
+        "settings",
+    ),
     "settings.py": ("adapters.base", "core", "probes"),
     "testing.py": ("adapters.base", "adapters.trainer", "core"),
+    "selftest": (
+        "adapters.dispatch",
+        "adapters.planting",
+        "adapters.programs",
+        "core",
+        "data",
+        "fixture",
+        "run",
+        "settings",
+    ),
     "properties": ("adapters.base", "adapters.dispatch", "core", "data", "run", "settings"),
     "strategies.py": ("adapters.dispatch", "core", "data", "properties", "run", "settings"),
     "core": (),
@@ -46,6 +65,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "duplicates": ("core", "data.containers", "data.rereading", "data.tree"),
     # called without pytest, it shows its own progress and, in a notebook, its pictures
     "duplicates/find.py": ("core", "duplicates", "report.pictures", "report.progress"),
+    "diagnosis": ("adapters.base", "adapters.programs", "core", "measures"),
     "measures": ("adapters.base", "adapters.trainer", "core", "data"),
     "probes/__init__.py": ("probes.base",),
     "probes/base.py": ("adapters.base", "adapters.trainer", "core", "data"),
@@ -60,7 +80,7 @@ FORBIDDEN = {
     "probes": ("adapters.torch", "adapters.keras"),
 }
 #: rooms that know nothing of which probes there are
-BELOW_THE_PROBES = ("core", "data", "measures", "adapters", "report", "baselines")
+BELOW_THE_PROBES = ("core", "data", "measures", "adapters", "diagnosis", "report", "baselines")
 
 
 class Import(NamedTuple):
@@ -171,6 +191,7 @@ BROKEN = {
     "run.py": "report.text",
     "settings.py": "run",
     "testing.py": "run",
+    "selftest": "probes.base",
     "properties": "probes.base",
     "strategies.py": "measures.training_runs",
     "core": "data.tree",
@@ -180,6 +201,7 @@ BROKEN = {
     "adapters/keras": "adapters.torch.learner",
     "duplicates": "data.splits",
     "duplicates/find.py": "report.text",
+    "diagnosis": "probes.base",
     "measures": "probes.base",
     "probes/__init__.py": "measures.training_runs",
     "probes/base.py": "measures.training_runs",

@@ -17,7 +17,8 @@ from pytest_overfit import Diagnosis, Finding, Verdict
 from pytest_overfit import plugin as our_plugin
 from pytest_overfit.report.json_file import write_json
 from pytest_overfit.report.progress import ProgressLine
-from pytest_overfit.report.text import failure_text, sparkline, summary_lines
+from pytest_overfit.report.summary import summary_lines
+from pytest_overfit.report.text import failure_text, sparkline
 
 # -------------------------------------------------------------------------------------------------------- failure text
 
@@ -36,8 +37,9 @@ def test_failure_text_has_all_its_parts(project: Any) -> None:
     result.assert_outcomes(failed=2)
     lines = [re.sub(r"^E {3}(?:    )?", "", line) for line in result.stdout.lines]
     first = next(line for line in lines if "net: FAILED:" in line).removeprefix("pytest_overfit.ProbeFailed: ").strip()
-    assert re.fullmatch(r"net: FAILED: loss ratio 1\.00 after 60 steps and .*", first)
-    assert len(first) <= 80
+    assert re.fullmatch(
+        r"net: FAILED: loss ratio 1\.00 after 60 steps and .*: the outputs do not depend on the input .*", first
+    )
     text = "\n".join(lines)
     assert re.search(r"FAIL +loss_ratio +1 +<= 0\.05 +\(default\) +see above", text)
     assert re.search(r"FAIL +accuracy +0\.25 +>= 1 +\(default\) +wrong predictions", text)
@@ -111,7 +113,7 @@ def test_the_command_reruns_just_that_test(
 
 def test_one_line_styles(project: Any) -> None:
     result = project.run(FAILING, "--tb=line")
-    result.stdout.fnmatch_lines(["*net: FAILED: loss ratio 1.00*", "*nan.net: FAILED: the loss is nan*"])
+    result.stdout.fnmatch_lines(["*: loss ratio 1.00*", "*: the loss is nan*"])
 
 
 # ------------------------------------------------------------------------------------------------------------- summary
@@ -123,12 +125,36 @@ def test_terminal_summary(project: Any) -> None:
     result.stdout.fnmatch_lines(
         [
             "*== overfit: overfit_batch ==*",
-            "FAIL  net      loss ratio 1.00 after 60 steps and no longer falling",
-            "FAIL  nan.net  the loss is nan from step 8 on",
-            "ok    good     memorised 16 rows in 1? steps: loss ratio *, accuracy 1",
+            "FAILED        net: loss ratio 1.00 after 60 steps and no longer falling: the",
+            "              outputs do not depend on the input *",
+            "FAILED        nan.net: the loss is nan from step 8 on",
+            "passed: 1 (-v lists them)",
         ]
     )
-    assert all(len(line) < 80 for line in result.stdout.lines if re.match(r"(net|nan\.net|good) +overfit", line))
+    project.again("-v").stdout.fnmatch_lines(["ok            good: memorised 16 rows in 1? steps: loss ratio *"])
+
+
+def test_the_last_lines_of_pytest_are_the_reason(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "1")  # nothing is cut
+    source = (
+        FAILING
+        + """
+def test_slow(overfit):
+    overfit.batch(slow())
+
+def test_misuse(overfit):
+    overfit.batch(Case(name="net", model=object))
+"""
+    )
+    result = project.run(source)
+    result.stdout.fnmatch_lines(
+        [
+            "FAILED test_it.py::test_fixture - loss ratio 1.00 after 60 steps and no longer falling: *",
+            "FAILED test_it.py::test_marker[[]overfit_batch] - the loss is nan from step 8 on",
+            "FAILED test_it.py::test_slow - inconclusive: still falling at step 500 *",
+            "FAILED test_it.py::test_misuse - it has no data; *",
+        ]
+    )
 
 
 def test_quiet_and_silent(project: Any) -> None:
@@ -136,10 +162,38 @@ def test_quiet_and_silent(project: Any) -> None:
     project.run("def test_it():\n    pass\n").stdout.no_fnmatch_line("*overfit ==*")
 
 
-def test_summary_lines_are_cut_visibly() -> None:
-    (line,) = summary_lines([project_verdict(summary="x" * 100).to_dict()], 40)
-    assert (len(line), line[-3:]) == (40, "...")
+def test_reasons_are_wrapped_not_cut() -> None:
+    reason = "loss ratio 0.64 after 500 steps " + "word " * 40
+    lines = summary_lines([project_verdict(summary=reason).to_dict()], 60)
+    assert len(lines) > 3
+    assert all(len(line) <= 60 for line in lines)
+    assert " ".join(" ".join(lines).split()) == f"FAILED c: {reason.strip()}"
     assert summary_lines([]) == []
+
+
+WARNED = Finding(name="slow_to_fit", value=1200, outcome="warning", message="it took 1200 steps")
+
+
+def test_warnings_of_what_passed_are_shown() -> None:
+    found = Diagnosis(fault="slow_to_fit", evidence="it took 1200 steps", cure="scale inputs", confidence="shown")
+    forms = [
+        project_verdict(outcome="passed", findings=(WARNED, WARNED), diagnoses=(found,)).to_dict(),
+        project_verdict(outcome="passed", findings=(), probe="q").to_dict(),
+        project_verdict(outcome="inconclusive", findings=(WARNED,)).to_dict(),
+        project_verdict(outcome="not_applicable", findings=()).to_dict(),
+    ]
+    assert summary_lines(forms, left_out=2) == [
+        "inconclusive  c-p: s",
+        "warning       c-p: slow_to_fit: it took 1200 steps",
+        "passed: 2 (-v lists them)",
+        "not applicable: 3 (-v lists them)",
+    ]
+    assert summary_lines(forms, verbose=True, left_out=2)[2:] == [
+        "ok            c-p: s",
+        "ok            c-q: s",
+        "-             c-p: s",
+        "left out, as their cases rule them out: 2",
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------------------- JSON
@@ -265,16 +319,14 @@ def test_junit_properties(project: Any, family: str) -> None:
     assert first["overfit.net.overfit_batch.steps"] == "60"
     assert float(first["overfit.net.overfit_batch.loss_ratio"]) == 1.0
     assert second["overfit.nan.net.overfit_batch.first_non_finite_step"] == "8"
-    assert (
-        cases[0].find("failure").get("message").startswith("pytest_overfit.ProbeFailed: net: FAILED: loss ratio 1.00")
-    )
+    assert cases[0].find("failure").get("message").startswith("loss ratio 1.00 after 60 steps")
 
 
 # ------------------------------------------------------------------------------------------------------------ progress
 
 
 class Screen:
-    """A terminal's line, and a clock that is told the time."""
+    """A terminal's line, and a clock that is set by hand."""
 
     def __init__(self, before: str = "") -> None:
         self.line, self.column, self.now, self.writes = before, len(before), 100.0, 0
@@ -348,7 +400,7 @@ def test_progress_is_shown_where_a_person_watches(
     project: Any, watched: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     written: list[str] = []
-    monkeypatch.setattr(our_plugin, "_on_terminal", lambda config: watched)
+    monkeypatch.setattr(our_plugin.options, "on_terminal", lambda config: watched)
     monkeypatch.setattr("pytest_overfit.report.progress._PATIENCE", 0.0)
     monkeypatch.setattr(our_plugin.OverfitRun, "_write", lambda self, text: written.append(text))
     result = project.run("def test_it(overfit):\n    overfit.batch(broken())\n")
@@ -372,13 +424,13 @@ def test_where_a_person_watches(pytestconfig: pytest.Config, monkeypatch: pytest
     for name in ("CI", "BUILD_NUMBER"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.__stdout__", Terminal())
-    assert our_plugin._on_terminal(Controller())  # type: ignore[arg-type]
-    assert not our_plugin._on_terminal(Worker())  # type: ignore[arg-type]
+    assert our_plugin.options.on_terminal(Controller())  # type: ignore[arg-type]
+    assert not our_plugin.options.on_terminal(Worker())  # type: ignore[arg-type]
     monkeypatch.setenv("CI", "true")
-    assert not our_plugin._on_terminal(Controller())  # type: ignore[arg-type]
+    assert not our_plugin.options.on_terminal(Controller())  # type: ignore[arg-type]
     monkeypatch.delenv("CI")
     monkeypatch.setattr("sys.__stdout__", None)
-    assert not our_plugin._on_terminal(Controller())  # type: ignore[arg-type]
+    assert not our_plugin.options.on_terminal(Controller())  # type: ignore[arg-type]
 
 
 def test_progress_on_a_real_terminal(project: Any) -> None:
@@ -463,7 +515,7 @@ def test_a_verdict_survives_strict_json(verdict: Verdict) -> None:
 @settings(deadline=None)
 def test_every_verdict_can_be_printed(verdict: Verdict) -> None:
     assert failure_text(verdict.to_dict(), "pytest x").endswith("rerun pytest x")
-    assert len(summary_lines([verdict.to_dict()], 60)[0]) <= 60
+    assert all(len(line.split()) > 1 for line in summary_lines([verdict.to_dict()], 60))
 
 
 def test_a_newer_form_is_refused() -> None:

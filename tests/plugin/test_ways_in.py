@@ -93,7 +93,7 @@ def test_module_scoped_fixtures_may_use_it(project: Any) -> None:
 # -------------------------------------------------------------------------------------------------------------- marker
 
 
-def test_bare_marker_runs_every_probe_as_a_test_of_its_own(project: Any) -> None:
+def test_bare_marker_runs_the_default_set_a_test_a_probe(project: Any) -> None:
     result = project.run(
         """
         @pytest.mark.overfit
@@ -111,21 +111,22 @@ def test_bare_marker_runs_every_probe_as_a_test_of_its_own(project: Any) -> None
         "-v",
         "-rs",
     )
-    result.assert_outcomes(passed=3, failed=2, skipped=1)
+    result.assert_outcomes(passed=3, failed=2)
     result.stdout.fnmatch_lines(
         [
             "*::test_good?split_duplicates? PASSED*",
             "*::test_good?overfit_batch? PASSED*",
             "*::test_copied?split_duplicates? FAILED*",
             "*::test_copied?overfit_batch? PASSED*",
-            "*::test_broken?split_duplicates? SKIPPED*",
+            "*::test_broken?split_duplicates? NOT APPLICABLE*",
             "*::test_broken?overfit_batch? FAILED*",
             "copied: FAILED: *",  # nothing of the user's is on the way, so the message is all
             "broken: FAILED: *",
-            "SKIPPED*test_it.py:*broken: split_duplicates: the case has batch= alone, *",
+            "-  *broken-split_duplicates: the case has batch= alone, *",
         ]
     )
     result.stdout.no_fnmatch_line("*def pytest_pyfunc_call*")
+    result.stdout.no_fnmatch_line("SKIPPED*")
 
 
 def test_marker_with_names_and_limits(project: Any) -> None:
@@ -195,7 +196,7 @@ def test_marker_beside_fixtures_and_parametrize(project: Any) -> None:
         "-v",
     )
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["ok *with_fixture.8 *", "ok *with_fixture.12 *"])
+    result.stdout.fnmatch_lines(["ok *with_fixture.8:*", "ok *with_fixture.12:*"])
 
 
 def test_marked_test_that_returns_something_else(project: Any) -> None:
@@ -281,32 +282,58 @@ def test_model(case, probe):
 """
 
 
-def test_matrix_of_every_probe(project: Any) -> None:
+NAMED = ", ['split_duplicates', 'overfit_batch']"
+
+
+def test_matrix_of_the_default_set_leaves_out_what_a_case_rules_out(project: Any) -> None:
     result = project.run(EVERY_PROBE.format(more=""), "-v")
-    result.assert_outcomes(passed=3, failed=4, skipped=1)
+    result.assert_outcomes(passed=3, failed=4)
     result.stdout.fnmatch_lines(
         [
             "*::test_model?mlp-split_duplicates? PASSED*",
             "*::test_model?mlp-overfit_batch? PASSED*",
             "*::test_model?copied-split_duplicates? FAILED*",
             "*::test_model?copied-overfit_batch? PASSED*",
-            "*::test_model?cnn-split_duplicates? SKIPPED*",
             "*::test_model?cnn-overfit_batch? FAILED*",
             "*::test_model?both-split_duplicates? FAILED*",
             "*::test_model?both-overfit_batch? FAILED*",
+            "left out, as their cases rule them out: 1",
         ]
     )
+    project.again().stdout.fnmatch_lines(["not applicable: 1"])
+
+
+def test_what_a_matrix_names_is_a_test_of_each_case(project: Any) -> None:
+    result = project.run(EVERY_PROBE.format(more=NAMED), "-v", "-rs")
+    result.assert_outcomes(passed=3, failed=4, skipped=1)
+    result.stdout.fnmatch_lines(
+        ["*::test_model?cnn-split_duplicates? SKIPPED*", "SKIPPED*cnn: split_duplicates: the case has batch= alone, *"]
+    )
+
+
+def test_options_that_cannot_be_used_are_not_left_out(project: Any) -> None:
+    result = project.run(
+        """
+        WRONG = Case(name="wrong", model=object, batch=(X, Y), options={"split_duplicates": {"grup": 1}})
+
+        @parametrize_with_probes([WRONG])
+        def test_model(case, probe):
+            probe(case)
+        """
+    )
+    result.stdout.fnmatch_lines(["*unknown option 'grup'*"])
 
 
 def test_an_expected_failure_by_case_is_for_all_its_probes_that_apply(project: Any) -> None:
     expected = "{'copied-split_duplicates': 'until #7', 'cnn': 'no head', 'both': 'no head, and until #7'}"
-    result = project.run(EVERY_PROBE.format(more=f", expected_failures={expected}"), "-rxs")
-    result.assert_outcomes(passed=3, xfailed=4, skipped=1)
-    result.stdout.fnmatch_lines_random(
-        ["XFAIL *both-split_duplicates* no head, and until #7", "SKIPPED*cnn: split_duplicates: the case has batch= *"]
-    )
+    result = project.run(EVERY_PROBE.format(more=f", expected_failures={expected}"), "-rx")
+    result.assert_outcomes(passed=3, xfailed=4)
+    result.stdout.fnmatch_lines_random(["XFAIL *both-split_duplicates* no head, and until #7"])
+    named = project.run(EVERY_PROBE.format(more=f"{NAMED}, expected_failures={expected}"), "-rxs")
+    named.assert_outcomes(passed=3, xfailed=4, skipped=1)
+    named.stdout.fnmatch_lines_random(["SKIPPED*cnn: split_duplicates: the case has batch= *"])
     too_wide = project.run(EVERY_PROBE.format(more=", expected_failures={'copied': 'until #7'}"))
-    too_wide.assert_outcomes(passed=2, failed=4, xfailed=1, skipped=1)
+    too_wide.assert_outcomes(passed=2, failed=4, xfailed=1)
     too_wide.stdout.fnmatch_lines(["*copied-overfit_batch*", "?XPASS(strict)? until #7"])
 
 
@@ -572,11 +599,11 @@ def test_select_by_probe_name_and_by_marker(project: Any) -> None:
     project.again("-m", "overfit").assert_outcomes(passed=2, deselected=1)
 
 
-def test_a_bare_marker_asks_for_every_probe_there_is(pytester: pytest.Pytester) -> None:
+def test_a_bare_marker_asks_for_the_default_set(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("import pytest\n\n@pytest.mark.overfit\ndef test_m():\n    raise AssertionError\n")
     result = pytester.runpytest_inprocess("--collect-only", "-q")
     asked = [line.removesuffix("]").partition("[")[2] for line in result.outlines if "::test_m[" in line]
-    assert sorted(asked) == sorted(built_in())
+    assert sorted(asked) == sorted(name for name, probe in built_in().items() if probe.default)
     assert len(asked) > 2
 
 
@@ -597,7 +624,7 @@ def test_same_verdicts_under_xdist(project: Any) -> None:
         verdicts.append(sorted(({**each, "seconds": 0} for each in found), key=lambda each: each["test"]))
     assert len(verdicts[0]) == 5
     assert verdicts[0] == verdicts[1]
-    two.stdout.fnmatch_lines(["*= overfit: overfit_batch =*", "ok *mlp *"])
+    two.stdout.fnmatch_lines(["*= overfit: overfit_batch =*", "passed: 1 (-v lists them)"])
 
 
 def test_a_rerun_counts_an_attempt_and_the_last_one_counts(project: Any) -> None:

@@ -364,3 +364,35 @@ def test_an_observer_makes_room_for_its_channels() -> None:
 
     found = verdict(Observed)
     assert found.outcome == "passed", found.summary
+
+
+class Collecting(nn.Module):
+    """Hooks that collect hidden values are registered in the first pass, and a flag says that they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.head = nn.Linear(24, 32), nn.Linear(32, 4)
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not getattr(self, "is_hooked", False):
+            self.hidden.register_forward_hook(lambda module, inputs, output: self.seen.append(output))
+            self.is_hooked = True
+        self.seen.clear()
+        self.hidden(x)
+        (only,) = self.seen
+        self.seen.clear()
+        return self.head(torch.relu(only))
+
+
+@pytest.mark.parametrize("probe", ["overfit_batch", "wiring"])
+def test_hooks_of_the_first_pass_are_registered_once(probe: str) -> None:
+    case = Case(
+        name="hooks",
+        model=Collecting,
+        batch=(X, Y),
+        loss=F.cross_entropy,
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
+    )
+    (found,) = run_probes(case, [probe])
+    assert found.passed, found.summary

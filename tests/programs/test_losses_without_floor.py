@@ -114,7 +114,7 @@ def test_an_ignored_input_is_said_with_its_measure() -> None:
 def test_a_loss_that_is_no_number_is_not_called_one_without_a_floor(added: float) -> None:
     found = verdict(net, loss=lambda outputs, y: F.cross_entropy(outputs, y) + added, optimizer=adam)
     assert found.outcome == "failed"
-    assert facts(found)["best_loss"] == facts(found)["constant_loss"] == "not known: the loss is no number"
+    assert facts(found)["best_loss"] == facts(found)["constant_loss"] == "not known: the loss is not a number"
 
 
 def test_a_model_without_dropout_is_not_said_to_have_some() -> None:

@@ -223,7 +223,7 @@ def test_rows_that_may_lie_along_the_second_axis_prove_nothing(labels: Tensor) -
     step = stepping(lambda m, x, y: by_hand(m(x), y))
     found = verdict(lambda: Recurrent(whole=True), step, (series, labels))
     assert found.outcome == "inconclusive", found.summary
-    assert "turn it round inside the step" in found.summary
+    assert "declare row_axis=1" in found.summary
     assert not verdict(lambda: Recurrent(True, whole=True), step, (series, labels)).passed
 
 

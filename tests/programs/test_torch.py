@@ -239,9 +239,9 @@ def shapes() -> tuple[Tensor, Tensor]:
 
 
 def convolutions(outputs: int, broken: bool) -> nn.Sequential:
-    first = Forget() if broken else nn.Identity()
+    """When broken, what comes in is lost behind the padding, from which a border could be drawn step by step."""
     layers = [nn.Conv2d(3, 24, 3, padding=1), nn.ReLU(), nn.Conv2d(24, 24, 3, padding=1), nn.ReLU()]
-    return nn.Sequential(first, *layers, nn.Conv2d(24, outputs, 1))
+    return nn.Sequential(*layers, Forget() if broken else nn.Identity(), nn.Conv2d(24, outputs, 1))
 
 
 def segmentation(loss: Any, outputs: int, broken: bool, targets: Callable[[Tensor], Tensor]) -> Fields:
@@ -264,7 +264,8 @@ def segmentation_with_dice(broken: bool) -> Fields:
         share = torch.sigmoid(o[:, 0])
         return 1 - ((2 * (share * y).sum((1, 2)) + 1) / (share.sum((1, 2)) + y.sum((1, 2)) + 1)).mean()
 
-    return segmentation(dice, 1, broken, lambda y: (y > 0).float())
+    # at this rate a single answer for all pixels is at its best long before the last step
+    return segmentation(dice, 1, broken, lambda y: (y > 0).float()) | {"optimizer": adam(3e-2)}
 
 
 @program

@@ -451,7 +451,7 @@ def test_data_without_numbers_cannot_be_drawn() -> None:
         (lambda: Field(classes=0), "at least one class"),
         (lambda: Field(one_hot=True), "how many classes"),
         (lambda: Field(shape=(3, 0)), "whole numbers of 1 or more"),
-        (lambda: Field(dtype="float33"), "no dtype of numpy"),
+        (lambda: Field(dtype="float33"), "not a dtype of numpy"),
         (lambda: Field(dtype="complex64"), "numbers or truth values"),
         (lambda: Field(dtype="uint8", high=300), "it holds 0 to 255"),
         (lambda: Field(dtype="int64", low=0.2, high=0.8), "no whole number"),

@@ -163,20 +163,20 @@ class KeptState:
         return [OwnerMemory(owner, memories, names if owner.outside else None) for owner, names in self._found.items()]
 
     def _learn(self, before: Sequence[OwnerMemory], evaluating: bool) -> None:
-        for each in before if self._first is not None or evaluating else ():
-            self.draws = self.draws or each.drew()
-            names = each.changed()
+        for owned in before if self._first is not None or evaluating else ():
+            self.draws = self.draws or owned.drew()
+            names = owned.changed()
             if names and self._first is not None:
-                self._fresh[each.owner] = each
-                _add(self._suspects if each.owner.outside else self._found, each.owner, names)
+                self._fresh[owned.owner] = owned
+                _add(self._suspects if owned.owner.outside else self._found, owned.owner, names)
             if names and evaluating:
-                _add(self._in_evaluation, each.owner, names)
+                _add(self._in_evaluation, owned.owner, names)
 
     def _refresh(self, now: Sequence[OwnerMemory], rows: int | None) -> None:
-        for each in now:
-            names = self._in_evaluation.get(each.owner, frozenset())
-            if names and (rows is None or each.holds(rows, names)):
-                self._fresh[each.owner].put_back(names)
+        for owned in now:
+            names = self._in_evaluation.get(owned.owner, frozenset())
+            if names and (rows is None or owned.holds(rows, names)):
+                self._fresh[owned.owner].put_back(names)
 
 
 def _add(found: dict[Owner, frozenset[str]], owner: Owner, names: frozenset[str]) -> None:

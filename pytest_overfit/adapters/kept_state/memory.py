@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-#: how deep containers and objects are looked into, and the most entries of one that is: a vocabulary is no state
+#: how deep containers and objects are looked into, and the most entries of one that is: a vocabulary is not state
 _DEEPEST, _MOST_ENTRIES = 5, 1000
 
 #: entries of an array that is watched, at most: larger ones are data
 _MOST_NUMBERS = 2**24
 
-#: what holds its state in ways that are not for others to change, or is no state
+#: what holds its state in ways that are not for others to change, or is not state
 _CLOSED = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 
 #: values that are the same when they are equal
@@ -35,7 +35,7 @@ class ArrayKind:
     copied: Callable[[Any], Any]
     same: Callable[[Any, Any], bool]
     put_back: Callable[[Any, Any], None]
-    #: a random generator: that it moves is no state, and it is never put back
+    #: a random generator: that it moves is not state, and it is never put back
     draws: bool = False
 
 

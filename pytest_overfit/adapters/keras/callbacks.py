@@ -13,7 +13,7 @@ from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.usercode import user_code
 
-#: they keep what a run gave in files, or go on from such files, which is no part of how a model trains
+#: they keep what a run gave in files, or go on from such files, which is not part of how a model trains
 _WRITERS = tuple(
     getattr(keras.callbacks, name)
     for name in ("BackupAndRestore", "CSVLogger", "ModelCheckpoint", "ProgbarLogger", "RemoteMonitor", "TensorBoard")

@@ -14,6 +14,7 @@ from pytest_overfit.adapters.keras.losses import Pair
 from pytest_overfit.adapters.keras.stepper import own
 from pytest_overfit.core import foreign
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.diagnosed import diagnosed
 from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.data.batch import leaves
 
@@ -58,9 +59,12 @@ def check_trainable(model: Any, where: str) -> None:
     """Something is there to be trained. Called after a forward pass, when all variables are there."""
     if not model.trainable_weights and not own(model, "train_step"):
         frozen = sum(math.prod(each.shape) for each in model.weights)
-        raise ProgramError(
+        error = ProgramError(
             f"{where} nothing can be trained: all {frozen} weights of the model are frozen (trainable = False), "
             "or it has none"
+        )
+        raise (
+            diagnosed(error, "frozen_parameters", "set trainable = True on what is to be trained") if frozen else error
         )
 
 
@@ -72,11 +76,13 @@ def check_optimizer(model: Any, where: str) -> None:
     known = {id(each) for each in getattr(optimizer, "_trainable_variables", ())}
     mine = {id(each) for each in model.trainable_variables}
     if known and not mine <= known:
-        raise CaseError(
-            f"{where} the optimizer {type(optimizer).__name__} was already built for other variables than this "
-            "model's, but each model needs its own optimizer; make the optimizer inside the factory: "
-            f"model.compile(optimizer=keras.optimizers.{type(optimizer).__name__}(...), loss=...)"
+        kind = type(optimizer).__name__
+        cure = f"make the optimizer inside the factory: model.compile(optimizer=keras.optimizers.{kind}(...), loss=...)"
+        error = CaseError(
+            f"{where} the optimizer {kind} was already built for other variables than this "
+            f"model's, but each model needs its own optimizer; {cure}"
         )
+        raise diagnosed(error, "optimizer_wrong_params", cure)
 
 
 def check_targets(pairs: Sequence[Pair], outputs: Any, where: str) -> None:
@@ -86,10 +92,9 @@ def check_targets(pairs: Sequence[Pair], outputs: Any, where: str) -> None:
         shape = tuple(flat[pair.output].shape)
         what = f"{where} the targets{f' of output {pair.name!r}' if pair.name else ''} are"
         if pair.targets.dtype.kind in "USO":
-            raise CaseError(
-                f"{what} {foreign.describe(pair.targets)}, text, expected numbers; number the classes, e.g. "
-                "labels = numpy.unique(y, return_inverse=True)[1]"
-            )
+            cure = "number the classes, e.g. labels = numpy.unique(y, return_inverse=True)[1]"
+            error = CaseError(f"{what} {foreign.describe(pair.targets)}, text, expected numbers; {cure}")
+            raise diagnosed(error, "dtype_mismatch", cure)
         if pair.loss.kind.family == "one_hot":
             _check_one_hot(pair, shape, what)
         elif pair.loss.kind.family == "sparse":
@@ -109,11 +114,12 @@ def _check_one_hot(pair: Pair, shape: tuple[int, ...], what: str) -> None:
             if pair.loss.name == "categorical_crossentropy"
             else "take a loss for class labels"
         )
-        raise CaseError(
-            f"{message}; they look like class labels: {change} or one-hot the targets: "
-            f"keras.ops.one_hot(y, {shape[-1]})"
-        )
-    raise CaseError(f"{message}; make the last layer as wide as the targets, or the targets as wide as it is")
+        cure = f"{change} or one-hot the targets: keras.ops.one_hot(y, {shape[-1]})"
+        raise diagnosed(CaseError(f"{message}; they look like class labels: {cure}"), "wrong_loss", cure)
+    cure = "make the last layer as wide as the targets, or the targets as wide as it is"
+    error = CaseError(f"{message}; {cure}")
+    widths = len(targets.shape) == len(shape) and targets.shape[-1] != shape[-1]
+    raise diagnosed(error, "wrong_output_units" if widths else "shape_mismatch", cure)
 
 
 def _check_sparse(pair: Pair, shape: tuple[int, ...], what: str) -> None:
@@ -121,38 +127,61 @@ def _check_sparse(pair: Pair, shape: tuple[int, ...], what: str) -> None:
     axis = pair.loss.axis % len(shape)
     classes, cells = shape[axis], shape[:axis] + shape[axis + 1 :]
     if targets.shape == shape and classes > 1:
-        raise CaseError(
+        cure = "write loss='categorical_crossentropy' for one-hot targets"
+        error = CaseError(
             f"{what} {foreign.describe(targets)}, as wide as the outputs, but {pair.loss.name} expects one class label "
-            "for each; write loss='categorical_crossentropy' for one-hot targets"
+            f"for each; {cure}"
         )
+        raise diagnosed(error, "wrong_loss", cure)
     if targets.dtype.kind == "f" and not bool((targets == np.round(targets)).all()):
-        raise CaseError(
+        cure = "write loss='mse' for quantities, or loss='categorical_crossentropy' for probabilities"
+        error = CaseError(
             f"{what} {foreign.describe(targets)} with fractions, but {pair.loss.name} expects whole class labels from "
-            f"0 to {classes - 1}; write loss='mse' for quantities, or loss='categorical_crossentropy' for probabilities"
+            f"0 to {classes - 1}; {cure}"
         )
+        raise diagnosed(error, "wrong_loss", cure)
     counted = targets[targets != ignored] if ignored is not None else targets
     outside = np.unique(counted[(counted < 0) | (counted >= classes)])
     if outside.size:
-        raise CaseError(
+        cure = _remedy(counted, classes)
+        error = CaseError(
             f"{what} class labels up to {int(counted.max())} (from {int(counted.min())}), but the outputs of shape "
             f"{shape} have {classes} class{'es' * (classes > 1)}, so {pair.loss.name} expects labels from 0 to "
-            f"{classes - 1}; {_remedy(counted, classes)}"
+            f"{classes - 1}; {cure}"
         )
+        raise _with_what_follows(diagnosed(error, "label_out_of_range", cure), counted, classes)
     if int(np.prod(targets.shape)) != int(np.prod(cells)):
-        raise CaseError(
+        cure = "give one label for each place of the outputs"
+        error = CaseError(
             f"{what} {foreign.describe(targets)}, but {pair.loss.name} with outputs of shape {shape} expects labels of "
-            f"shape {cells}; give one label for each place of the outputs"
+            f"shape {cells}; {cure}"
         )
+        raise diagnosed(error, "shape_mismatch", cure)
 
 
 def _check_binary(pair: Pair, what: str) -> None:
     low, high = float(pair.targets.min()), float(pair.targets.max())
     if low < 0 or high > 1:
-        raise CaseError(
+        cure = "write loss='sparse_categorical_crossentropy' and one unit a class, or map them to 0 and 1"
+        error = CaseError(
             f"{what} numbers from {low:g} to {high:g}, but {pair.loss.name} expects them between 0 and 1, or its loss "
-            "falls without limit; write loss='sparse_categorical_crossentropy' and one unit a class, or map them to 0 "
-            "and 1"
+            f"falls without limit; {cure}"
         )
+        if bool((pair.targets != np.round(pair.targets)).any()):
+            diagnosed(error, "wrong_loss", "write loss='mse': the targets are quantities, not labels")
+        raise diagnosed(error, "label_out_of_range", cure)
+
+
+def _with_what_follows(error: CaseError, labels: Array, classes: int) -> CaseError:
+    """The same error with the fault that labels beyond the units most likely come from."""
+    low, high = int(labels.min()), int(labels.max())
+    if low == 1 and high == classes:
+        seen = f"labels go from 1 to {high} for {classes} units"
+        return diagnosed(error, "label_off_by_one", "write y - 1", seen, "likely")
+    if low >= 0 and np.unique(labels).size == high + 1:
+        seen = f"every label from 0 to {high} occurs, {high + 1} classes for {classes} units"
+        return diagnosed(error, "wrong_output_units", f"give the last layer {high + 1} units", seen, "likely")
+    return error
 
 
 def _remedy(labels: Array, classes: int) -> str:

@@ -65,15 +65,15 @@ def _not_finite(model: Any, gradients: Gradients, infinite: Mapping[int, Array])
     """What is NaN, or infinite where it was finite before the first update, in words."""
     owners = {id(each): layer for layer in layers.layers_of(model) for each in layer.weights}
     trainable = {id(each) for each in model.trainable_variables}
-    told = []
+    listed = []
     for each in _floating(model):
         kind = "parameter" if id(each) in trainable else "weight"
-        told.append((kind, each, _fault(numbers(each), infinite.get(id(each)))))
+        listed.append((kind, each, _fault(numbers(each), infinite.get(id(each)))))
     if not stepping.own(model, "train_step"):  # a step of the user's may clean its gradients
-        told += [("gradient", v, _fault(g, None)) for v, g in gradients if g is not None]
+        listed += [("gradient", v, _fault(g, None)) for v, g in gradients if g is not None]
     return tuple(
         f"{kind} {each.path!r} of {_called(owners.get(id(each), model))} is {fault}"
-        for kind, each, fault in told
+        for kind, each, fault in listed
         if fault
     )
 

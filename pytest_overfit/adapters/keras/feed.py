@@ -52,6 +52,11 @@ class Feed:
 
 def feed_of(case: Case, batch: Batch) -> Feed:
     """Cast and weigh the batch as `fit` does. Raises `CaseError` for weights that do not go with it."""
+    if batch.axes:
+        raise CaseError(
+            f"Case {case.name!r}: row_axis={case.row_axis!r}: Keras hands rows out along the first axis; give data "
+            "with their rows first, and turn them round inside the model or its train_step"
+        )
     arrays = batch.map(lambda leaf: _cast(to_numpy(leaf)))
     arrays = dataclasses.replace(arrays, x=_tuples(arrays.x), y=_tuples(arrays.y), weights=_tuples(arrays.weights))
     weights = _weights(case, arrays)

@@ -52,8 +52,8 @@ def feeding_of(case: Case, train: Split, reseed: Reseed) -> Feeding:
         for name in ("sample_weight", "validation_split"):
             if given.get(name) is not None:
                 raise CaseError(
-                    f"Case {case.name!r}: fit_kwargs has {name}, but train= is no array, and Keras takes {name} with "
-                    "arrays only; give train=(x, y)" + (", or batches (x, y, weights)" if "weight" in name else "")
+                    f"Case {case.name!r}: fit_kwargs has {name}, but train= is not an array, and Keras takes {name} "
+                    "with arrays only; give train=(x, y)" + (", or batches (x, y, weights)" if "weight" in name else "")
                 )
     if isinstance(train, Loader) and _is_keras_own(train.source):
         return _AsItIs(train.source, case, reseed)

@@ -135,6 +135,7 @@ class SubstitutedLoss:
     def __init__(self, loss_of: Callable[[Sequence[Any]], Any], outputs: Sequence[Array]) -> None:
         self._loss_of = loss_of
         self._dtypes = [each.dtype for each in outputs]
+        self._shapes = [tuple(each.shape) for each in outputs]
         self._function: Callable[..., Any] = self._evaluate
         try:
             specs = [tf.TensorSpec(each.shape, each.dtype) for each in outputs]
@@ -151,7 +152,9 @@ class SubstitutedLoss:
     def __call__(self, outputs: Sequence[Array]) -> tuple[float, list[Array]] | None:
         """None where the loss depends on none of the outputs."""
         given = [tf.constant(each, dtype) for each, dtype in zip(outputs, self._dtypes, strict=True)]
-        loss, gradients = self._function(*given)
+        traced = [each.shape for each in outputs] == self._shapes
+        # a graph that was traced for one shape takes another without a word, and its gradients are then wrong
+        loss, gradients = (self._function if traced else self._evaluate)(*given)
         if all(each is None for each in gradients):
             return None
         return float(loss), by_each_output(gradients, outputs)

@@ -139,7 +139,7 @@ def saved_and_loaded(learner: KerasLearner) -> tuple[Sequence[Array], Sequence[A
         other = Reader(learner.case.model(), reader.feed, reader.where)
         _evaluated(other)  # some models make their variables in the first call
         try:
-            with warnings.catch_warnings():  # the new optimizer has no state yet, which is no matter here
+            with warnings.catch_warnings():  # the new optimizer has no state yet, which does not matter here
                 warnings.simplefilter("ignore")
                 other.model.load_weights(path)
         except (ValueError, KeyError, OSError):  # variables of another model

@@ -9,11 +9,12 @@ from typing import Any
 import keras
 
 from pytest_overfit.adapters.arrays import alike
-from pytest_overfit.adapters.base import Drawn, Head, Mode, ParameterFacts, Reading, RunningStatistics
+from pytest_overfit.adapters.base import AtRest, Drawn, Head, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.adapters.kept_state import remark_on
-from pytest_overfit.adapters.keras import checks, facts, layers
+from pytest_overfit.adapters.keras import at_rest, checks, facts, layers
 from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.building import build_rest, checked_pairs, first_outputs
+from pytest_overfit.adapters.keras.cut_graph import step_call
 from pytest_overfit.adapters.keras.drawn_task import as_bytes, fit_is_random, same_question, step_needs_targets
 from pytest_overfit.adapters.keras.errors import user_call
 from pytest_overfit.adapters.keras.feed import feed_of
@@ -99,7 +100,7 @@ class KerasLearner(SplitLearner):
 
     def train(self, steps: int) -> list[float]:
         self.verified_reader()
-        with state_of(self.model).entered(), user_call(f"{self._where}: the training step"):
+        with state_of(self.model).entered(), step_call(self.case, self.model, self.feed):
             losses = self._steps().train(steps)
         self._last = losses[-1] if losses else self._last
         return losses
@@ -110,7 +111,7 @@ class KerasLearner(SplitLearner):
             self._say(remark)
             if len(self._loss_of.values) > 1 and facts.other_optimizers(self.model):
                 raise NotApplicable(
-                    f"the custom train_step has several optimizers and no one loss (it returns "
+                    f"the custom train_step has several optimizers and no single loss (it returns "
                     f"{', '.join(self._loss_of.values)}): models that train against each other memorise no batch"
                 )
             if self._loss_of.other_name:
@@ -126,7 +127,7 @@ class KerasLearner(SplitLearner):
     def samples(self) -> bool:  # type: ignore[override]
         """Known once the step is compiled, which is done here if it was not yet."""
         self.verified_reader()
-        with user_call(f"{self._where}: the training step"):
+        with step_call(self.case, self.model, self.feed):
             return self._steps().samples
 
     # reading
@@ -134,7 +135,7 @@ class KerasLearner(SplitLearner):
     def read(self, mode: Mode) -> Reading:
         if not self.verified_reader().has_outputs:
             return Reading(loss=self._last)
-        with user_call(f"{self._where}: the training step"):
+        with step_call(self.case, self.model, self.feed):
             loss, outputs = self.reader.read(mode)
         return Reading(loss=self._last if loss is None else loss, outputs=outputs, heads=self._heads(outputs))
 
@@ -268,7 +269,7 @@ class KerasLearner(SplitLearner):
                 with_penalties = (data or 0.0) + self._penalties()
             except Exception:
                 return False
-            with user_call(f"{self._where}: the training step"):
+            with step_call(self.case, self.model, self.feed):
                 stepper = self._steps()
                 reported = stepper.train(1)[0]
             if isinstance(stepper, stepping.FitStepper):
@@ -298,6 +299,9 @@ class KerasLearner(SplitLearner):
 
     def statistics(self) -> list[RunningStatistics]:
         return facts.running_statistics(self.reader, self._moving)
+
+    def at_rest(self) -> AtRest | None:
+        return at_rest.found(self.reader, lambda: self._steps().train(1), lambda: self.read("eval"))
 
     def restless_layer(self) -> str | None:
         """Name of a layer that answers the same input differently in two training passes; None: there is none."""

@@ -18,6 +18,7 @@ from pytest_overfit.adapters.base import Mode
 from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras.feed import Feed
 from pytest_overfit.adapters.keras.state import held
+from pytest_overfit.adapters.keras.tapes import tapes_answering
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.data.batch import leaves, map_leaves
 
@@ -212,8 +213,7 @@ def _without_update(model: Any, everything: list[Any], taken: list[Any]) -> Iter
         for each in everything:
             if hasattr(each, "_get_regularization_losses"):
                 stack.callback(layers.substitute(each, "_get_regularization_losses", list))
-        tf.GradientTape.gradient = gradient
-        stack.callback(setattr, tf.GradientTape, "gradient", _GRADIENT)
+        stack.enter_context(tapes_answering(gradient))
         yield
 
 

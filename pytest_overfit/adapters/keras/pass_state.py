@@ -26,8 +26,13 @@ def state_of(model: Any) -> KeptState:
     return _states[model]
 
 
+def altered(model: Any) -> None:
+    """The model is another from here on: nothing that its passes left behind so far is put back any more."""
+    _states.pop(model, None)
+
+
 class _OfLayer(Attributes):
-    """Attributes of a layer; what its first pass builds is no state, and stays."""
+    """Attributes of a layer; what its first pass builds is not state, and stays."""
 
     def remove(self, name: str) -> None:
         if not any(isinstance(each, (keras.Variable, keras.layers.Layer)) for each in _leaves(self.values()[name])):
@@ -63,7 +68,7 @@ def _code_of(layer: Any) -> Iterator[Any]:
 
 
 def _is_variable(value: Any) -> bool:
-    """Weights that are trained are no state; TensorFlow's own variables Keras does not train."""
+    """Weights that are trained are not state; TensorFlow's own variables Keras does not train."""
     if isinstance(value, keras.Variable):
         return not value.trainable and str(value.dtype) != "string" and small(value.shape.num_elements() or 0)
     tensorflow = sys.modules.get("tensorflow")

@@ -170,12 +170,18 @@ class Reader:
 
     def moments(self) -> dict[int, tuple[Array, Array, int]]:
         """Mean and variance of each normalisation's input on this batch, and its number of calls, by the layer's id."""
+        taken = self.moments_of_calls("eval")
+        return {name: (*_averaged(pairs), len(pairs)) for name, pairs in taken.items() if pairs}
+
+    def moments_of_calls(self, mode: Mode) -> dict[int, list[tuple[Array, Array]]]:
+        """The same for each call, in one pass of the batch in this mode with its own statistics."""
         normalising = self.normalising()
         if not normalising:
             return {}
-        with held(self.model), layers.taking_statistics(normalising) as taken:
-            self._whole_pass("eval")
-            return {name: (*_averaged(pairs), len(pairs)) for name, pairs in taken.items() if pairs}
+        self._readings += 1
+        with held(self.model, other_noise=self._readings), layers.taking_statistics(normalising) as taken:
+            self._whole_pass(mode)
+            return {name: [(numbers(a), numbers(b)) for a, b in pairs] for name, pairs in taken.items()}
 
     def _reestimate(self, normalising: list[Any]) -> None:
         """Give each normalisation this batch's statistics; a layer that is called twice gets the average."""

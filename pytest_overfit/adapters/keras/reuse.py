@@ -114,7 +114,7 @@ def _is_keras_own(thing: Any) -> bool:
 
 
 def _is_told_by_its_configuration(layer: Any) -> bool:
-    """No code of the user's, and nothing learnt by `adapt`, which is no variable when it is traced."""
+    """No code of the user's, and nothing learnt by `adapt`, which is not a variable when it is traced."""
     own_code = any(inspect.isroutine(each) and _is_users(each) for each in vars(layer).values())
     return _is_keras_own(layer) and not own_code and not hasattr(layer, "adapt") and type(layer).__name__ != "Lambda"
 

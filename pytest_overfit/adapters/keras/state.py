@@ -284,6 +284,11 @@ def _keras_generator() -> Restore:
     return lambda: state.set_global_attribute(_GENERATOR, generator)
 
 
+def begin_again(model: Any) -> None:
+    """What comes next draws the numbers that a pass under `held(same_noise=True)` draws."""
+    _draw_the_same([*model.non_trainable_variables, *_global_generator()])
+
+
 def _draw_the_same(variables: Iterable[Any]) -> None:
     generators = [each for each in variables if each.name == "seed_generator_state"]
     for number, each in enumerate(generators):

@@ -51,6 +51,8 @@ class PlaceCall:
     frozen: bool = False
     #: it made something else of its input, and the same in training and in evaluation
     fixed: bool = False
+    #: why the effect is undetermined
+    doubt: str = "its input or its output cannot be compared"
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -71,6 +73,8 @@ class DropoutPlace:
     plain: bool = False
     #: it is in a part whose parameters are all frozen
     frozen: bool = False
+    #: the class that it is made from, where that changes an input in training and this one's own call does not
+    held_back: str = ""
     #: what its owner should know of it
     why: str = ""
     #: number of the pass -> its calls
@@ -95,6 +99,7 @@ class DropoutPlace:
 
     @property
     def evaluation(self) -> float | None:
+        """The effect in the evaluation pass, where one was made."""
         return _largest(self.passes[EVALUATION]) if self.passes.get(EVALUATION) else 0.0
 
 
@@ -133,6 +138,12 @@ def effect(place: DropoutPlace, visit: Visit) -> float | None:
         if found:
             return found
     return 0.0 if visit.draws and calls <= visit.most else None
+
+
+def doubt(visit: Visit) -> str:
+    """Why the effect of this visit is undetermined, where it is."""
+    zeros = visit.draws is None or not visit.given.any()
+    return "its input is all zeros" if zeros else f"it drops too rarely for {visit.most:,} calls to show it"
 
 
 def lost(given: Array, output: Array) -> float:
@@ -181,8 +192,12 @@ def noises(
     called: Container[Hashable],
     find_unused: Callable[[list[DropoutPlace]], set[DropoutPlace]],
     off: str,
+    evaluated: bool,
 ) -> Iterator[Noise]:
-    """What was seen of each place. `called`: owners that a training pass came by; `off`: what to do about a mode."""
+    """What was seen of each place. `called`: owners that a training pass came by; `off`: what to do about a mode.
+
+    `evaluated`: an evaluation pass was made.
+    """
     working = [place for place in places if place.training]
     ignored: set[DropoutPlace] = set()
     with contextlib.suppress(Exception):  # what cannot be found out is not held against anyone
@@ -197,15 +212,17 @@ def noises(
             name=place.name,
             rate=place.rate,
             training=place.training,
-            evaluation=place.evaluation,
+            evaluation=place.evaluation if evaluated else None,
             called=bool(place.trained),
             reached=place.owner in called,
             used=place not in ignored if place in working else None,
             switched_off=switched_off,
             fixed=place.fixed,
             frozen=switched_off and (place.frozen or all(call.frozen for call in still)),
+            held_back=place.held_back,
             why=off if switched_off else place.why,
             of_library=place.of_library,
+            doubt=next((call.doubt for call in place.trained if call.effect is None), ""),
         )
 
 

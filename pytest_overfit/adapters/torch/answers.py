@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pytest_overfit.adapters.arrays import alike
+from pytest_overfit.adapters.output_rows import OutputRows
 from pytest_overfit.adapters.torch.forward import Forward
 from pytest_overfit.adapters.torch.modes import Modes
 from pytest_overfit.adapters.torch.records import tensors
@@ -18,19 +19,24 @@ from pytest_overfit.data.batch import to_numpy
 class Answers:
     """Asks a model in evaluation."""
 
-    def __init__(self, forward: Forward, modes: Modes) -> None:
-        self._forward, self._modes = forward, modes
+    def __init__(self, forward: Forward, modes: Modes, rows: OutputRows) -> None:
+        self._forward, self._modes, self._rows = forward, modes, rows
 
     def to(self, x: Any, seed: int | None = None) -> tuple[Array, ...] | None:
-        """Outputs for these inputs; None where the model cannot be asked.
+        """Outputs for these inputs, rows first; None where the model cannot be asked.
 
         State that has one entry a row starts anew: it belongs to its row.
         """
+        outputs = self.as_given(x, seed)
+        return None if outputs is None else self._rows.first(outputs)
+
+    def as_given(self, x: Any, seed: int | None = None) -> tuple[Array, ...] | None:
+        """The same as the model gives them."""
         rows = self._forward.batch.rows
         with self._modes.reading("eval", fresh=True, rows=rows, seed=seed), torch.no_grad():
             try:
                 return tuple(to_numpy(each) for each in tensors(self._forward.call(x)))
-            except Exception:  # a model that takes one batch size only cannot be asked; that is no fault
+            except Exception:  # a model that takes one batch size only cannot be asked; that is not a fault
                 return None
 
     def compared(self) -> list[bytes]:

@@ -136,13 +136,16 @@ def is_scalar_loss(loss: Any, case: Case) -> None:
             f"{where}: a loss object instead of a loss; write loss={type(loss).__name__}(), with parentheses"
         )
     if not isinstance(loss, torch.Tensor):
-        raise CaseError(f"{where}, expected a tensor with one number; leave out .item(), float() and numpy()")
+        cure = "leave out .item(), float() and numpy()"
+        error = CaseError(f"{where}, expected a tensor with one number; {cure}")
+        raise error if loss is None else diagnosed(error, "detached_graph", cure)
     if loss.numel() != 1:
-        raise CaseError(f"{where}, expected one number; end the loss with .mean(), or use reduction='mean'")
+        cure = "end the loss with .mean(), or use reduction='mean'"
+        raise diagnosed(CaseError(f"{where}, expected one number; {cure}"), "wrong_reduction", cure)
 
 
-def can_be_trained(loss: torch.Tensor, model: nn.Module, case: Case) -> None:
-    """The loss depends on a parameter that is not frozen."""
+def can_be_trained(loss: torch.Tensor, model: nn.Module, case: Case, flat: Callable[[], str]) -> None:
+    """The loss depends on a parameter that is not frozen. `flat`: an operation without a slope on its way, or ""."""
     if loss.requires_grad:
         return
     where = f"Case {case.name!r}: nothing can be trained:"
@@ -152,6 +155,11 @@ def can_be_trained(loss: torch.Tensor, model: nn.Module, case: Case) -> None:
         message = f"{where} all {frozen} parameters of the model are frozen (requires_grad = False), or it has none"
         cure = "call requires_grad_(True) on what is to be trained"
         raise diagnosed(ProgramError(message), "frozen_parameters", cure)
+    operation = flat()
+    if operation:
+        cure = "use scores or probabilities there, or pass a gradient through it (straight-through)"
+        error = ProgramError(f"{where} the loss has no gradient: {operation} has no slope, and the loss is made of it")
+        raise diagnosed(error, "non_differentiable", cure)
     cuts = "detach(), .data, .item(), numpy(), argmax, rounding, or torch.no_grad()"
     error = ProgramError(
         f"{where} the loss has no gradient. Something between the parameters and the loss cuts the graph: {cuts}"
@@ -170,7 +178,8 @@ def labels_fit_the_loss(case: Case, call: LossCall) -> None:
 def _check_binary(case: Case, call: LossCall) -> None:
     where, target = f"Case {case.name!r}: {call.name}", call.target
     if not target.is_floating_point():
-        raise CaseError(f"{where} expects floating-point targets, got {describe(target)}; write y.float()")
+        error = CaseError(f"{where} expects floating-point targets, got {describe(target)}; write y.float()")
+        raise diagnosed(error, "dtype_mismatch", "write y.float()")
     low, high = float(target.min()), float(target.max())
     if low < 0 or high > 1:
         cure = "write cross_entropy and one output a class, or map them to 0 and 1"
@@ -178,7 +187,14 @@ def _check_binary(case: Case, call: LossCall) -> None:
             f"{where} expects targets between 0 and 1, got numbers from {low:g} to {high:g}, with which its loss falls "
             f"without limit; {cure}"
         )
+        if _are_quantities(target):
+            diagnosed(error, "wrong_loss", "use mse_loss: the targets are quantities, not labels")
         raise diagnosed(error, "label_out_of_range", cure)
+
+
+def _are_quantities(target: torch.Tensor) -> bool:
+    """Fractions, and more of them than labels would have."""
+    return bool((target != target.round()).any()) and len(set(target.flatten().tolist())) > 2
 
 
 def _check_labels(case: Case, name: str, input_: torch.Tensor, target: torch.Tensor, ignored: int) -> None:
@@ -188,18 +204,44 @@ def _check_labels(case: Case, name: str, input_: torch.Tensor, target: torch.Ten
     classes = input_.shape[1] if input_.ndim > 1 else input_.shape[0]
     if target.is_floating_point():
         if target.shape != input_.shape or name != "cross_entropy":
-            raise CaseError(
-                f"{where} expects integer class labels (int64), got {describe(target)} with {describe(input_)}; write "
-                "y.long(), or give probabilities of the outputs' shape"
-            )
+            raise _no_labels(where, input_, target)
         return
     if target.dtype in (torch.bool, torch.int32, torch.int16, torch.int8):
-        raise CaseError(f"{where} expects class labels of dtype int64, got {describe(target)}; write y.long()")
+        error = CaseError(f"{where} expects class labels of dtype int64, got {describe(target)}; write y.long()")
+        raise diagnosed(error, "dtype_mismatch", "write y.long()")
     counted = target[target != ignored]
     if counted.numel() and (int(counted.max()) >= classes or int(counted.min()) < 0):
-        cure = "give the model more outputs, or number the labels from 0"
-        error = CaseError(
-            f"{where}: labels go from {int(counted.min())} to {int(counted.max())}, but the model has {classes} "
-            f"outputs, for the classes 0 to {classes - 1}; {cure}"
-        )
-        raise diagnosed(error, "label_out_of_range", cure)
+        raise _beyond(where, counted, classes)
+
+
+def _no_labels(where: str, outputs: torch.Tensor, target: torch.Tensor) -> CaseError:
+    """Floats where labels are taken: labels of another dtype, quantities, or probabilities of other classes."""
+    error = CaseError(
+        f"{where} expects integer class labels (int64), got {describe(target)} with {describe(outputs)}; write "
+        "y.long(), or give probabilities of the outputs' shape"
+    )
+    if target.ndim == outputs.ndim == 2 and target.shape[1] > 1:
+        widths = f"{outputs.shape[1]} units for {target.shape[1]} numbers a row"
+        return diagnosed(error, "wrong_output_units", f"give the last layer {target.shape[1]} units", widths)
+    if not bool((target == target.round()).all()):
+        cure = "write mse_loss, and one unit, for a quantity"
+        return diagnosed(error, "wrong_loss", cure, f"targets {describe(target)} with fractions, as no label has")
+    return diagnosed(error, "dtype_mismatch", "write y.long()")
+
+
+def _beyond(where: str, labels: torch.Tensor, classes: int) -> CaseError:
+    """Labels that no unit stands for."""
+    low, high = int(labels.min()), int(labels.max())
+    cure = "give the model more outputs, or number the labels from 0"
+    error = CaseError(
+        f"{where}: labels go from {low} to {high}, but the model has {classes} "
+        f"outputs, for the classes 0 to {classes - 1}; {cure}"
+    )
+    diagnosed(error, "label_out_of_range", cure)
+    if low == 1 and high == classes:
+        seen = f"labels go from 1 to {high} for {classes} units"
+        return diagnosed(error, "label_off_by_one", "write y - 1", seen, "likely")
+    if low >= 0 and bool(labels.flatten().bincount().gt(0).all()):
+        seen = f"every label from 0 to {high} occurs, {high + 1} classes for {classes} units"
+        return diagnosed(error, "wrong_output_units", f"give the last layer {high + 1} units", seen, "likely")
+    return error

@@ -30,6 +30,8 @@ def parameter_facts(
 ) -> ParameterFacts:
     """Compare the parameters with their start, look at the last gradients, and at what is not finite."""
     named = list(model.named_parameters())
+    shapes = {name: each.shape for name, each in named}  # a step may put other parts in the place of some
+    start = {name: each for name, each in start.items() if shapes.get(name) == each.shape}
     trainable = [(name, each) for name, each in named if each.requires_grad]
     return ParameterFacts(
         trainable=sum(each.numel() for _, each in trainable),
@@ -83,12 +85,17 @@ def movement(modes: Modes, forward: Callable[[], Any], start: Statistics) -> lis
     for module, then in start.items():
         if module in batch:
             now: tuple[Any, Any] = (module.running_mean, module.running_var)
-            name = f"{type(module).__name__} {names.get(module) or '(the model)'}"
+            name = label(module, names)
             mean, variance, calls = batch[module]
             parts = [(to_numpy(one), to_numpy(other)) for one, other in (then, now, (mean, variance))]
             momentum: Any = module.momentum
             found.append(moved_statistics(name, momentum, parts[0], parts[1], parts[2], calls))
     return found
+
+
+def label(module: nn.Module, names: Mapping[nn.Module, str]) -> str:
+    """What a message calls a layer."""
+    return f"{type(module).__name__} {names.get(module) or '(the model)'}"
 
 
 def differing_module(modes: Modes, forward: Callable[[], Any], first: Mode, second: Mode) -> str | None:

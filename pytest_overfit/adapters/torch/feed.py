@@ -12,6 +12,7 @@ from torch import nn
 
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
+from pytest_overfit.core.diagnosed import diagnosed
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.arrays import is_text, table_trouble
 from pytest_overfit.data.batch import Batch, map_leaves, to_numpy
@@ -65,7 +66,9 @@ def _tensor(case: Case, leaf: Any, target: bool) -> torch.Tensor:
         return torch.as_tensor(array)
     except TypeError as error:
         holds = table_trouble(leaf) or f"an array of dtype {array.dtype}, which torch has no tensor for"
-        raise CaseError(f"Case {case.name!r}: the batch holds {holds}; {_instead(array, target)}") from error
+        cure = _instead(array, target)
+        refused = CaseError(f"Case {case.name!r}: the batch holds {holds}; {cure}")
+        raise diagnosed(refused, "dtype_mismatch", cure) from error
 
 
 def _instead(array: Array, target: bool) -> str:

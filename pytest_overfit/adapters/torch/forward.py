@@ -134,6 +134,10 @@ class Forward:
         with preserved_generators(), torch.no_grad():
             return float(self.loss(outputs, self.batch.y))
 
+    def pass_with_loss(self) -> torch.Tensor:
+        """What a training step computes before its update; the loss too may call the model, and differentiate."""
+        return self.loss(self.call(self.batch.x), self.batch.y)
+
     def quiet(self) -> Any:
         """A forward pass without gradients; with them where the model differentiates inside itself."""
         try:

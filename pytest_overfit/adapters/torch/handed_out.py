@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,7 +35,7 @@ class HandedOut:
         """Readings get other inputs than steps; None: the same."""
         self._by_row = by_row
         if x is not None:
-            self._by_row = dataclasses.replace(by_row, x=x)
+            self._by_row = by_row.with_prepared_inputs(x)
             self._read = FreshBatch(self._by_row, self._say)
 
     def compare(self) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from pytest_overfit.adapters.arrays import counting_only
 from pytest_overfit.adapters.base import Head
+from pytest_overfit.adapters.output_rows import OutputRows
 from pytest_overfit.adapters.torch.losses import HEAD_OF, LossCall
 from pytest_overfit.adapters.torch.scrutiny import Scrutiny
 from pytest_overfit.data.batch import to_numpy
@@ -20,11 +21,12 @@ Tensor = torch.Tensor
 _LOOP = 8
 
 
-def heads_of(calls: Sequence[LossCall], rows: int, scrutiny: Scrutiny) -> tuple[Head, ...]:
+def heads_of(calls: Sequence[LossCall], rows: int, scrutiny: Scrutiny, turned: OutputRows) -> tuple[Head, ...]:
     """Turn recorded calls into heads.
 
-    Left out: calls that cannot be lined up with the batch's rows, those whose target the model made itself, and those
-    that the loss does not use. Heads are `plain` only where their sum is the whole data term.
+    `turned`: where rows lie that do not come first. Left out: calls that cannot be lined up with the batch's rows,
+    those whose target the model made itself, and those that the loss does not use. Heads are `plain` only where their
+    sum is the whole data term.
     """
     weights = scrutiny.weights if len(calls) == scrutiny.count else {}
     usable = {
@@ -35,7 +37,7 @@ def heads_of(calls: Sequence[LossCall], rows: int, scrutiny: Scrutiny) -> tuple[
     if len(usable) > _LOOP and len({(call.function, call.input.shape) for call in usable.values()}) == 1:
         head = _looped(list(usable.values()), rows)
         return () if head is None else (head,)
-    found = {number: _aligned(call, scrutiny.asked.get(number), rows) for number, call in usable.items()}
+    found = {number: _aligned(call, scrutiny.asked.get(number), rows, turned) for number, call in usable.items()}
     heads = {number: head for number, head in found.items() if head is not None}
     plain = (
         bool(weights) and scrutiny.direct and set(heads) == set(weights) and all(head.plain for head in heads.values())
@@ -51,9 +53,12 @@ def heads_of(calls: Sequence[LossCall], rows: int, scrutiny: Scrutiny) -> tuple[
     )
 
 
-def _aligned(call: LossCall, asked: Tensor | None, rows: int) -> Head | None:
+def _aligned(call: LossCall, asked: Tensor | None, rows: int, turned: OutputRows) -> Head | None:
     head = HEAD_OF[call.function](call)
-    return None if head is None else _lined_up(_narrowed(head, asked), rows)
+    if head is None:
+        return None
+    head = _narrowed(head, asked)
+    return turned.lined_up(head) or _lined_up(head, rows)
 
 
 def _narrowed(head: Head, asked: Tensor | None) -> Head:

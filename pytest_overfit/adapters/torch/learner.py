@@ -10,11 +10,13 @@ import torch
 from torch import nn
 
 from pytest_overfit.adapters.arrays import alike
-from pytest_overfit.adapters.base import Drawn, Head, Mode, ParameterFacts, Reading, RunningStatistics
+from pytest_overfit.adapters.base import AtRest, Drawn, Head, Mode, ParameterFacts, Reading, RunningStatistics
 from pytest_overfit.adapters.kept_state import remark_on
+from pytest_overfit.adapters.output_rows import OutputRows
 from pytest_overfit.adapters.torch import checks, feed, records
 from pytest_overfit.adapters.torch import facts as forensics
 from pytest_overfit.adapters.torch.answers import Answers
+from pytest_overfit.adapters.torch.at_rest import at_rest
 from pytest_overfit.adapters.torch.drawn_task import drawn_by_loss, drawn_by_step
 from pytest_overfit.adapters.torch.finite import Updates, infinities
 from pytest_overfit.adapters.torch.forward import Forward
@@ -32,6 +34,7 @@ from pytest_overfit.adapters.torch.siamese import shared_outputs
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
 from pytest_overfit.adapters.torch.step_as_loss import step_as_loss
 from pytest_overfit.adapters.torch.substituted_loss import FreeOutputs
+from pytest_overfit.adapters.torch.tracing.following import without_a_slope
 from pytest_overfit.adapters.trainer import SplitLearner
 from pytest_overfit.adapters.user_score import user_score
 from pytest_overfit.adapters.user_step import step_needs_targets
@@ -64,11 +67,10 @@ class TorchLearner(SplitLearner):
         self.samples = False
         #: the last training pass as a reading of the fit; None: training draws random numbers, or answers otherwise
         self._last_pass: Reading | None = None
-        self._scrutiny = Scrutiny()
+        self._scrutiny, self._where = Scrutiny(), f"Case {case.name!r}:"
         #: another batch than the trained one is read
         self._looking = False
-        self._where = f"Case {case.name!r}:"
-        self.forward = Forward(case, model, self._handed_out)
+        self.forward = forward = Forward(case, model, self._handed_out)
         own = step_as_loss(case, model, rebuild, self.by_row)
         self._unread = None if own is None or own.can_be_read else own
         if own is not None:
@@ -79,10 +81,11 @@ class TorchLearner(SplitLearner):
         self.explained = self.forward.explained
         with self._steps_may_call_it_otherwise(), self.explained("the model"):
             materialise(model, self.forward.quiet)
-        self.modes = Modes(model)
+        self.modes = modes = Modes(model)
         self.outside = OutsideWeights(model, case)
-        self._free = FreeOutputs(self.forward, self.modes)
-        self._answers = Answers(self.forward, self.modes)
+        self.output_rows = rows = OutputRows(self.by_row)
+        self._free, self._answers = FreeOutputs(forward, modes, rows), Answers(forward, modes, rows)
+        rows.learn(lambda chosen: self._answers.as_given(self._handed_out.inputs_of(chosen)))
         self._first_forward()
         self.labels = labels_among_inputs(self.forward, self.modes) if labels is None else labels
         self.inputs, self.targets = self.by_row.sides(self.labels)
@@ -101,8 +104,6 @@ class TorchLearner(SplitLearner):
     def batch(self) -> Batch:
         """The batch as the user's code gets it."""
         return self._handed_out.stepped()
-
-    # --------------------------------------------------------------- beginning
 
     def _first_forward(self) -> None:
         """See what the loss is made of, refuse what cannot be trained, and learn whether a training pass is a reading.
@@ -139,7 +140,7 @@ class TorchLearner(SplitLearner):
             loss = self.forward.loss(outputs, self.batch.y)
         checks.is_scalar_loss(loss, self.case)
         self._say(remark_on(self.forward.loss_state.settled(lambda: self.forward.loss_again(outputs))))
-        checks.can_be_trained(loss, self.model, self.case)
+        checks.can_be_trained(loss, self.model, self.case, lambda: without_a_slope(self.forward))
         self.outside.look(loss)
         own = self.forward.loss_is_inside
         calls = inside if own else seen.calls
@@ -192,17 +193,12 @@ class TorchLearner(SplitLearner):
         with torch.no_grad():
             self.forward.loss(self.forward.call(self.batch.x), self.batch.y)
 
-    def training_pass(self) -> bool:
-        """A forward pass as in training that leaves no trace; True where what it answers is drawn at random."""
-        with self.modes.reading("train"):
-            before, first = generators(), tensors(self.forward.quiet())
-            return generators() != before and not alike(first, tensors(self.forward.quiet()))
-
     def look_at(self, batch: Batch) -> None:
         """Read another batch from now on."""
         self._looking = True
         self.given, self.by_row = batch, feed.on_device(self.case, self.model, batch)
         self._handed_out.use(self.by_row)
+        self.output_rows.look_at(self.by_row)
         self.forward.own = self.forward.captured = None  # they are losses of the first batch
         self.inputs, self.targets = self.by_row.sides(self.labels)
 
@@ -240,8 +236,6 @@ class TorchLearner(SplitLearner):
     def schedule_is_declared(self) -> bool:
         return self.scheduler is not None
 
-    # --------------------------------------------------------------- readings
-
     def read(self, mode: Mode) -> Reading:
         kept = self.forward.loss_state.kept()
         # rows of another batch do not go on from the state that the trained ones left
@@ -252,11 +246,11 @@ class TorchLearner(SplitLearner):
             return self._as_reading(*self.forward.watched(quiet=True))
 
     def _as_reading(self, outputs: Any, loss: torch.Tensor | None, calls: list[LossCall]) -> Reading:
-        shown = tuple(to_numpy(each) for each in predictions(outputs))
+        shown = self.output_rows.first([to_numpy(each) for each in predictions(outputs)])
         if loss is None:
             return Reading(loss=None, outputs=shown)
         data_term = self._scrutiny.data_term(calls)
-        heads = heads_of(calls, self.by_row.rows, self._scrutiny)
+        heads = heads_of(calls, self.by_row.rows, self._scrutiny, self.output_rows)
         return Reading(loss=float(loss.detach()) if data_term is None else data_term, outputs=shown, heads=heads)
 
     def outputs_for(self, rows: Sequence[int]) -> tuple[Array, ...] | None:
@@ -264,7 +258,7 @@ class TorchLearner(SplitLearner):
         return None if x is None else self._answers.to(x)
 
     def outputs_along(self, axis: int, order: Sequence[int]) -> tuple[Array, ...] | None:
-        return None if self.case.step is None else self._answers.to(self.forward.batch.inputs_along(axis, order))
+        return self._answers.to(self.forward.batch.inputs_along(axis, order))
 
     def draws_in_evaluation(self) -> bool | None:
         return self._answers.are_drawn()
@@ -281,7 +275,7 @@ class TorchLearner(SplitLearner):
 
     def heads_for(self, outputs: Sequence[Array]) -> tuple[Head, ...]:
         calls = self._free.loss_calls(outputs)
-        return heads_of(calls, self.by_row.rows, self._scrutiny) if calls else ()
+        return heads_of(calls, self.by_row.rows, self._scrutiny, self.output_rows) if calls else ()
 
     # ------------------------------------------------------------------ facts
 
@@ -315,6 +309,10 @@ class TorchLearner(SplitLearner):
 
     def statistics(self) -> list[RunningStatistics]:
         return forensics.movement(self.modes, self.forward.quiet, self._start_statistics)
+
+    def at_rest(self) -> AtRest | None:
+        step = None if self.case.step is None else lambda: self._own_steps(1)
+        return at_rest(self.modes, self.forward, step, lambda: self._as_reading(*self.forward.watched(quiet=True)))
 
     def differing_module(self, first: Mode, second: Mode) -> str | None:
         return forensics.differing_module(self.modes, self.forward.quiet, first, second)

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from pytest_overfit.adapters.arrays import alike
 from pytest_overfit.adapters.base import Mode
 from pytest_overfit.adapters.torch.pass_state import OfModule, state_of_model
-from pytest_overfit.adapters.torch.state import preserved_generators, reseed
+from pytest_overfit.adapters.torch.records import tensors
+from pytest_overfit.adapters.torch.state import generators, preserved_generators, reseed
 from pytest_overfit.core import state
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
@@ -79,6 +81,12 @@ class Modes:
                 yield
             finally:
                 self._restore_flags()
+
+    def draws_in_training(self, forward: Callable[[], Any]) -> bool:
+        """Make a pass as in training that leaves no trace; True where what it answers is drawn at random."""
+        with self.reading("train"):
+            before, first = generators(), tensors(forward())
+            return generators() != before and not alike(first, tensors(forward()))
 
     def _reseed(self, seed: int | None) -> None:
         """Other random numbers at each reading: a model that is random in evaluation must not look steady."""

@@ -36,7 +36,7 @@ def own_steps(
 
 
 def captured(own: StepAsLoss, forward: Forward, modes: Modes, say: Callable[[str], None]) -> Scrutiny:
-    """Read a step that is no loss of outputs alone by the loss function that it returns, where there is one."""
+    """Read a step that is not a loss of outputs alone by the loss function that it returns, where there is one."""
     with modes.reading("eval"):
         forward.captured = own.call_on(forward.quiet())
     if forward.captured is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -30,10 +31,11 @@ class OfModule(Owner):
         frozen = {
             name: each for name, each in module._parameters.items() if each is not None and not each.requires_grad
         }
+        hooks = {name: getattr(module, name) for name in _HOOKS}
         if type(module).__module__.startswith("torch."):  # its attributes are settings
-            return {**module._buffers, **frozen}
+            return {**hooks, **module._buffers, **frozen}
         own = {name: each for name, each in vars(module).items() if name not in _OF_THE_LIBRARY}
-        return {**own, **module._buffers, **frozen}
+        return {**own, **hooks, **module._buffers, **frozen}
 
     def _held(self, name: str) -> dict[str, Any]:
         places: tuple[dict[str, Any], ...] = (self.module._buffers, self.module._parameters)
@@ -75,7 +77,31 @@ def _is_watched(value: Any) -> bool:
     )
 
 
+def _hooks_of_others(hooks: OrderedDict[Any, Any]) -> dict[Any, Any]:
+    """Those that torch's own modules (lazy ones) and we take away ourselves are left out."""
+    return {
+        key: each
+        for key, each in hooks.items()
+        if str(getattr(each, "__module__", "")).partition(".")[0] not in ("torch", "pytest_overfit")
+    }
+
+
+def _put_hooks_back(hooks: OrderedDict[Any, Any], copy: Mapping[Any, Any]) -> None:
+    for key in _hooks_of_others(hooks).keys() - copy.keys():
+        del hooks[key]
+    hooks.update({key: each for key, each in copy.items() if key not in hooks})
+
+
+#: hooks that a pass registers, beside a flag that it has done so, go and come with that flag
+_HOOKS_KIND = ArrayKind(
+    lambda value: type(value) is OrderedDict and all(isinstance(key, int) for key in value),
+    _hooks_of_others,
+    lambda value, copy: _hooks_of_others(value).keys() == copy.keys(),
+    _put_hooks_back,
+)
+
 _KINDS = (
+    _HOOKS_KIND,
     ArrayKind(_is_watched, lambda value: value.detach().clone(), _same_tensor, _put_tensor_back),
     generator(lambda value: isinstance(value, torch.Generator), lambda value: value.get_state().numpy().tobytes()),
 )

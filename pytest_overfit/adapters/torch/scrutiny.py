@@ -21,7 +21,7 @@ class Scrutiny:
     count: int = 0
     #: calls whose target the model made itself: they predict nothing
     own_targets: set[int] = dataclasses.field(default_factory=set)
-    #: factors of the calls whose weighted sum is the data term; empty: it is no such sum
+    #: factors of the calls whose weighted sum is the data term; empty: it is not such a sum
     weights: dict[int, float] = dataclasses.field(default_factory=dict)
     #: for a call inside a larger loss: True where the loss looks at that output at all
     asked: dict[int, Tensor] = dataclasses.field(default_factory=dict)
@@ -38,7 +38,7 @@ class Scrutiny:
         return cls(len(calls), own, weights, {} if weights else _asked(calls, loss, own), direct)
 
     def data_term(self, calls: Sequence[LossCall]) -> float | None:
-        """The weighted sum of the calls; None where the loss is no such sum."""
+        """The weighted sum of the calls; None where the loss is not such a sum."""
         if not self.weights or len(calls) != self.count:
             return None
         return sum(weight * float(calls[number].result.detach()) for number, weight in self.weights.items())

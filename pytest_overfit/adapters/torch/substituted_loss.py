@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pytest_overfit.adapters.arrays import by_each_output
+from pytest_overfit.adapters.output_rows import OutputRows
 from pytest_overfit.adapters.torch import records
 from pytest_overfit.adapters.torch.forward import Forward
 from pytest_overfit.adapters.torch.losses import LossCall, LossCalls
@@ -19,8 +20,8 @@ from pytest_overfit.core.arrays import Array
 class FreeOutputs:
     """Puts arrays in place of the model's outputs, in the same containers."""
 
-    def __init__(self, forward: Forward, modes: Modes) -> None:
-        self._forward, self._modes = forward, modes
+    def __init__(self, forward: Forward, modes: Modes, rows: OutputRows) -> None:
+        self._forward, self._modes, self._rows = forward, modes, rows
         #: which tensors among the outputs carry a gradient; the others (a teacher's) are held
         self.carries: list[bool] = []
         self._example: Any = None
@@ -37,7 +38,7 @@ class FreeOutputs:
                 return None
         found = iter(gradients)
         filled = [next(found) if each.requires_grad else None for each in free]
-        return float(loss.detach()), by_each_output(filled, outputs)
+        return float(loss.detach()), list(self._rows.first(by_each_output(filled, self._as_answered(outputs))))
 
     def loss_calls(self, outputs: Sequence[Array]) -> list[LossCall]:
         """The loss functions that the loss calls on these outputs; empty where it refuses them."""
@@ -51,11 +52,15 @@ class FreeOutputs:
                 return []
         return seen.calls
 
-    def _substituted(self, outputs: Sequence[Array]) -> tuple[list[torch.Tensor], Any]:
+    def _as_answered(self, outputs: Sequence[Array]) -> Sequence[Array]:
+        """Outputs with their rows where the model has them."""
         if self._example is None:
             with self._modes.reading("fit"):
                 self._example = self._forward.quiet()
-        given = iter(outputs)
+        return self._rows.back(outputs, records.tensors(self._example))
+
+    def _substituted(self, outputs: Sequence[Array]) -> tuple[list[torch.Tensor], Any]:
+        given = iter(self._as_answered(outputs))
         free: list[torch.Tensor] = []
 
         def put(output: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -48,7 +49,9 @@ class TorchTrainer(EpochTrainer):
         return feed.on_device(self.case, self.model, batch)
 
     def _without_regularizers(self) -> twin.Twin:
-        return twin.WithoutRegularizers(self.model, self.learner.optimizer, self.learner.training_pass)
+        learner = self.learner
+        draws = functools.partial(learner.modes.draws_in_training, learner.forward.quiet)
+        return twin.WithoutRegularizers(self.model, learner.optimizer, draws)
 
     def train(self, epochs: int, after_epoch: Callable[[], None] = lambda: None) -> list[float]:
         self.model.train()

@@ -79,11 +79,11 @@ def _classes(sides: tuple[RowsInMemory, ...], rows: tuple[Array, ...]) -> Array:
         starts = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
         first = np.repeat(left[starts], np.diff(np.append(starts, len(left))))
         same = first == left
-        for one in range(len(sides)):
+        for side in range(len(sides)):
             for other in range(len(sides)):
-                pair = np.flatnonzero(~same & (side_of[first] == one) & (side_of[left] == other))
+                pair = np.flatnonzero(~same & (side_of[first] == side) & (side_of[left] == other))
                 if len(pair):
-                    same[pair] = same_rows(sides[one], row_of[first[pair]], sides[other], row_of[left[pair]])
+                    same[pair] = same_rows(sides[side], row_of[first[pair]], sides[other], row_of[left[pair]])
         ids[left[same]] = first[same]
         left = left[~same]
     return ids

@@ -49,7 +49,7 @@ def _features(request: Request, opened: Opened, name: str) -> Any:
 def _single(column: Any) -> Any:
     if isinstance(column, np.ndarray):
         if column.dtype.kind not in "biuf":
-            return "its samples are no numbers"
+            return "its samples are not numbers"
         return column if column.ndim > 1 else "its samples are single numbers"
     items = list(column)
     if all(isinstance(each, str) for each in items):
@@ -59,7 +59,7 @@ def _single(column: Any) -> Any:
 
 def _stacked(leaves: list[Any]) -> Any:
     if not leaves or any(not isinstance(each, np.ndarray) for each in leaves):
-        return "its samples are no arrays of numbers"
+        return "its samples are not arrays of numbers"
     if len({each.shape for each in leaves}) > 1:
         return "its samples have different shapes; give features="
     return np.stack(leaves) if leaves[0].ndim else "its samples are single numbers"
@@ -69,7 +69,7 @@ def _table(leaves: Mapping[str, Any]) -> Any:
     """The columns of numbers of a table, side by side."""
     numbers = [each for each in leaves.values() if isinstance(each, np.ndarray) and each.dtype.kind in "biuf"]
     if len(numbers) < len(leaves):
-        return "it has columns that are no numbers; give features="
+        return "it has columns that are not numbers; give features="
     if sum(math.prod(each.shape[1:]) for each in numbers) < 2:
         return "its samples are single numbers"
     return np.concatenate([each.reshape(len(each), -1).astype(np.float64) for each in numbers], axis=1)

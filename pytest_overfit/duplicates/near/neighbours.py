@@ -29,6 +29,8 @@ EXACT_ROWS = 6_000
 PROBES = 4
 #: rows looked up at once in the lists
 QUERIES = 4_096
+#: lines of so many numbers are sorted sooner than divided
+SORTED = 512
 #: share of a row's squared length that rounding may take from a squared distance
 ROUNDED = 1e-5
 #: bytes of one block of distances: fits the second-level cache of common machines a few times
@@ -117,7 +119,9 @@ class Index:
         found = np.full((len(queries), self.probes, k), np.inf, np.float32)
         rows = np.full((len(queries), self.probes, k), -1, np.int64)
         for query, probe, numbers, squared in self._visits(queries):
-            squared[own[query, None] == numbers] = np.inf
+            at = np.minimum(np.searchsorted(numbers, own[query]), len(numbers) - 1)  # a cell's rows are in order
+            mine = np.flatnonzero(numbers[at] == own[query])
+            squared[mine, at[mine]] = np.inf
             which = np.broadcast_to(np.arange(len(numbers)), squared.shape)
             if len(numbers) > k:
                 squared, which = _some_smallest(squared, k)
@@ -131,10 +135,7 @@ class Index:
         """For each cell: the queries that visit it, as their how-manieth, its rows, and their `_squared`."""
         if self.centres is None:  # pragma: no cover - only called where there are cells
             return
-        to_centres = _centre_distances(queries, self.centres)
-        visited = np.argpartition(to_centres, self.probes - 1, axis=1)[:, : self.probes]
-        nearness = np.argsort(np.take_along_axis(to_centres, visited, 1), axis=1)
-        flat = np.take_along_axis(visited, nearness, 1).ravel()
+        flat = _nearest_places(_centre_distances(queries, self.centres), self.probes).ravel()
         by_cell = np.argsort(flat, kind="stable")
         ends = np.searchsorted(flat[by_cell], np.arange(len(self.centres) + 1))
         for cell in np.flatnonzero(np.diff(ends)):
@@ -169,7 +170,7 @@ def _smallest(squared: Array, k: int) -> tuple[Array, Array]:
     which = np.broadcast_to(np.arange(have), squared.shape)
     if have > k:
         squared, which = _some_smallest(squared, k)
-    order = np.argsort(squared, axis=1, kind="stable")
+    order = _stable_order(squared)
     best, columns = np.full((lines, k), np.inf, np.float32), np.full((lines, k), -1, np.int64)
     best[:, :have] = np.take_along_axis(squared, order, 1)
     columns[:, :have] = np.take_along_axis(which, order, 1)
@@ -177,12 +178,29 @@ def _smallest(squared: Array, k: int) -> tuple[Array, Array]:
     return best, columns
 
 
+def _stable_order(squared: Array) -> Array:
+    """As `argsort` with kind="stable", in a seventh of the time: numbers and places are sorted as one whole number."""
+    bits = np.ascontiguousarray(squared, np.float32).view(np.int32)
+    ordered = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64) << 32
+    return np.asarray(np.sort(ordered | np.arange(squared.shape[1]), axis=1) & 0xFFFFFFFF)
+
+
+def _nearest_places(away: Array, count: int) -> Array:
+    """Places of the least numbers of each line in order; for a few of them a quarter of what `argpartition` takes."""
+    found, line = np.empty((len(away), count), np.int64), np.arange(len(away))
+    for turn in range(count):
+        found[:, turn] = away.argmin(1)
+        away[line, found[:, turn]] = np.inf
+    return found
+
+
 def _some_smallest(squared: Array, k: int) -> tuple[Array, Array]:
     """The k smallest of each line in any order, and their columns.
 
     The k-th smallest, then all up to it: for plain numbers a third of what `argpartition` takes.
     """
-    chosen = squared <= np.partition(squared, k - 1, axis=1)[:, k - 1, None]
+    ordered = np.sort(squared, axis=1) if squared.shape[1] <= SORTED else np.partition(squared, k - 1, axis=1)
+    chosen = squared <= ordered[:, k - 1, None]
     flat = np.flatnonzero(chosen)
     if len(flat) == len(squared) * k:
         return squared.ravel()[flat].reshape(-1, k), (flat % squared.shape[1]).reshape(-1, k)

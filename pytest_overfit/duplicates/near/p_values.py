@@ -101,7 +101,7 @@ class NullDistribution:
 
 
 def unusual(distances: Array, free: Array, rows: int) -> Array:
-    """Places of rows that may be in the tail that `fit_null` fits; for the others it is no matter if `free` is less.
+    """Places of rows that may be in the tail that `fit_null` fits; for the others it does not matter if `free` is less.
 
     Half of what the tail begins with, because evenness may add as much.
     """

@@ -122,14 +122,14 @@ class _Shapes:
         self.mean, self.size = np.zeros((2, len(rows), count))
         for part in _blocks(*rows.shape):
             block = rows[part].astype(np.float64)
-            for each in range(count):
-                of = block[:, channel == each]
+            for number in range(count):
+                of = block[:, channel == number]
                 mean = of.mean(1, keepdims=True)
                 of -= mean
                 size = np.sqrt(np.einsum("ij,ij->i", of, of))
                 size[size <= ROUNDED * np.abs(mean[:, 0])] = np.nan  # no two levels
-                self.marks[part] += (of @ weights[channel == each]) / size[:, None]
-                self.mean[part, each], self.size[part, each] = mean[:, 0], size
+                self.marks[part] += (of @ weights[channel == number]) / size[:, None]
+                self.mean[part, number], self.size[part, number] = mean[:, 0], size
 
 
 def _by_rows(small: Array, large: Array, channel: Array, rounded: float) -> Rescaled | None:
@@ -201,21 +201,21 @@ def _by_columns(small: Array, large: Array, rounded: float) -> Rescaled | None:
     small, large = small.astype(np.float64), large.astype(np.float64)
     center, size = large.mean(0), large.std(0)
     mine, wide = small.mean(0), small.std(0)
-    told = (size > 0) & (wide > 0) & np.isfinite(size + wide)
-    if told.sum() < 2 or len(small) < AGREEING or len(large) < AGREEING:
+    varying = (size > 0) & (wide > 0) & np.isfinite(size + wide)
+    if varying.sum() < 2 or len(small) < AGREEING or len(large) < AGREEING:
         return None
-    x, y = small[:, told], large[:, told]
-    index = Index(((y - center[told]) / size[told]).astype(np.float32))
-    distances, found = index.search(((x - mine[told]) / wide[told]).astype(np.float32), NEAREST)
+    x, y = small[:, varying], large[:, varying]
+    index = Index(((y - center[varying]) / size[varying]).astype(np.float32))
+    distances, found = index.search(((x - mine[varying]) / wide[varying]).astype(np.float32), NEAREST)
     i, j = _likely(distances, found)
-    fit = _guessed(x[i], y[j], wide[told], size[told], rounded)
+    fit = _guessed(x[i], y[j], wide[varying], size[varying], rounded)
     if fit is None:
         return None
-    nearest = index.search(((x * fit[0] + fit[1] - center[told]) / size[told]).astype(np.float32), NEAREST)[1]
-    scale, offset = np.ones(len(told)), np.zeros(len(told))
-    scale[told], offset[told], told[told] = fit
+    nearest = index.search(((x * fit[0] + fit[1] - center[varying]) / size[varying]).astype(np.float32), NEAREST)[1]
+    scale, offset = np.ones(len(varying)), np.zeros(len(varying))
+    scale[varying], offset[varying], varying[varying] = fit
     i, at = np.nonzero(nearest >= 0)
-    reach = np.where(told, 10 * rounded * size, np.inf)  # a column that does not vary tells nothing
+    reach = np.where(varying, 10 * rounded * size, np.inf)  # a column that does not vary tells nothing
     compared = _compared(scale, offset, small, large, (i, nearest[i, at]), reach)
     return compared if compared is not None and _confirmed(small[compared.pairs[0]]) else None
 

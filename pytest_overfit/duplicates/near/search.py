@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.duplicates.exact.in_memory import repeats
+from pytest_overfit.duplicates.exact.in_memory import Repeats, repeats
 from pytest_overfit.duplicates.exact.rows import RowsInMemory, all_keys, choose_columns
 from pytest_overfit.duplicates.near.neighbours import one_blas_thread
 from pytest_overfit.duplicates.near.p_values import ALPHA, NullDistribution, fit_null, unusual
@@ -28,18 +28,20 @@ def find_near(
     *,
     kind: str = "vector",
     already: Array | None = None,
+    again: Repeats | None = None,
     seed: int = 0,
     alpha: float = ALPHA,
 ) -> Near:
     """Rows of `small` that are near-copies of rows of `large`.
 
     `kind`: "image" ((n, h, w), (n, h, w, c) or (n, c, h, w)), "series" ((n, time) or (n, time, channels)) or "vector".
-    `already`: mask of rows of `small` that are known to be exact copies and are left out.
+    `already`: mask of rows of `small` that are known to be exact copies and are left out. `again`: equal rows of
+    `large`, where they are known.
     `alpha`: false alarms per run; a row is a finding when its p, times views, times rows looked up, is below it.
     """
     small, large, kind = _checked(small, large, kind)
     asked = np.flatnonzero(~np.asarray(already, bool)) if already is not None else np.arange(len(small))
-    kept = _distinct(large) if len(large) else np.empty(0, np.int64)
+    kept = _distinct(large, again) if len(large) else np.empty(0, np.int64)
     info: dict[str, Any] = {"kind": kind, "rows": len(asked), "distinct": len(kept), "views": {}}
     if len(kept) > MOST_ROWS:
         kept = np.sort(np.random.default_rng(seed).choice(kept, MOST_ROWS, replace=False))
@@ -152,11 +154,12 @@ def _checked(small: Array, large: Array, kind: str) -> tuple[Array, Array, str]:
     return small, large, kind
 
 
-def _distinct(large: Array) -> Array:
+def _distinct(large: Array, again: Repeats | None) -> Array:
     """The first row of each group of equal rows."""
-    numbers = plain_numbers(large)
-    rows = RowsInMemory("", (numbers,), (compared({"": numbers[:1]}),))
-    again = repeats(rows, all_keys(rows, choose_columns(rows)))
+    if again is None:
+        numbers = plain_numbers(large)
+        rows = RowsInMemory("", (numbers,), (compared({"": numbers[:1]}),))
+        again = repeats(rows, all_keys(rows, choose_columns(rows)))
     order = np.lexsort((again.rows, again.ids))
     ids = again.ids[order]
     later = again.rows[order[1:]][ids[1:] == ids[:-1]]

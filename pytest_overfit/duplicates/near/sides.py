@@ -58,7 +58,7 @@ class Lookup:
         return self._side(able, points[able], free[able])
 
     def close_rows(self, small: Array, null: NullDistribution, level: float) -> Side:
-        """Of these only the ones whose p may be below `level`: most are told by their nearest row and one cell."""
+        """Of these only the ones whose p may be below `level`: most are known from their nearest row and one cell."""
         points, free = in_blocks(self.view, small)
         able = np.flatnonzero(free >= LEAST_DIMENSION)
         reach = self._index.reach(points[able], [k for k, _ in null.dimensions])
@@ -92,12 +92,12 @@ def without_shared(side: Side, which: Array, rows: Array, large: Array) -> Side:
         mine = rows[side.rows[at]].reshape(-1, width)
         holes = mine != mine  # noqa: PLR0124 - NaN: a hole is a value as any
         sharers = np.zeros(mine.shape, np.uint8)
-        for one in side.found[at, 1:BESIDE].T:
-            theirs = large[one].reshape(-1, width)
+        for neighbour in side.found[at, 1:BESIDE].T:
+            theirs = large[neighbour].reshape(-1, width)
             same = mine == theirs
             if holes.any():
                 same |= holes & (theirs != theirs)  # noqa: PLR0124
-            same[one < 0] = False
+            same[neighbour < 0] = False
             sharers += same
         free[at] = np.minimum(free[at], np.count_nonzero(sharers < SHARED, axis=1))
     return dataclasses.replace(side, free=free)

@@ -73,7 +73,7 @@ def numbers(sample: Array) -> Look:
             # how many numbers carry the row, as if they were equally large; yes and no have no dimension
             if not measured.all():
                 size = (wide * wide) @ measured
-            carried = (np.abs(wide) @ measured) ** 2
+            carried = ((np.abs(wide) if wide.min(initial=0) < 0 else wide) @ measured) ** 2
         return wide, carried / np.where(size > 0, size, 1.0)
 
     return look

@@ -30,6 +30,8 @@ WIDTH, SPARSE_WIDTH = 128, 64
 SIDE = 32
 #: rows of one block, and of the sample that medians and components come from
 BLOCK, SAMPLE = 1_024, 4_096
+#: rows of the sample that main components are found on
+COMPONENTS_FROM = 2_048
 #: numbers of one block, so that it stays in the second-level cache of common machines
 BLOCK_NUMBERS = 1 << 18
 #: contrast of a row, as a share of its numbers, that may be rounding
@@ -124,7 +126,8 @@ def _reduced(look: Look, sample: Array, components: int = WIDTH, *, even: bool =
     good = free > 0
     if seen.shape[1] <= WIDTH or good.sum() < 2:
         return view
-    centred = seen[good] - seen[good].mean(0)
+    centred = seen[np.flatnonzero(good)[:: -(-int(good.sum()) // COMPONENTS_FROM)]]
+    centred = centred - centred.mean(0)
     return dataclasses.replace(view, basis=_main_components(centred.T @ centred, components))
 
 

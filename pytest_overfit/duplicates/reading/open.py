@@ -89,7 +89,7 @@ def _path(name: str, source: Any, facts: Facts) -> Samples | None:
         return None
     folder = Path(source)
     if not folder.is_dir():
-        raise CaseError(f"{name}= is {str(source)!r}, which is no folder; give a folder of images, or {EXPECTED}")
+        raise CaseError(f"{name}= is {str(source)!r}, which is not a folder; give a folder of images, or {EXPECTED}")
     from pytest_overfit.duplicates.reading.image_folder import image_folder
 
     return image_folder(name, folder, facts)

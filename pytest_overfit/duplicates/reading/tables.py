@@ -12,7 +12,7 @@ from pytest_overfit.core.errors import CaseError
 
 
 def columns_of(source: Any) -> dict[str, Any] | None:
-    """The columns of a table by name; None for what is no table."""
+    """The columns of a table by name; None for what is not a table."""
     library = type(source).__module__.partition(".")[0]
     if hasattr(source, "collect_schema") and hasattr(source, "collect"):  # lazy polars
         source = source.collect()

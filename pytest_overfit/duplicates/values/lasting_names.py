@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import numpy as np
 from pytest_overfit.duplicates.values.canonical import canonical, numeric, plain_numbers
 from pytest_overfit.duplicates.values.fingerprints import as_leaf, standard_digest
 
-#: rows that are named together: as float64 they stay small
-AT_ONCE = 256
+#: numbers that are converted together, however many rows they are: as float64 they take 8 MB
+AT_ONCE = 1 << 20
 
 
 def lasting(data: bytes) -> str:
@@ -28,8 +29,9 @@ def lasting_names(leaves: Mapping[str, Any], rows: Sequence[int]) -> list[str]:
     """The same names for some rows of columns, many at once."""
     found: list[str] = []
     names = sorted(leaves)
-    for start in range(0, len(rows), AT_ONCE):
-        part = list(rows[start : start + AT_ONCE])
+    block = max(1, AT_ONCE // max(1, sum(_width(leaves[name]) for name in names)))
+    for start in range(0, len(rows), block):
+        part = list(rows[start : start + block])
         columns = [_lasting_column(leaves[name], part) for name in names]
         for values in zip(*columns, strict=True):
             pairs = zip(names, values, strict=True)
@@ -37,12 +39,22 @@ def lasting_names(leaves: Mapping[str, Any], rows: Sequence[int]) -> list[str]:
     return found
 
 
-def _lasting_column(column: Any, rows: list[int]) -> list[bytes]:
-    if not isinstance(column, np.ndarray) or not numeric(column.dtype):
-        return [_lasting_bytes(as_leaf(column[row])) for row in rows]
+def _is_numeric(column: Any) -> bool:
+    return isinstance(column, np.ndarray) and numeric(column.dtype)
+
+
+def _width(column: Any) -> int:
+    """How many numbers of a row are converted together with those of others; what is not a number goes row by row."""
+    return math.prod(column.shape[1:]) if _is_numeric(column) else 0
+
+
+def _lasting_column(column: Any, rows: list[int]) -> Iterator[bytes]:
+    """The bytes of one row after the other: only one row's are held."""
+    if not _is_numeric(column):
+        return (_lasting_bytes(as_leaf(column[row])) for row in rows)
     values = canonical(plain_numbers(column[rows]), "<f8")
     shape = f"{values.shape[1:]}".encode()
-    return [shape + each.tobytes() for each in values]
+    return (shape + each.tobytes() for each in values)
 
 
 def _lasting_bytes(leaf: Any) -> bytes:

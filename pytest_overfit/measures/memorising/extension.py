@@ -16,7 +16,9 @@ MORE_STEPS = 1_000
 #: how far one may go that is slow but sure: a net of a public tutorial needs 2,700
 MOST_STEPS = 4_000
 
-#: a projection that grew by more than this since the last one runs away: the curve is on its way to a plateau
+#: a projection that grew by more than this since the last one, beyond what the steps between them explain, runs away:
+#: the curve is on its way to a plateau. One that falls as a power of the steps, as autoencoders' do, is projected from
+#: its slope to so many times the steps made, at 750 half as far again as at 500
 _GROWTH = 1.5
 
 #: steps between two projections
@@ -31,6 +33,7 @@ class Extension:
 
     def __init__(self) -> None:
         self._projected: int | None = None
+        self._made = 0
         #: the run goes on although it was not projected to fit in as many steps as any healthy run needs
         self.is_slow = False
 
@@ -42,7 +45,9 @@ class Extension:
             return MORE_STEPS - done
         ends = [each for each in (end, progress_over(_WIDE).fits_by()) if each is not None]
         before, self._projected = self._projected, min(ends, default=None)
-        if self._projected is None or self._projected > min(MOST_STEPS, _GROWTH * (before or MOST_STEPS)):
+        allowed = MOST_STEPS if before is None else _GROWTH * before * done / self._made
+        self._made = done
+        if self._projected is None or self._projected > min(MOST_STEPS, allowed):
             return 0
         if not progress.below_constant():
             return 0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 from pytest_overfit.adapters.base import Learner, Mode, Reading
+from pytest_overfit.core.diagnosed import diagnosed
 from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.data.batch import missing_values
 from pytest_overfit.measures.memorising.criteria import FitLimits, fits
@@ -91,7 +92,8 @@ class Fit:
         """Missing values that come through to the first loss are a mistake in the batch; masked ones are none."""
         missing = missing_values(self.learner.inputs, self.learner.targets)
         if missing is not None and not (self.first.loss is not None and math.isfinite(self.first.loss)):
-            raise CaseError(f"{self.where} {missing}".strip())
+            error = CaseError(f"{self.where} {missing}".strip())
+            raise diagnosed(error, "nan_in_input", "impute or drop them before the batch is made")
 
     def _reference(self) -> Reference:
         heads, ties = self.first.heads, self.predictions.cells

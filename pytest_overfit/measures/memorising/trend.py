@@ -35,7 +35,7 @@ class Trend:
 
     #: change of the natural logarithm per step; negative: falling
     slope: float
-    #: the slope is no noise
+    #: the slope is not noise
     significant: bool
     #: step at which the curve reaches the goal, as far as it can be projected; None: it does not
     reaches_goal_at: int | None
@@ -45,7 +45,7 @@ class Trend:
 
     @property
     def still_falling(self) -> bool:
-        """The fall is no noise, and it leads to the goal within the horizon, or at least it is more than a trickle.
+        """The fall is not noise, and leads to the goal within the horizon, or at least it is more than a trickle.
 
         A projection can be wrong both ways: networks leave plateaus. So a curve that visibly falls is never called
         flat.

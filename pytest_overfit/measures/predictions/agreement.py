@@ -81,11 +81,11 @@ def _classes(head: Head, groups: Array, cells: Array | None) -> list[Agreement]:
         return []
     measure: Measure = "token_accuracy" if label.ndim > 1 else "accuracy"
     tied = cells if cells is not None and cells.shape == label.shape else None
-    best = _majority_share(label, counted, groups, tied)
+    best = majority_share(label, counted, groups, tied)
     return [Agreement(measure=measure, value=float(right[counted].mean()), best=best, head=head.name)]
 
 
-def _majority_share(label: Array, counted: Array, groups: Array, cells: Array | None = None) -> float:
+def majority_share(label: Array, counted: Array, groups: Array, cells: Array | None = None) -> float:
     """Share that is right when every distinct input answers its most frequent label at every position."""
     if cells is None and len(np.unique(groups)) == len(groups):
         return 1.0
@@ -105,7 +105,7 @@ def _binary(head: Head, groups: Array) -> list[Agreement]:
     found = read(head)
     rows = found.by_row(len(found.label))
     flat, used = rows.right, rows.counted
-    best = _majority_share(found.label, found.counted, groups)
+    best = majority_share(found.label, found.counted, groups)
     if found.label.ndim > 2:
         return [Agreement(measure="token_accuracy", value=float(flat[used].mean()), best=best, head=head.name)]
     columns = [float(column[mask].mean()) for column, mask in zip(flat.T, used.T, strict=True) if mask.any()]
@@ -115,7 +115,7 @@ def _binary(head: Head, groups: Array) -> list[Agreement]:
     detail = f"column {worst}, the worst of {len(columns)}" if len(columns) > 1 else ""
     if best < 1.0 and len(columns) > 1:
         column = slice(worst, worst + 1)
-        best = _majority_share(rows.label[:, column], used[:, column], groups)
+        best = majority_share(rows.label[:, column], used[:, column], groups)
     return [Agreement(measure="accuracy", value=columns[worst], best=best, head=head.name, detail=detail)]
 
 

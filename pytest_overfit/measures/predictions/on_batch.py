@@ -46,7 +46,7 @@ class BatchPredictions:
     def compare_with(self, reference: Reference) -> None:
         """Learn from the outputs that memorise under the loss: is the guess right, and what can a score reach?
 
-        A task guessed from shapes must be one that memorising this loss solves; embeddings are no classes. Of several
+        A task guessed from shapes must be one that memorising this loss solves; embeddings are not classes. Of several
         heads one (on a coarser grid, say) may not get everything right even then; a single one has no such excuse.
         """
         self._searched = bool(reference.best_outputs)

@@ -57,6 +57,11 @@ def read(head: Head, kind: Kind | None = None) -> Prediction:
     return Prediction(predicted=predicted, label=label, counted=counted)
 
 
+def can_be_read(head: Head) -> bool:
+    """Each answer has a target of its own; a loss may spread one over the other, or take a part of the outputs."""
+    return head.kind == "classes" or head.outputs.size == head.targets.size
+
+
 def padding(tokens: Array) -> Array:
     """True on trailing runs of one token that fill up rows of unequal length, where a row has any left over.
 

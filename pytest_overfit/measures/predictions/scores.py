@@ -14,7 +14,7 @@ from pytest_overfit.adapters.trainer import ChunkReading
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
 from pytest_overfit.measures.predictions.probabilities import probabilities
-from pytest_overfit.measures.predictions.read import read
+from pytest_overfit.measures.predictions.read import can_be_read, read
 
 #: the least probability of a label whose logarithm is taken, as Keras has it
 _TINY = 1e-7
@@ -36,7 +36,7 @@ class Scores:
     chance: float | None
     rows: int
     #: what the predictions cost whatever the loss adds (penalties, smoothing, weights): mean cross-entropy of the
-    #: labels, or mean squared error; None: not asked for, or several heads, or outputs that are no probabilities
+    #: labels, or mean squared error; None: not asked for, or several heads, or outputs that are not probabilities
     bare_loss: float | None = None
 
 
@@ -129,6 +129,12 @@ def _costs(head: Head) -> Array | None:
     return np.asarray(-np.log(np.maximum(right[found.counted], _TINY)))
 
 
+def heads_of(chunk: ChunkReading, task: str | None) -> Sequence[Head]:
+    """Those that the loss shows, else those that shapes show; none where one of them cannot be read."""
+    heads = chunk.reading.heads or inferred_heads(chunk.reading.outputs, chunk.targets, task)
+    return heads if all(map(can_be_read, heads)) else ()
+
+
 def scores_of(chunks: Iterable[ChunkReading], task: str | None, bare: bool = False) -> Scores:
     """The scores of one split, from its parts. Several heads count alike; their metric is the first one's.
 
@@ -143,7 +149,7 @@ def scores_of(chunks: Iterable[ChunkReading], task: str | None, bare: bool = Fal
         loss_known, own_known = loss_known and chunk.reading.loss is not None, own_known and chunk.score is not None
         loss += chunk.rows * (chunk.reading.loss or 0.0)
         own += chunk.rows * (chunk.score or 0.0)
-        heads = chunk.reading.heads or inferred_heads(chunk.reading.outputs, chunk.targets, task)
+        heads = heads_of(chunk, task)
         if not tallies:
             tallies = [_Explained() if each.kind == "values" else _Right() for each in heads]
         for tally, head in zip(tallies, heads, strict=False):

@@ -45,7 +45,7 @@ class Minimum:
     stationary: bool = True
 
 
-class _Falling(Exception):  # noqa: N818 - ends a search, and is no error
+class _Falling(Exception):  # noqa: N818 - ends a search, and is not an error
     """The value fell below any limit."""
 
 

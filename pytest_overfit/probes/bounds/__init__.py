@@ -70,13 +70,13 @@ class Bounds(Probe):
     An end written as `calibrated` is judged otherwise: `pytest_overfit.probes.bounds.tolerance` says how, and
     with which rate of false alarms. `pytest --overfit-calibrate` measures it on new seeds.
 
-    Bounds stand in `options={"bounds": {"initial_loss": (2.0, 2.6)}}` or in a call of `overfit.within`.
+    Bounds are given in `options={"bounds": {"initial_loss": (2.0, 2.6)}}` or in a call of `overfit.within`.
     """
 
     name = "bounds"
     limits = BoundsLimits
     cost = 50
-    default = False
+    default = True  # it judges only what the case itself asks for, which may not go unread
 
     def needs(self, case: Case) -> str | None:
         """At least one bound."""
@@ -134,9 +134,9 @@ def _checked(name: Any, given: Any, where: str) -> Asked:
     for anchor in bound.anchors() - {*quantity.anchors, calibrated.name}:
         raise CaseError(f"{where}: {name}: there is no {anchor} for {quantity.name}; write numbers")
     if bound.yes_no and quantity.unit != YES_NO:
-        raise CaseError(f"{where}: {name} is a number, so True or False is no bound; write (low, high)")
+        raise CaseError(f"{where}: {name} is a number, so True or False is not a bound; write (low, high)")
     if quantity.unit == YES_NO and not bound.yes_no and bound.test is None:
-        raise CaseError(f"{where}: {name} holds or does not, so {bound} is no bound; write {name}=True")
+        raise CaseError(f"{where}: {name} holds or does not, so {bound} is not a bound; write {name}=True")
     exact = isinstance(bound.low, float) and bound.low == bound.high
     if exact and not quantity.once:
         raise CaseError(
@@ -241,7 +241,7 @@ def _add(series: Series, asked: Asked, found: Found, limits: BoundsLimits) -> No
         series.holds = [_holds(asked, each) for each in (mean.mean, mean.low, mean.high)] if known else [True, False]
 
 
-_OF_ANOTHER_LOSS = "the loss is none of cross-entropy, binary cross-entropy, squared and absolute error"
+_OF_ANOTHER_LOSS = "the loss is not cross-entropy, binary cross-entropy, squared or absolute error"
 
 _UNKNOWN = {
     "chance": "the score is the case's own",

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
 from pytest_overfit.measures.sequential.mean import SeedMean, looks, mean_over_seeds
+from pytest_overfit.probes.bounds.causes import cause_of
 from pytest_overfit.probes.bounds.tolerance import beyond, run_answer
 
 Answer = Literal["passed", "failed", "inconclusive"]
@@ -145,6 +146,7 @@ def _finding(series: Series, limits: SeedLimits) -> Finding:
         source=series.source,
         outcome=outcome,
         message=_words(series, found, value, outcome),
+        cause=cause_of(series, value) if outcome == "failed" else None,
     )
 
 
@@ -163,7 +165,7 @@ def _limit(series: Series) -> float | str:
 def _words(series: Series, found: SeedMean, value: float, outcome: Answer) -> str:
     if series.unit == "yes or no" and not series.holds:
         seen = f" ({series.seen})" if series.seen else ""
-        return f"{series.name}: {'yes' if value else 'no'}{seen}, wanted: {series.bound}"
+        return f"{series.name}: {'yes' if value else 'no'}{seen}, expected {series.bound}"
     around = ""
     if series.calibrated and math.isfinite(value):
         around = f" ({series.beyond()} of {len(series.values)} seeds beyond the calibrated range)"

@@ -89,7 +89,7 @@ class Subject:
 
     @functools.cached_property
     def memorising(self) -> BatchRun | str:
-        """A run on the batch until it is memorised as `overfit_batch` wants it; why there is none, in words."""
+        """A run on the batch until it is memorised by the standard of `overfit_batch`; why there is none, in words."""
         learner = self.make_learner()
         why_not = unsuitable(learner.inputs, learner.targets, len(learner.inputs[0]))
         return why_not or memorise(Fit(learner, self.task), self.criteria)

@@ -19,7 +19,7 @@ Mean plus or minus a factor of the standard deviation needs normal values: bench
 with the same seed gives the same values again, so nothing flickers between two runs of the same commit; the values are
 drawn anew by another seed, another version of the framework, and by a change of the program that leaves the
 distribution as it is, such as layers made in another order. Tests multiply the rate: k verdicts have k times as many.
-It is no rate over machines, whose rounding alone is allowed for (`ROUNDING`). And a run that has a value which is not
+It is not a rate over machines, whose rounding alone is allowed for (`ROUNDING`). And a run with a value that is not
 finite has failed whatever its other seeds say.
 
 *Cannot see*: what befalls less than half of the seeds, or moves a quantity less than its seeds lie apart; 3 standard

@@ -21,6 +21,7 @@ from pytest_overfit.probes.early_accuracy.evaluation import measure_evaluation
 from pytest_overfit.probes.early_accuracy.judgement import judge_early
 from pytest_overfit.probes.early_accuracy.label_in_input import best_column, label_columns
 from pytest_overfit.probes.early_accuracy.relabelling import better, relabelling
+from pytest_overfit.probes.early_accuracy.sameness import same_rows
 from pytest_overfit.probes.early_accuracy.simple_models import (
     FeatureTable,
     constant_only,
@@ -44,7 +45,7 @@ class EarlyAccuracyLimits:
     repeats: int = 10
     #: share of judged rows with a copy in train; so few move a score by a point at most
     max_copies: float = 0.01
-    #: share of the way from chance to perfect that train has come when it is said to memorise
+    #: share of the way from chance to perfect that train has come when it counts as memorising
     min_memorised: float = 0.5
     #: rows below which a score says next to nothing: at 20 rows the interval of one half is 0.30 to 0.70
     min_rows: int = 20
@@ -174,6 +175,7 @@ def _of_data(tables: tuple[FeatureTable, FeatureTable] | None, train: Prediction
     else:
         found = {"baselines": measure_baselines(*tables), "label_columns": label_columns(*tables),
                  "best_column": best_column(*tables)}  # fmt: skip
+    found["same"] = same_rows(tables, train, val)
     return {**found, "unseen": _unseen(train, val), "columns": tables[0].features.shape[1] if tables else None}
 
 

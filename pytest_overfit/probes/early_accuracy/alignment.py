@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_overfit.core.verdict import Finding
+from pytest_overfit.core.verdict import Cause, Finding
 from pytest_overfit.probes.early_accuracy import symptoms
 from pytest_overfit.probes.early_accuracy.estimates import clearly_above
 
@@ -33,7 +33,8 @@ def _in_val(measured: Measured, alpha: float) -> Finding | None:
         return None
     numbers = f"{inside[1]['score']:.2f} on rows of train kept apart, {outside[1]['score']:.2f} on {split}"
     message = f"what holds in train does not hold in {split}: a simple model reaches {numbers}"
-    return Finding.failed("misaligned_labels", outside[1]["score"], f"{message}; are its labels those of its rows?")
+    message = f"{message}; are its labels those of its rows?"
+    return Finding.failed("misaligned_labels", outside[1]["score"], message, _apart(split))
 
 
 def _in_train(measured: Measured, alpha: float) -> Finding | None:
@@ -45,7 +46,14 @@ def _in_train(measured: Measured, alpha: float) -> Finding | None:
         return None
     numbers = f"{val[1]['score']:.2f} inside {split}, {train[1]['score']:.2f} inside as many rows of train"
     message = f"what holds in {split} does not hold in train: a simple model reaches {numbers}"
-    return Finding.failed("misaligned_labels", train[1]["score"], f"{message}; are train's labels those of its rows?")
+    message = f"{message}; are train's labels those of its rows?"
+    return Finding.failed("misaligned_labels", train[1]["score"], message, _apart("train"))
+
+
+def _apart(split: str) -> Cause:
+    """Data of another kind look the same, so that this is likely and no more."""
+    cure = f"put inputs and labels of {split} in one order: order = rng.permutation(len(x)); x, y = x[order], y[order]"
+    return Cause("misaligned_labels", cure, "likely")
 
 
 def unrelated(measured: Measured, epochs: str, alpha: float) -> Finding:
@@ -61,4 +69,4 @@ def unrelated(measured: Measured, epochs: str, alpha: float) -> Finding:
         who = f"this model after {epochs}, a linear model and the nearest neighbour"
         message = f"labels do not depend on inputs as far as {who} can tell: all are at chance on {split}"
     message = f"{message}; look for labels shuffled against inputs, or give epochs="
-    return Finding(name="signal", value=None, outcome="inconclusive", message=message)
+    return Finding(name="signal", value=None, outcome="inconclusive", message=message, cause=_apart("train"))

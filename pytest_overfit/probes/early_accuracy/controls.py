@@ -65,7 +65,7 @@ class ControlRun:
 
 def copies(splits: Splits, answers: Predictions | None, near: bool) -> tuple[dict[str, Any], dict[str, list[int]]]:
     """Rows of the judged split with a copy in train, and the score with and without them; which rows of each split."""
-    batches = {"train": splits.train.batch.plain(), splits.name: splits.val.batch.plain()}
+    batches = {"train": splits.train.batch.with_rows_first(), splits.name: splits.val.batch.with_rows_first()}
     given = {name: (batch.x, batch.y) if batch.y is not None else batch.x for name, batch in batches.items()}
     found = measure_duplicates(Request(given=given, near="auto" if near else False, windows=False))
     touched = found["touched"][splits.name]
@@ -155,7 +155,7 @@ def permuted_labels(control: ControlRun, repeats: int, alpha: float) -> list[dic
         order = np.random.default_rng([control.bench.seed, repeat]).permutation(train.batch.rows).tolist()
         changed = with_targets_of(train, order)
         if changed is None:
-            return "the targets are no separate part of the batch, so they cannot be permuted"
+            return "the targets are not a separate part of the batch, so they cannot be permuted"
         run = control.trained(changed, shift=repeat)
         if run is None or run.val_answers is None:
             return "its answers cannot be read"

@@ -34,7 +34,7 @@ class Splits:
     whole: bool
 
     def tables(self, train: Predictions, val: Predictions) -> tuple[FeatureTable, FeatureTable] | None:
-        """Inputs as tables with the targets; None: inputs are no table, or rows have many targets."""
+        """Inputs as tables with the targets; None: inputs are not a table, or rows have many targets."""
         x_train, x_val = features_of(self.train.batch), features_of(self.val.batch)
         if x_train is None or x_val is None or x_train.shape[1:] != x_val.shape[1:] or not x_train.shape[1]:
             return None

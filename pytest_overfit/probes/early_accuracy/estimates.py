@@ -14,8 +14,8 @@ import numpy as np
 from pytest_overfit.adapters.base import Head
 from pytest_overfit.adapters.trainer import ChunkReading
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
 from pytest_overfit.measures.predictions.read import Kind, read
+from pytest_overfit.measures.predictions.scores import heads_of
 
 #: permutations of an exact test: the least p is 1 / 1000
 _PERMUTATIONS = 999
@@ -66,7 +66,7 @@ def answers_of(chunks: Iterable[ChunkReading], task: str | None) -> Predictions 
     """The answers on a whole split; None: they cannot be read."""
     parts: list[Predictions] = []
     for chunk in chunks:
-        heads = chunk.reading.heads or inferred_heads(chunk.reading.outputs, chunk.targets, task)
+        heads = heads_of(chunk, task)
         if not heads or len(heads[0].targets) != chunk.rows:
             return None
         parts.append(_of_head(heads[0]))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Finding
+from pytest_overfit.core.verdict import Cause, Finding
 from pytest_overfit.probes.early_accuracy import controls, symptoms
 from pytest_overfit.probes.early_accuracy.epochs import EpochsRun
 from pytest_overfit.probes.early_accuracy.estimates import clearly_above
@@ -28,17 +28,19 @@ def measure_evaluation(
 ) -> dict[str, Any] | None:
     """Some rows of train in every mode, and, where evaluation is far below the others, what becomes of it.
 
-    None: evaluation is as good as a simple model, so nothing is asked.
+    None: evaluation is as good as a simple model and no statistics stand still, so nothing is asked.
     """
     best, train = symptoms.best_baseline(measured["baselines"]), measured["after"]["train"]
-    if symptoms.signal(train, alpha) and not (best is not None and clearly_above(best[1], train, alpha)):
+    running, steps = run.trainer.statistics(), measured["steps"]
+    stands = any(each.remaining == 1.0 for each in running)
+    learnt = symptoms.signal(train, alpha) and not (best is not None and clearly_above(best[1], train, alpha))
+    if learnt and not stands:
         return None
     found: dict[str, Any] = {"modes": run.in_modes()}
     if found["modes"] is None or not apart(found["modes"], measured["chance"]["train"], alpha):
         return None
-    running, steps = run.trainer.statistics(), measured["steps"]
     found["layers"] = [each.name for each in running]
-    found["stands"] = any(each.remaining == 1.0 for each in running)
+    found["stands"] = stands
     momenta = [each.momentum for each in running if each.momentum is not None]
     found["remaining"] = max(((1.0 - momentum) ** steps for momentum in momenta), default=0.0)
     settled = found["remaining"] <= _SETTLED and not found["stands"]
@@ -86,14 +88,16 @@ def _differing(found: Measured, measured: Measured, alpha: float) -> Finding:
     parts = "on the batch's own statistics" if found["layers"] else "as it is trained"
     text = f"train is at {interval(here)} in evaluation after {steps}, at {interval(there)} {parts}"
     name = "batchnorm_eval_mismatch" if found["layers"] else "evaluation_differs"
+    cause = _of_statistics(found["layers"])
     if found["stands"]:
-        return Finding.failed(name, here["score"], f"{text}: running statistics of {found['layers'][0]} never move")
+        message = f"{text}: running statistics of {found['layers'][0]} never move"
+        return Finding.failed(name, here["score"], message, cause)
     if later is None:
         text = f"{text}: running statistics have {found['remaining']:.0%} of their way to go, as their momentum has it"
         return Finding(name="evaluation_lags", value=found["remaining"], limit=_SETTLED, relation="<=",
                        source="theory", outcome="warning", message=f"{text}; give more epochs=")  # fmt: skip
     told = f"{text}, and at {later['train']['score']:.2f} in evaluation after {later['steps']}"
-    # the middle one: statistics that are no one's wander, and come near by luck
+    # the middle one: statistics of other data wander, and come near by luck
     if not _below(0.5, statistics.median(later["curve"][len(measured["losses"]) + 1 :]), there["score"], chance):
         message = f"{told}: evaluation lags; give more epochs="
         return Finding(name="evaluation_lags", value=here["score"], outcome="warning", message=message)
@@ -101,7 +105,15 @@ def _differing(found: Measured, measured: Measured, alpha: float) -> Finding:
         message = f"{told}: it rises, but slowly; give more epochs="
         return Finding(name="evaluation_lags", value=here["score"], outcome="inconclusive", message=message)
     why = "running statistics are not those of these rows" if found["layers"] else "a part of the model differs there"
-    return Finding.failed(name, here["score"], f"evaluation never comes: {told}: {why}")
+    return Finding.failed(name, here["score"], f"evaluation never comes: {told}: {why}", cause)
+
+
+def _of_statistics(layers: Sequence[str]) -> Cause | None:
+    if not layers:
+        return None
+    return Cause("batchnorm_eval_mismatch", f"let {layers[0]} see the rows that are evaluated in training mode, with a "
+                 "momentum above 0 (0.1 in PyTorch, 0.99 or less in Keras), or use a layer without running "
+                 "statistics: LayerNorm, GroupNorm")  # fmt: skip
 
 
 def _unread(measured: Measured, alpha: float) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement
-from pytest_overfit.probes.early_accuracy import alignment, evaluation, leaks, symptoms
+from pytest_overfit.core.verdict import Cause, Finding, FindingOutcome, Judgement
+from pytest_overfit.probes.early_accuracy import alignment, evaluation, leaks, sameness, symptoms
 from pytest_overfit.probes.early_accuracy.estimates import clearly_above
 from pytest_overfit.probes.early_accuracy.relabelling import renumbered
 from pytest_overfit.probes.early_accuracy.words import counted, interval
@@ -40,6 +40,10 @@ class _Judge:
         yield from leaks.of_copies(self.measured, self.limits)
         yield from leaks.of_own_score(self.measured)
         if "baselines" not in self.measured:
+            return
+        alike = list(sameness.of_rows(self.measured))
+        if alike:  # whatever else is seen comes from it
+            yield from (*alike, *self._scores())
             return
         for find in (leaks.of_columns, leaks.of_pipeline, leaks.of_classes):
             yield from find(self.measured, self.limits)
@@ -73,7 +77,7 @@ class _Judge:
         text = f"{self.split} {metric} {_score(after)} after {self.epochs}"
         best, constant = symptoms.best_baseline(self.measured["baselines"]), self.measured["baselines"].get("constant")
         if not symptoms.knows(self.measured, self.alpha):
-            return f"{text} is still at chance while the loss falls: not learnt yet; raise epochs="
+            return f"{text} is still at chance{self._falling()}: not learnt yet; raise epochs="
         if constant is not None and not clearly_above(after, constant, self.alpha):
             return f"{text} says little yet: a constant answer reaches {_score(constant)}"
         if best is None:
@@ -96,15 +100,25 @@ class _Judge:
         elif unlearnable or symptoms.signal(self.measured["after"]["val"], self.alpha):
             yield alignment.unrelated(self.measured, self.epochs, self.alpha)
         elif self.measured["after"]["train"]["varies"] and not symptoms.stuck(self.measured, self.alpha):
-            message = f"{self.split} is at chance after {self.epochs} while the loss falls: not learnt yet"
+            message = f"{self.split} is at chance after {self.epochs}{self._falling()}: not learnt yet"
             yield Finding(name="signal", value=None, outcome="warning", message=message)
+
+    def _falling(self) -> str:
+        """That a loss fell, where one was seen to."""
+        after = self.measured["after"]
+        start, end = after["start_loss"], after["end_loss"]
+        read = start is not None and end is not None and end < start
+        return " while the loss falls" if read or symptoms.printed_falls(after) else ""
 
     def _memorising(self) -> Finding:
         after, runs = self.measured["after"], self.measured["permuted"]
         text = f"train {_score(after['train'])}, {self.split} {_score(after['val'])}, which is chance"
         if not symptoms.fits_random_labels(self.measured, self.alpha):
-            why = f" (permuted labels: {_score(runs[0]['train'])})" if runs else ""
-            message = f"{text}, and random labels are not fitted as fast{why}: train and {self.split} differ"
+            if runs:
+                why = f"random labels are not fitted as fast (permuted labels: {_score(runs[0]['train'])})"
+                message = f"{text}, and {why}: train and {self.split} differ"
+            else:
+                message = f"{text}; whether random labels are fitted as fast could not be tested"
             return Finding(name="memorising", value=after["train"]["score"], outcome="inconclusive", message=message)
         message = f"memorising: {text}, and permuted labels are fitted as fast ({_score(runs[0]['train'])} on train)"
         return Finding.failed("memorising", after["train"]["score"], message)
@@ -116,7 +130,7 @@ class _Judge:
         learnable = symptoms.baselines_signal(self.measured["baselines"], self.alpha)
         apart = self.measured["evaluation"] is not None  # what evaluation reads is not what training does
         if apart or learnable is False or not (stuck or symptoms.blank(self.measured, self.alpha)):
-            return  # where nothing could be learnt, that is said above
+            return  # where nothing could be learnt, that was reported above
         causes = [*self._by_scale(), *self._by_rate()]
         if causes:
             yield from causes
@@ -148,7 +162,9 @@ class _Judge:
         longer = self.measured["longer"] or self.measured
         after = f"after {counted(longer['steps'], 'update')} every row gets the same answer"
         message = f"input ignored: {after}, while a simple model learns{self._tried()}"
-        return Finding.failed("input_ignored", self.measured["after"]["val"]["score"], message)
+        cure = "look where the input is lost on its way to the output: a constant, a factor of 0, a dead layer"
+        return Finding.failed("input_ignored", self.measured["after"]["val"]["score"], message,
+                              Cause("input_ignored", cure))  # fmt: skip
 
     def _lagging(self) -> Finding:
         """Only running statistics lie between one answer for all rows and an answer for each."""
@@ -190,7 +206,8 @@ class _Judge:
             spread = max(scale["std"], scale["largest_spread"])
             far = f"standard deviation {spread:.3g}, largest {scale['largest']:.3g}"
             message = f"unnormalised input ({far}): {self._cure(now)} on standardised inputs"
-            yield Finding.failed("unnormalised_input", spread, message)
+            cure = "standardise the inputs by train's mean and deviation: x = (x - mean) / std"
+            yield Finding.failed("unnormalised_input", spread, message, Cause("unnormalised_input", cure, "proved"))
 
     def _by_rate(self) -> Iterator[Finding]:
         for rate in self.measured["rates"]:
@@ -199,8 +216,10 @@ class _Judge:
                 message = f"learning rate too {way}: {self._cure(rate)} at {rate['factor']:g} times the rate"
                 rising = way == "low" and self.measured["has_schedule"]
                 message = f"{message}; its schedule may still raise it" if rising else message
+                cause = Cause(f"lr_too_{way}", f"take {rate['factor']:g} times the learning rate",
+                              "likely" if rising else "proved")  # fmt: skip
                 yield Finding(name="learning_rate", value=rate["factor"], outcome="warning" if rising else "failed",
-                              message=message)  # fmt: skip
+                              message=message, cause=cause)  # fmt: skip
                 return
 
     def _cure(self, now: Measured) -> str:
@@ -235,8 +254,8 @@ class _Judge:
         known = printed is not None and val_loss is not None and after["end_loss"] is not None
         if known and after["end_loss"] <= val_loss < printed:
             there = f"above {self.split}'s {val_loss:.4g}; in evaluation mode it is {after['end_loss']:.4g}"
-            why = "dropout, and the mean over an epoch of learning, explain the difference"
-            message = f"the loop prints a train loss of {printed:.4g}, {there}: {why}"
+            why = "the loop's is a mean over the epoch, of the model as it trains and before each update"
+            message = f"the loop prints a train loss of {printed:.4g}, {there}; {why}"
             yield Finding.note(message, "printed_loss", printed)
 
 

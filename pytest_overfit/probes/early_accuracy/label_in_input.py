@@ -131,7 +131,7 @@ def _is_mean(values: Array, wanted: Array) -> bool:
 def best_column(train: FeatureTable, val: FeatureTable) -> dict[str, Any] | None:
     """The column that predicts best alone, by the commonest class or mean in each of its bins, and its estimate.
 
-    Chosen on train, asked on val. Keys: column, estimate. None: targets are no classes, or not one a row.
+    Chosen on train, asked on val. Keys: column, estimate. None: targets are not classes, or not one a row.
     """
     if train.answers.kind == "values" or train.answers.target.shape[1] != 1:
         return None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Finding, FindingOutcome
+from pytest_overfit.core.verdict import Cause, Finding, FindingOutcome
 from pytest_overfit.probes.early_accuracy import symptoms
 from pytest_overfit.probes.early_accuracy.estimates import clearly_above
 from pytest_overfit.probes.early_accuracy.words import interval, listed
@@ -32,7 +32,14 @@ def of_copies(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
             outcome, message = "inconclusive", f"{message}: too few rows are new to say how good it is on new ones"
         yield Finding(name=f"{kind}_copies", value=count / rows, limit=most, relation="<=",
                       source=limits.source("max_copies"), outcome=outcome,
-                      message=f"leak: {message}" if leak else message, better="lower")  # fmt: skip
+                      message=f"leak: {message}" if leak else message, better="lower",
+                      cause=_COPIED.get(outcome))  # fmt: skip
+
+
+_CLEAN = "drop these rows: split_duplicates lists them, and Duplicates(verdict.data).clean(...) names those to keep"
+_COPIED: dict[FindingOutcome, Cause] = {
+    "failed": Cause("split_leak", _CLEAN), "inconclusive": Cause("split_leak", _CLEAN, "likely")
+}  # fmt: skip
 
 
 def _by_luck(measured: Measured, kind: str, count: int) -> float:
@@ -114,7 +121,8 @@ def of_columns(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
         if found["without"]:
             before, after = measured["after"]["val"]["score"], found["without"]["score"]
             message = f"{message}; with it permuted the score goes from {before:.2f} to {after:.2f}"
-        yield Finding(name="label_in_input", value=found["columns"][0], outcome="failed", message=message)
+        cure = f"leave the target out of the input: numpy.delete(x, {list(found['columns'])}, axis=1)"
+        yield Finding.failed("label_in_input", found["columns"][0], message, Cause("label_in_input", cure))
 
 
 def of_pipeline(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
@@ -141,10 +149,11 @@ def of_knowledge(measured: Measured, alpha: float) -> Iterator[Finding]:
     before, train, split = measured["before"]["val"], measured["before"]["train"], measured["split"]
     if symptoms.known_before(measured, alpha):
         message = f"leak: before any training {split} was at {interval(before)}, train at {interval(train)}"
-        yield Finding.failed("known_before", before["score"], f"{message}: it was learnt from")
+        cause = Cause("split_leak", "start from weights that were not fitted to these rows", "likely")
+        yield Finding.failed("known_before", before["score"], f"{message}: it was learnt from", cause)
     elif symptoms.beyond_redrawn(measured, alpha):
         drawn = f"at most {max(measured['redrawn']):.2f} with the same weights in another order"
-        message = f"{split} was at {interval(before)} before any training, {drawn}: weights from elsewhere"
+        message = f"{split} was at {interval(before)} before any training, {drawn}: the weights it starts from know it"
         yield Finding(name="known_before", value=before["score"], outcome="warning", message=message)
 
 
@@ -156,7 +165,7 @@ def of_own_score(measured: Measured) -> Iterator[Finding]:
     if not all(_same(score, own["after"]) for score in own["other_targets"]):
         return
     blind = _same(own["before"], own["after"])
-    message = "score= gives the same for targets of other rows: it does not look at the targets"
+    message = "score= gives the same for targets of other rows: it does not look at which row has which"
     if blind:
         message = (
             f"pipeline fault: score= gives {own['after']:.4g} before and after training, and for targets of other rows"
@@ -179,7 +188,11 @@ def of_classes(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
             f"none of; a random cut would do that with p = {unseen['p']:.2g}"
         )
         yield Finding(name="unseen_class", value=unseen["rows"], limit=0, relation="<=", source="theory",
-                      outcome="failed" if unlikely else "warning", message=message)  # fmt: skip
+                      outcome="failed" if unlikely else "warning", message=message,
+                      cause=Cause("unseen_class", _STRATIFY))  # fmt: skip
+
+
+_STRATIFY = "cut by class: train_test_split(..., stratify=y), or leave the class out of both splits"
 
 
 def of_best_column(measured: Measured, alpha: float) -> Iterator[Finding]:

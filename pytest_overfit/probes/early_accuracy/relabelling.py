@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.core.verdict import Finding
+from pytest_overfit.core.verdict import Cause, Finding
 from pytest_overfit.probes.early_accuracy import symptoms
 from pytest_overfit.probes.early_accuracy.estimates import Predictions, clearly_above, shrunk
 
 Measured = Mapping[str, Any]
 
-#: share of the rows that other numbers must bring before they are looked for: fewer are no change of numbers
+#: share of the rows that other numbers must bring before they are looked for: fewer do not show a change of numbers
 _GAIN = 0.05
 
 
@@ -94,4 +94,5 @@ def _finding(who: str, found: Measured, inside: float, split: str) -> Finding:
         f"classes have other numbers in {split} than in train ({shown}{more}): so read, {who} goes from {before:.2f} "
         f"to {after:.2f} on rows that the numbers were not fitted to; inside train it has {inside:.2f}"
     )
-    return Finding.failed("classes_renumbered", before, message)
+    cure = f"number the classes once for train and {split}: one fitted LabelEncoder, or one dict of names"
+    return Finding.failed("classes_renumbered", before, message, Cause("classes_renumbered", cure))

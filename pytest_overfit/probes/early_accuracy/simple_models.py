@@ -75,7 +75,7 @@ def _learnt(answers: Predictions, votes: Array, wanted: Array) -> dict[str, Any]
 
 
 def constant_only(train: Predictions, val: Predictions) -> dict[str, dict[str, Any]]:
-    """The estimate of `constant` alone, where inputs are no table: position by position."""
+    """The estimate of `constant` alone, where inputs are not a table: position by position."""
     if train.target.shape[1:] != val.target.shape[1:]:
         return {}
     if train.kind == "values":

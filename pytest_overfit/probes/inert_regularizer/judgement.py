@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from pytest_overfit.adapters.regularizer_effects.names import listed
 from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement
+from pytest_overfit.core.verdict import Finding, FindingOutcome, Judgement, diagnoses_of
+from pytest_overfit.probes.inert_regularizer.causes import of_data, of_noise, of_shrinkage
 
 #: steps of a training run that `min_decay` is counted over
 RUN = 10_000
@@ -44,7 +45,8 @@ def judge_regularizers(measured: Values, limits: Resolved[Any]) -> Judgement:
     findings = (*judged, *_remarks(measured))
     bad, good, unclear = ([each for each in judged if each.outcome == outcome] for outcome in _OUTCOMES)
     if good and not bad:
-        return Judgement(outcome="passed", summary=_works(good, len(unclear)), findings=findings)
+        found = diagnoses_of(findings)
+        return Judgement(outcome="passed", summary=_works(good, len(unclear)), findings=findings, diagnoses=found)
     judgement = Judgement.of(findings, lambda: _nothing(measured, judged), "not_applicable")
     if len(bad) < 2:
         return judgement
@@ -88,6 +90,7 @@ def _noise(noise: Values, always_on: bool) -> Finding:
         source="declared",
         outcome=outcome,
         message=text,
+        cause=of_noise(noise, outcome, always_on),
     )
 
 
@@ -95,6 +98,9 @@ def _noise_judged(noise: Values, always_on: bool) -> tuple[FindingOutcome, str]:
     name = noise["name"]
     declared = "" if noise["rate"] is None else f" ({_unit(noise)} = {noise['rate']:g})"
     if noise["evaluation"] and not always_on:
+        if noise["training"] == 0.0:
+            why = "is the condition on its mode the wrong way round?"
+            return "failed", f"{name}{declared} changes its input in evaluation, and not in training: {why}"
         return "failed", (
             f"{name}{declared} changes its input in evaluation too: {noise['why'] or _forgot(noise)}; if that is meant "
             '(Monte Carlo dropout), say so: options={"inert_regularizer": {"always_on": True}}'
@@ -103,7 +109,7 @@ def _noise_judged(noise: Values, always_on: bool) -> tuple[FindingOutcome, str]:
 
 
 def _not_judged(noise: Values, name: str) -> tuple[FindingOutcome, str] | None:
-    """What was not called, not in training mode by design, or is no regulariser; None: training shows what it does."""
+    """What was not called, stays in evaluation by design, or does not regularise; None: training shows what it does."""
     if not noise["called"]:
         if noise["rate"] is None or not noise["reached"]:
             return "note", f"{name} was not reached by this batch, so it was not looked at"
@@ -113,11 +119,11 @@ def _not_judged(noise: Values, name: str) -> tuple[FindingOutcome, str] | None:
         return "note", f"{name} is in a part of the model that is frozen, or kept in evaluation mode as a whole"
     if noise["fixed"]:
         return "note", (
-            f"{noise['name']} is no regulariser, whatever its name says: it draws nothing, and makes the same of its "
-            "input in training and in evaluation"
+            f"{noise['name']} is not a regulariser, whatever its name says: it gives the same for one input each time, "
+            "in training and in evaluation"
         )
     if noise["training"] is None:
-        return "inconclusive", f"{name}: undetermined, because its input is all zeros here or it drops too rarely"
+        return "inconclusive", f"{name}: undetermined: {noise['doubt']}"
     return None
 
 
@@ -127,14 +133,23 @@ def _in_training(noise: Values, name: str) -> tuple[FindingOutcome, str]:
             return "failed", (
                 f"{name} is inert: it drops, but no output of the model depends on its result; is that thrown away?"
             )
-        return "passed", f"{noise['name']} changes its input in training and not in evaluation"
+        evaluation = noise["evaluation"]
+        rest = "; evaluation could not be looked at" if evaluation is None else _in_evaluation(evaluation)
+        return "passed", f"{noise['name']} changes its input in training{rest}"
     if noise["switched_off"]:
         return "failed", f"{name} is inert: it was in evaluation mode while the model trained; {noise['why']}"
+    if noise["held_back"]:
+        why = f"{noise['held_back']}, which it is made from, changes the same input if it is called with training=True"
+        return "failed", f"{name} is inert: in training it changes nothing; {why}"
     if noise["rate"] is None:
-        return "note", f"{name} never changed its input, and declares no probability by which it should have"
+        return "note", f"{name} made the same of one input each time, and declares no probability of anything else"
     does = "adds" if noise["kind"] == "noise" else "drops"
     why = noise["why"] or "one input gets the same output each time"
     return "failed", f"{name} is inert: in training it {does} nothing; {why}"
+
+
+def _in_evaluation(effect: float) -> str:
+    return " and, as it is meant to, in evaluation" if effect else " and not in evaluation"
 
 
 def _unit(noise: Values) -> str:
@@ -145,7 +160,7 @@ def _forgot(noise: Values) -> str:
     if noise["name"].startswith("scaled_dot_product_attention"):
         return "its dropout_p holds in every mode, write dropout_p=p if self.training else 0.0"
     if " in " in noise["name"]:
-        return "a function drops unless it is told not to, write training=self.training"
+        return "a function drops by default; write training=self.training"
     return "it does not look at the mode of the model"
 
 
@@ -165,6 +180,7 @@ def _shrinkage(given: Values, limits: Resolved[Any]) -> Finding:
         source=limits.source("min_decay"),
         outcome=outcome,
         message=text,
+        cause=of_shrinkage(given, outcome, total is not None and total < _NOTHING),
     )
 
 
@@ -199,7 +215,11 @@ def _too_slow(given: Values, total: float, least: float) -> str:
         return text
     text += f"; learning rate times decay is {nominal:.1g} a step"
     enough = -math.expm1(-RUN * nominal) >= least
-    return f"{text}, which the rounding of weights in low precision swallows" if enough else text
+    if not enough:
+        return text
+    if nominal < given["rounding"]:
+        return f"{text}, which the rounding of weights in low precision swallows"
+    return f"{text}, but the optimizer's steps do not take it"
 
 
 def _partly(given: Values) -> str:
@@ -243,4 +263,4 @@ def _split(given: Values) -> Finding:
     else:
         text = f"{name}=: a sample read again is the same"
     kind = "augmentation" if given["trains"] else "evaluation data"
-    return Finding(name=kind, value=given["how"], outcome=outcome, message=text)
+    return Finding(name=kind, value=given["how"], outcome=outcome, message=text, cause=of_data(given))

@@ -14,18 +14,20 @@ from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.limits import Resolved, at_least, share
 from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
 from pytest_overfit.data.telling import unsuitable
-from pytest_overfit.measures.memorising.criteria import fits
-from pytest_overfit.measures.memorising.evaluation import (
+from pytest_overfit.measures.broadcasting import broadcast_of
+from pytest_overfit.measures.evaluation import (
     both_at_once,
     eval_forwards_agree,
     row_spread,
     rows_lie_elsewhere,
     rows_stand_alone,
 )
+from pytest_overfit.measures.memorising.criteria import fits
 from pytest_overfit.measures.memorising.extension import MORE_STEPS, STEPS
 from pytest_overfit.measures.memorising.memorise import BatchRun, Fit, memorise
 from pytest_overfit.measures.memorising.progress import Point
 from pytest_overfit.probes.base import Bench, Probe, of_findings
+from pytest_overfit.probes.overfit_batch.conflicts import conflicts_of
 from pytest_overfit.probes.overfit_batch.judgement import judge_fit
 from pytest_overfit.probes.overfit_batch.modes import declared_updates, measured_modes
 from pytest_overfit.probes.overfit_batch.slowness import measured_slowness
@@ -79,6 +81,7 @@ class OverfitBatch(Probe):
     cost = 30
     batch_options = ("rows_interact",)
     default = True
+    memorises = True
 
     def measure(self, bench: Bench, limits: OverfitBatchLimits) -> dict[str, Any]:
         """Train one learner and return plain values; see `_measured` for the keys."""
@@ -91,6 +94,7 @@ class OverfitBatch(Probe):
             return {**known, "unsuitable": why_not}
         fit = Fit(learner, bench.case.task, f"Case {bench.case.name!r}:")
         start, steps = bench.clock(), limits.steps or STEPS
+        known = _before_training(fit, together)
 
         def proceed(step: int, loss: float) -> bool:
             bench.progress(step, max(step, steps), loss)
@@ -105,9 +109,12 @@ class OverfitBatch(Probe):
         most = limits.steps or (STEPS if learner.schedule_is_declared() else MORE_STEPS)
         modes = measured_modes(fit, run, fitted, most)
         outputs = modes.pop("eval_outputs")
-        steadiness = {**_steadiness(fit, outputs, together), "row_spread": row_spread(outputs, fit.rows)}
+        steadiness = {
+            **_steadiness(fit, outputs, together, bench.case.row_axis is not None),
+            "row_spread": row_spread(outputs, fit.rows),
+        }
         updates = declared_updates(bench.case, learner) if modes["statistics"] else None
-        found = {**_measured(fit, run), **modes, **steadiness, "slow": slow, "declared_updates": updates}
+        found = {**_measured(fit, run), **known, **modes, **steadiness, "slow": slow, "declared_updates": updates}
         ended_well = run.stop in ("fits", "no_update") and found["eval_forwards_agree"] is not False
         return {**found, "drawn": "" if ended_well else learner.drawn()}
 
@@ -119,6 +126,16 @@ class OverfitBatch(Probe):
         """Also the steps that it took."""
         yield BaselineNumber("steps_to_memorise", verdict.data.get("memorised_at", verdict.steps), "lower")
         yield from of_findings(verdict)
+
+
+def _before_training(fit: Fit, together: bool) -> dict[str, Any]:
+    """What outputs and targets show of each other; rows that are `together` differ by their neighbours."""
+    heads = fit.predictions.heads(fit.first)
+    return {
+        "broadcast": broadcast_of(fit.learner, fit.first),
+        "conflicts": None if together else conflicts_of(fit.learner, heads, fit.groups),
+        "first_row_spread": row_spread(fit.first.outputs, fit.rows),
+    }
 
 
 def _rows_interact(bench: Bench) -> bool:
@@ -134,7 +151,7 @@ def _rows_interact(bench: Bench) -> bool:
 
 
 def _check_score(bench: Bench, run: BatchRun, limits: OverfitBatchLimits) -> None:
-    """Beside a loss that fits, a score that is no number says nothing of the model."""
+    """Beside a loss that fits, a score that is not a number says nothing of the model."""
     last = run.points[-1]
     score = next((each.value for each in last.agreements if each.measure == "score"), 0.0)
     if not math.isfinite(score) and fits(last.loss, (), run.reference, limits):
@@ -177,8 +194,11 @@ def _minimum(fit: Fit) -> dict[str, Any] | None:
     return None
 
 
-def _steadiness(fit: Fit, evaluated: Sequence[Array], together: bool) -> dict[str, Any]:
-    """Does evaluation answer the same input twice the same, and does each row stand alone? None: cannot be asked."""
+def _steadiness(fit: Fit, evaluated: Sequence[Array], together: bool, declared: bool) -> dict[str, Any]:
+    """Does evaluation answer the same input twice the same, and does each row stand alone? None: cannot be asked.
+
+    `declared`: the case says where the rows are.
+    """
     learner = fit.learner
     if not together and both_at_once(learner, fit.rows, evaluated):
         return {"eval_forwards_agree": True, "rows_stand_alone": True}
@@ -189,7 +209,7 @@ def _steadiness(fit: Fit, evaluated: Sequence[Array], together: bool) -> dict[st
         "restless": learner.differing_module("eval", "eval") if steady is False else None,
         "eval_draws": learner.draws_in_evaluation() if steady is False else None,
         "rows_stand_alone": alone,
-        "rows_elsewhere": alone is False and rows_lie_elsewhere(learner, fit.rows),
+        "rows_elsewhere": alone is False and not declared and rows_lie_elsewhere(learner, fit.rows),
     }
 
 

@@ -16,7 +16,7 @@ _HARDLY = 1e-4
 _MOST_NAMES = 3
 
 #: rows that differ by less than this share of the outputs' size are alike for every purpose
-_ALIKE = 1e-2
+ALIKE = 1e-2
 
 
 def references(measured: Mapping[str, Any]) -> list[Finding]:
@@ -41,7 +41,7 @@ def _why_unknown(measured: Mapping[str, Any]) -> str:
     if how == SCORE_ALONE:
         return "not known: the loss looks at no target"
     if losses and not any(each is not None and each < math.inf for each in losses):
-        return "not known: the loss is no number"
+        return "not known: the loss is not a number"
     if how == PROPORTIONAL:
         return "not known: the loss falls without limit"
     if NOT_FOUND in how or BEATEN in how:
@@ -69,7 +69,7 @@ def facts(measured: Mapping[str, Any], ratio: float, trains_only: bool = False) 
 
 
 def non_finite(measured: Mapping[str, Any], last: float) -> Finding:
-    """The step from which on the loss is no number; `last`: what was read at the end."""
+    """The step from which on the loss is not a number; `last`: what was read at the end."""
     losses = measured["losses"]
     step = next((number for number, each in enumerate(losses, 1) if not math.isfinite(each)), len(losses))
     value = losses[step - 1] if losses else math.nan
@@ -93,6 +93,14 @@ def nothing_moved(measured: Mapping[str, Any], how: str) -> str:
         return "no parameter changed"
     same = ended and how == SCORE_ALONE and len(set(measured["losses"])) == 1
     return "the loss did not change" if same else ""
+
+
+def shapes_hint(shapes: Mapping[str, Any]) -> str:
+    """Outputs and targets of one size and two shapes are the usual reason: they broadcast inside the loss."""
+    outputs, targets = shapes["outputs"], shapes["targets"]
+    if len(outputs) == len(targets) == 1 and outputs != targets and math.prod(outputs[0]) == math.prod(targets[0]):
+        return f" (do outputs {tuple(outputs[0])} and targets {tuple(targets[0])} broadcast?)"
+    return ""
 
 
 def _names(names: Sequence[str]) -> str:
@@ -135,7 +143,7 @@ def _standing_at_constant(ratio: float, spread: float | None) -> str | None:
     stands = "the loss stands at the constant's"
     if spread is None:
         return stands
-    if spread < _ALIKE:
+    if spread < ALIKE:
         return f"{stands}: the outputs do not depend on the input (rows differ by {spread:.1g} of their size at most)"
     return f"{stands}, although outputs differ from row to row (by {spread:.1g} of their size at most)"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +25,8 @@ from pytest_overfit.measures.memorising.trend import TRICKLE, Trend
 from pytest_overfit.measures.predictions.agreement import Agreement
 from pytest_overfit.measures.reference_losses.reference import FLOORLESS_CONTROL, PROPORTIONAL, SCORE_ALONE, Reference
 from pytest_overfit.probes.overfit_batch import facts as fit_facts
+from pytest_overfit.probes.overfit_batch.conflicts import findings_of
+from pytest_overfit.probes.overfit_batch.diagnoses import diagnoses_of, with_reason
 from pytest_overfit.probes.overfit_batch.judgement_of_modes import Evaluation
 from pytest_overfit.probes.overfit_batch.slowness import slowness_findings
 from pytest_overfit.probes.overfit_batch.words import DRAWN, FITS_BLINDED, NO_FLOOR, TASK_IS_DRAWN, needs, score_words
@@ -63,13 +66,16 @@ class _Judge:
         self.progress = FitProgress(self.points, self.reference, self.values)
 
     def judgement(self) -> Judgement:
-        evaluation = Evaluation(self.measured, self.reference, self.values).findings()
-        findings = (*self._not_finite(), *self._loss_findings(), *self._agreement_findings(), *evaluation)
+        evaluation = Evaluation(self.measured, self.reference, self.values)
+        data = (*self._not_finite(), *findings_of(self.measured))
+        findings = (*data, *self._loss_findings(), *self._agreement_findings(), *evaluation.findings())
         trains_only = any(each.name == "train_mode_loss" and each.outcome == "failed" for each in findings)
         facts = fit_facts.facts(self.measured, self.ratio, trains_only)
         references = fit_facts.references(self.measured)
         findings = (*findings, *slowness_findings(self.measured))
-        return Judgement.of([*findings, *references, *facts], self._passed_summary, telling=_telling)
+        judged = Judgement.of([*findings, *references, *facts], self._passed_summary, telling=_telling)
+        diagnoses = diagnoses_of(findings, self.measured, bool(evaluation.astray()), evaluation.fits_with_settled())
+        return dataclasses.replace(judged, summary=with_reason(judged.summary, diagnoses), diagnoses=diagnoses)
 
     def _passed_summary(self) -> str:
         beside = [each for each in self.scores if each.measure != "near_rows"]
@@ -167,8 +173,8 @@ class _Judge:
             minimum["domain"], "scores"
         )
         message = (
-            f"loss {lowest:.4g} lies below {minimum['value']:g}, the least {minimum['loss']} can be: it wants {wants}, "
-            "and targets inside its domain"
+            f"loss {lowest:.4g} lies below {minimum['value']:g}, the least {minimum['loss']} can be: it expects "
+            f"{wants}, and targets inside its domain"
         )
         return Finding(
             name="least_loss",
@@ -196,20 +202,13 @@ class _Judge:
             why = "even an output that ignores the input makes this loss fall without limit; give score="
         else:
             why = f"the best constant output reaches loss {self.reference.constant:.4g}, as low as any free outputs do"
-            why += self._shapes()
+            why += fit_facts.shapes_hint(self.measured["shapes"])
         wrong = self._refuting()
         if wrong:
             message = f"the loss does not reward the targets: {self._words(wrong[0])}, and {why}"
             return Finding(name="constant_loss", value=self.reference.constant, outcome="failed", message=message)
         message = f"cannot tell: {why}"
         return Finding(name="constant_loss", value=self.reference.constant, outcome="inconclusive", message=message)
-
-    def _shapes(self) -> str:
-        """Outputs and targets of one size and two shapes are the usual reason: they broadcast inside the loss."""
-        outputs, targets = self.measured["shapes"]["outputs"], self.measured["shapes"]["targets"]
-        if len(outputs) == len(targets) == 1 and outputs != targets and math.prod(outputs[0]) == math.prod(targets[0]):
-            return f" (do outputs {tuple(outputs[0])} and targets {tuple(targets[0])} broadcast?)"
-        return ""
 
     def _unfitted(self) -> Finding:
         """The loss or the predictions are not there: is it still on its way?"""
@@ -226,7 +225,7 @@ class _Judge:
         if slow and all(each.still_falling for each in slow):
             return self._loss_finding("inconclusive", f"still falling at step {steps} ({where}); {needs(slow, steps)}")
         if self._may_only_rest():
-            message = f"{where} after {steps} steps and no longer improving: so near its limit, that is no refutation"
+            message = f"{where} after {steps} steps and no longer improving: too near its limit to be a refutation"
             return self._loss_finding("inconclusive", message)
         if self._floor_is_unknown():
             return self._unknown_floor(where)
@@ -299,7 +298,7 @@ class _Judge:
 
     def _agreement_finding(self, score: Agreement) -> Finding:
         good = agrees(score, self.values)
-        # an unmet agreement of a run that is still falling is no refutation yet; the loss finding has decided that
+        # an unmet agreement of a run that is still falling is not a refutation yet; the loss finding has decided that
         unknown = score not in self._refuting()
         pending = not good and (unknown or self._loss_findings()[0].outcome == "inconclusive")
         return Finding(

@@ -19,6 +19,9 @@ _STILL_TO_GO = 0.8
 #: running statistics that have so much of their way to go at the end of a training are not what evaluation needs
 _LEFT = 0.05
 
+#: running statistics that come to rest so many spreads from the batch's, where evaluation does not fit, are others'
+_OFF = 0.1
+
 #: a share of movement aside that is worth a word
 _SOME = 0.05
 
@@ -64,7 +67,7 @@ class Evaluation:
         loss = self.measured["modes"]["eval"]["loss"]
         culprit = self.measured["modes"].get("eval_parts_at") or "a part of the model"
         shown = Finding(name="eval_mode_loss", value=loss)
-        astray = self._astray()
+        astray = self.astray()
         if self._mode_fits("eval"):
             return dataclasses.replace(shown, outcome="passed", message="evaluation fits as well")
         if astray:
@@ -75,9 +78,7 @@ class Evaluation:
             message = f"evaluation differs from call to call: its loss was {loss:.4g}, then {again['loss']:.4g}"
             return dataclasses.replace(shown, outcome="warning", message=message)
         if self._mode_fits("reestimated"):
-            settled = self.measured["modes"]["reestimated"]["loss"]
-            message = f"evaluation lags: with running statistics of this batch the loss is {settled:.4g}{self._lag()}"
-            return dataclasses.replace(shown, outcome="warning", message=message)
+            return dataclasses.replace(shown, **self._lagging())
         shared = next((each for each in self.statistics if each.calls > 1), None)
         if shared is not None and loss_ratio(loss, self.reference) < UNKNOWN_FLOOR:
             message = (
@@ -91,6 +92,20 @@ class Evaluation:
             message=f"evaluation is wrong: loss {loss:.4g} where training has {self.loss:.4g}; {culprit} differs",
         )
 
+    def _lagging(self) -> dict[str, Any]:
+        """Evaluation fits with the batch's own statistics; with those that have come to rest it may not quite."""
+        modes = self.measured["modes"]
+        settled = modes["reestimated"]["loss"]
+        if "at_rest" not in modes or self._mode_fits("at_rest"):
+            message = f"evaluation lags: with running statistics of this batch the loss is {settled:.4g}{self._lag()}"
+            return {"outcome": "warning", "message": message}
+        rest = modes["at_rest"]["loss"]
+        message = f"loss {rest:.4g} with running statistics that have settled, {settled:.4g} with this batch's own"
+        if loss_ratio(rest, self.reference) >= UNKNOWN_FLOOR:
+            return {"outcome": "failed", "message": f"evaluation is wrong: {message}"}
+        why = "training normalises what its random layers make of the batch"
+        return {"outcome": "warning", "message": f"evaluation does not quite come: {message}; {why}"}
+
     def _own_score(self) -> bool:
         return any(each.measure == "score" for each in agreements_of(self.measured["points"][-1]))
 
@@ -101,7 +116,7 @@ class Evaluation:
 
     def _warnings(self) -> list[Finding]:
         """Running statistics that go elsewhere, although evaluation of this batch fits; or that take very long."""
-        astray = self._astray() if self._mode_fits("eval") else ""
+        astray = self.astray() if self._mode_fits("eval") else ""
         words = f"{astray}; evaluation of this batch fits all the same" if astray else self._too_slow()
         return [Finding(name="batchnorm_eval_mismatch", value=None, outcome="warning", message=words)] if words else []
 
@@ -117,13 +132,29 @@ class Evaluation:
             f"{needed:,} updates; the declared training has {updates:,}"
         )
 
-    def _astray(self) -> str:
+    def astray(self) -> str:
         """Why running statistics are wrong, in words: they stand still, or go elsewhere; "": they do neither."""
         for each in self.statistics:
             if each.remaining == 1.0:
                 return f"running statistics of {each.name} never move"
+        if "at_rest" in self.measured["modes"]:
+            return self._elsewhere()
         stray = (each for each in self.statistics if not self._may_follow(each))
         return next((self._stray_words(each) for each in stray), "")
+
+    def _elsewhere(self) -> str:
+        """Running statistics that come to rest where evaluation does not fit, and the batch's are not."""
+        far = [each for each in self.statistics if each.off is not None and each.off > _OFF]
+        if not far or self._mode_fits("at_rest"):
+            return ""
+        return (
+            f"running statistics of {far[0].name} do not follow the batch's: with the weights as they are, they come "
+            f"to rest {far[0].off:.2g} of its spreads away"
+        )
+
+    def fits_with_settled(self) -> bool:
+        """Evaluation would fit with running statistics of the batch."""
+        return "reestimated" in self.measured["modes"] and self._mode_fits("reestimated")
 
     def _may_follow(self, statistics: RunningStatistics) -> bool:
         """Without the steps to settle, only what hardly moved where next to nothing should be left is called astray."""
@@ -158,12 +189,12 @@ class Evaluation:
         if self.measured["rows_stand_alone"] is False:
             message = (
                 "rows are mixed up inside the model: permuting the inputs does not permute the outputs "
-                "(if rows belong together by design, declare rows_interact)"
+                "(if rows belong together by design, declare rows_interact; if they do not come first, row_axis=)"
             )
             if self.measured.get("rows_elsewhere"):
                 message = (
                     "the batch's first axis is mixed up inside the model and its second is not, so the rows may lie "
-                    "there (time first): give batch= with its rows first, and turn it round inside the step"
+                    "there (time first): if they do, declare row_axis=1; if they come first, row_axis=0"
                 )
             outcome: FindingOutcome = "inconclusive" if self.measured.get("rows_elsewhere") else "failed"
             found.append(_no("rows_stand_alone", message, outcome))

@@ -41,6 +41,8 @@ class ModeReadings:
             if not self.statistics:  # then nothing of what training left behind can lag, unless it is hand-written
                 self._fits_at("eval_again", fit.read(0, "eval"))
             self.lags_alone = self._fits_at("reestimated", fit.read(0, "reestimated"))
+            if self.lags_alone:
+                self.rest()
         elif trained and not self.well:
             self.modes["train_parts_at"] = self.learner.differing_module("fit", "train")
 
@@ -48,9 +50,20 @@ class ModeReadings:
         self.modes[mode] = {"loss": point.loss, "agreements": [dataclasses.asdict(each) for each in point.agreements]}
         return self.fitted(point)
 
+    def rest(self) -> None:
+        """See where running statistics come to rest while the weights stand still, and evaluation with them."""
+        found = self.learner.at_rest() if self.statistics and not self._stands() else None
+        if found is not None and found.reading.loss is not None:
+            self._fits_at("at_rest", self.fit.point(0, found.reading))
+            off = found.off
+            self.statistics = [dataclasses.replace(each, off=off.get(each.name)) for each in self.statistics]
+
+    def _stands(self) -> bool:
+        return any(each.remaining == 1.0 for each in self.statistics)
+
     def wants_steps(self) -> bool:
         """Evaluation is further off than momentum explains, or settled statistics would not be enough."""
-        if not self.lags or any(each.remaining == 1.0 for each in self.statistics):
+        if not self.lags or self._stands() or "at_rest" in self.modes:
             return False
         if self.lags_alone:
             steps = len(self.run.losses)
@@ -74,7 +87,10 @@ def measured_modes(fit: Fit, run: BatchRun, fitted: Callable[[Point], bool], mos
     if readings.wants_steps() and len(run.losses) < most:
         known["settled"] = settle(fit, run, readings.statistics, most, fitted)
         readings = ModeReadings(fit, run, fitted)
-        readings.statistics = fit.learner.statistics()
+        if not readings.lags:
+            readings.statistics = fit.learner.statistics()
+        elif not readings.lags_alone:
+            readings.rest()
     return {**readings.plain(), **known, "eval_outputs": readings.evaluated.outputs}
 
 

@@ -1,4 +1,4 @@
-"""How scores and projections of a single-batch run are said."""
+"""How scores and projections of a single-batch run are put into words."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ TASK_IS_DRAWN = ("targets", "task", "inputs")
 #: what the control run shows where it fits
 FITS_BLINDED = (
     "the same factory fits its batch on blinded inputs too, so nothing is proved: are the rows along another axis than "
-    "the first, or do the inputs come from elsewhere? Give batch= with its rows first (turn it round inside the step), "
-    "or score="
+    "the first (declare row_axis=), or do the inputs come from elsewhere (give score=)?"
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_overfit.adapters.regularizer_effects.names import listed
 from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.core.verdict import Cause, Finding, Judgement
 from pytest_overfit.measures.training_runs import TrainingRun, broken, few_rows, run_of
 from pytest_overfit.probes.regularization.paired import PairedComparison, compare, least_difference, needed
 
@@ -61,7 +61,8 @@ class _Judge:
             return Finding(name="score_difference", value=0.0, outcome="passed", source="theory", message=text)
         what = ", ".join(removed) or "what unregularized= leaves out"
         text = f"inert: with and without {what}, both arms do the same to the bit in {_pairs(len(self.pairs))}"
-        return Finding(name="score_difference", value=0.0, outcome="failed", source="theory", message=text)
+        cause = Cause("inert_regularizer", f"let {what} act in training, or take it out; inert_regularizer says more")
+        return Finding(name="score_difference", value=0.0, outcome="failed", source="theory", message=text, cause=cause)
 
     def _comparison(self) -> PairedComparison:
         values = self.limits.values
@@ -93,7 +94,9 @@ class _Judge:
 
     def _one_row(self) -> str:
         """Said where a row is more than the margin."""
-        return "" if self.least == self.limits.values.margin else f"; less than one row ({self.least:.3f}) is no effect"
+        return (
+            "" if self.least == self.limits.values.margin else f"; less than one row ({self.least:.3f}) does not count"
+        )
 
     def _undecided(self, found: PairedComparison) -> str:
         if self.measured["stop"] == "budget":

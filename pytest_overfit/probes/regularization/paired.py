@@ -179,7 +179,7 @@ def compare(
 ) -> PairedComparison:
     """Score of the own runs minus that of the plain ones, over the pairs.
 
-    Harm that is shown but is, as far as the pairs tell, smaller than the least difference that counts is no answer yet:
+    Harm that is shown but, as far as the pairs tell, smaller than the least difference that counts settles nothing yet:
     further pairs may show that it lies within the margin. To call a model harmed fails its test.
     """
     differences = [mine.score - other.score for mine, other in zip(own, plain, strict=True)]

@@ -14,6 +14,7 @@ from pytest_overfit.core.errors import CaseError, ProgramError, did_you_mean
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.limits import Resolved, names_of
 from pytest_overfit.core.verdict import BaselineNumber, Finding, Judgement, Verdict
+from pytest_overfit.data.row_axis import samples_first
 from pytest_overfit.duplicates.find import SPLITS
 from pytest_overfit.duplicates.judgement import SplitDuplicatesLimits, judge_duplicates
 from pytest_overfit.duplicates.request import Request
@@ -71,7 +72,7 @@ class SplitDuplicates(Probe):
         where = f"Case {case.name!r}:"
         options = dict(case.options.get(self.name, {}))
         scored = options.pop("score", True)
-        given = {name: getattr(case, name) for name in SPLITS if getattr(case, name) is not None}
+        given = {name: samples_first(getattr(case, name), case) for name in SPLITS if getattr(case, name) is not None}
         seed_everything(bench.seed)  # once: data that are drawn at random must not be drawn twice the same
         try:
             measured = measure_duplicates(Request(given=given, seed=bench.seed, progress=bench.progress, **options))

@@ -17,21 +17,25 @@ from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
 from pytest_overfit.probes.base import Bench, Probe
 from pytest_overfit.probes.wiring import (
+    answers_dropped,
     descent,
     frozen,
     gradients,
     inputs,
+    labels,
     losses,
     masks,
     membership,
     outputs,
     rows,
     sequences,
+    several_labels,
     start,
     step,
 )
 from pytest_overfit.probes.wiring.faults import Fault, listed
 from pytest_overfit.probes.wiring.observation import UPDATES, Observation, observe
+from pytest_overfit.probes.wiring.recognised import with_heads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,11 +73,13 @@ class Wiring(Probe):
             raise NotApplicable("a model of neither PyTorch nor Keras has no parameters that can be looked at")
         first = learner.read("fit")
         kept = frozen.declared(bench.case, [*(each.name for each in wires.weights()), *wires.buffers()])
-        informed, downhill = start.look(learner, wires, first), descent.look(wires)
-        rows_, told = len(learner.inputs[0]), lambda calls, loss: bench.progress(calls, UPDATES, loss)
-        seen = observe(wires, rows_, kept, told)
+        known = with_heads(first, learner.targets, bench.case.task)
+        informed, downhill = start.look(learner, wires, known), descent.look(wires)
+        rows_, progress = len(learner.inputs[0]), lambda calls, loss: bench.progress(calls, UPDATES, loss)
+        seen = observe(wires, rows_, kept, progress)
         if first.loss is None:  # a step shows its loss when it is made
             first, downhill = learner.read("fit"), descent.look(wires)
+            known = with_heads(first, learner.targets, bench.case.task)
         if downhill is not None:
             downhill["scheduled"] = downhill.get("scheduled") or step.rate_changes(seen)
         mixed = rows.look(wires, _rows_interact(bench.case))
@@ -84,8 +90,10 @@ class Wiring(Probe):
             "gradients": gradients.look(wires, seen),
             "membership": membership.look(wires, seen),
             "step": step.look(wires, seen, _is_plain(first)),
-            "outputs": outputs.look(wires, first, _has_classes(bench.case), _reconstructs(learner, first)),
+            "outputs": outputs.look(wires, known, _has_classes(bench.case), _reconstructs(learner, known)),
             "loss": losses.look(learner, first, bench.case.task),
+            "several_labels": several_labels.look(learner, known),
+            "answers_dropped": answers_dropped.look(learner, known),
             "masks": masks.look(wires) if mixed["moved"] is not None else [],
             "start": informed,
             "descent": downhill,
@@ -93,7 +101,8 @@ class Wiring(Probe):
             "inputs": inputs.look(wires, mixed["moved"] is not None and not mixed["rows"]),
             "frozen": frozen.look(bench.case, seen, _buffers(seen)),
             "not_finite": list(learner.parameters().not_finite),
-            "sequences": sequences.look(wires, first),
+            "labels": labels.look(bench.case, known),
+            "sequences": sequences.look(learner, wires, first),
             "remarks": list(wires.remarks),
             "parameters": len(seen.weights),
         }
@@ -144,7 +153,11 @@ def _faults(measured: Mapping[str, Any]) -> Iterator[Fault]:
             evidence=f"{listed(measured['not_finite'])} after {measured['steps']} steps",
             cure="look there for a square root or division at 0, a logarithm of 0, or an overflow",
         )
-    yield from outputs.faults(measured["outputs"])
+    if not measured["membership"]["unregistered"]:  # weights that nobody knows could not be shaken
+        yield from outputs.faults(measured["outputs"])
+    yield from labels.faults(measured["labels"])
+    yield from several_labels.faults(measured.get("several_labels"))
+    yield from answers_dropped.faults(measured.get("answers_dropped"))
     yield from losses.faults(measured["loss"])
     yield from membership.faults(measured["membership"])
     yield from gradients.faults(measured["gradients"])
@@ -153,12 +166,13 @@ def _faults(measured: Mapping[str, Any]) -> Iterator[Fault]:
     yield from descent.faults(measured["descent"], measured["losses"])
     yield from step.faults(measured["step"])
     yield from rows.faults(measured["rows"])
-    yield from inputs.faults(measured["inputs"])
+    yield from inputs.faults(measured["inputs"], masks.needless(measured["masks"]))
     yield from frozen.faults(measured["frozen"])
     yield from start.faults(measured["start"])
 
 
 def _remarks(measured: Mapping[str, Any]) -> Iterator[str]:
+    yield from membership.remarks(measured["membership"])
     yield from gradients.remarks(measured["gradients"])
     yield from step.remarks(measured["step"])
     yield from sequences.remarks(measured["sequences"])
@@ -180,7 +194,11 @@ def _excused(found: Sequence[Fault], allow: Mapping[str, str]) -> tuple[list[Fau
 
 
 def _passed(measured: Mapping[str, Any], warnings: Sequence[Fault]) -> str:
+    held = measured["membership"]
     connected = f"{measured['parameters']} parameters connected in {measured['steps']} steps"
+    if not held["watched"]:
+        changed = held["trainable"] - len(held["still"])
+        connected = f"{changed} of {held['trainable']} trainable parameters changed in {measured['steps']} steps"
     return f"{connected}; {warnings[0].message}" if warnings else connected
 
 

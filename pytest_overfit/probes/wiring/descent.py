@@ -6,6 +6,8 @@ and 0.3 %, with all random numbers held. What the loss then does is compared wit
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +24,8 @@ _NOTHING = 1e-5
 #: checked one by one; parts that are detached by design were seen at 0.87 (a quantiser) and 1.95 (one view is held)
 _LEAST, _MOST = 0.33, 3.0
 
-#: loss after the first update, as a multiple of that before it, above which the step was too long
+#: loss after the first update, or after some that raise it one after the other, as a multiple of that before them,
+#: above which steps are too long
 _EXPLODED = 10.0
 
 
@@ -30,7 +33,7 @@ def look(wires: Wires) -> dict[str, Any] | None:
     """None: the loss cannot be read apart from the step, or nothing moved."""
     wrong = list(wires.wrong_functions())
     found: Descent | None = wires.descent(SHARES)
-    if found is None or not found.promised:
+    if found is None or not found.promised or not found.loss:  # a loss of 0 promises nothing
         return {"wrong": wrong} if wrong else None
     return {
         "wrong": wrong,
@@ -51,11 +54,13 @@ def faults(measured: Mapping[str, Any] | None, losses: Sequence[float]) -> Itera
     if measured["wrong"]:
         yield _wrong_functions(measured["wrong"])
     if "ratios" in measured:
-        yield from _along(measured, rises=not losses[-1] <= losses[0])
+        yield from _along(measured, losses)
 
 
-def _along(measured: Mapping[str, Any], rises: bool) -> Iterator[Fault]:
-    ratios = measured["ratios"]
+def _along(measured: Mapping[str, Any], losses: Sequence[float]) -> Iterator[Fault]:
+    if not math.isfinite(measured["loss"]):
+        return  # no step can be too long from where there is no number
+    ratios, rises = measured["ratios"], not losses[-1] <= losses[0]
     if rises and ratios and measured["promised"] > 0 and all(each > 0 for each in ratios):
         yield Fault(
             name="gradient_ascent",
@@ -67,14 +72,9 @@ def _along(measured: Mapping[str, Any], rises: bool) -> Iterator[Fault]:
             "the gradient",
         )
     elif not measured["whole"] <= _EXPLODED * abs(measured["loss"]):
-        yield Fault(
-            name="lr_too_high",
-            outcome="warning",
-            subjects=(),
-            evidence=f"one update takes the loss from {measured['loss']:.3g} to "
-            f"{measured['loss'] + measured['whole']:.3g}",
-            cure="lower the learning rate",
-        )
+        yield _too_far("one update takes", measured["loss"], measured["loss"] + measured["whole"])
+    elif _explodes(losses, measured["loss"]):
+        yield _too_far(f"{len(losses)} updates take", measured["loss"], losses[-1])
     elif not measured["scheduled"] and 0 < abs(measured["promised"]) < _NOTHING * abs(measured["loss"]):
         yield Fault(
             name="lr_too_low",
@@ -93,6 +93,22 @@ def _along(measured: Mapping[str, Any], rises: bool) -> Iterator[Fault]:
             "gradient promises",
             cure="check hand-written gradients (tf.custom_gradient) against differences of their forward pass",
         )
+
+
+def _explodes(losses: Sequence[float], start: float) -> bool:
+    """The loss rises at each watched update, and ends far above where it started."""
+    rises = all(not after <= before for before, after in itertools.pairwise(losses))
+    return len(losses) > 2 and rises and not losses[-1] <= _EXPLODED * abs(start)
+
+
+def _too_far(who: str, start: float, end: float) -> Fault:
+    return Fault(
+        name="lr_too_high",
+        outcome="warning",
+        subjects=(),
+        evidence=f"{who} the loss from {start:.3g} to {end:.3g}",
+        cure="lower the learning rate",
+    )
 
 
 def _wrong_functions(names: Sequence[str]) -> Fault:

@@ -46,17 +46,24 @@ def look(wires: Wires, seen: Observation) -> list[dict[str, Any]]:
 
 
 def _suspects(wires: Wires, seen: Observation) -> set[str]:
-    """Names of parameters that never had a gradient other than zero, and of which a whole module, or its main one."""
-    idle = {each.name for each in seen.trainable if seen.was_asked(each.name) and not seen.largest_gradient(each.name)}
-    for _ in range(_LOOKS if idle else 0):
-        own = wires.gradients() or {}
-        idle -= {name for name, norm in own.items() if norm}
-    found: set[str] = set()
+    """Names of parameters that never had a gradient other than zero, and of which a whole module, or its main one.
+
+    Those that the step asks no gradient of are among them where they stay as they are and its loss has none by them.
+    """
+    asked = {each.name for each in seen.trainable if seen.was_asked(each.name)}
+    idle = {name for name in asked if not seen.largest_gradient(name)}
+    left = {each.name for each in seen.trainable} - asked - seen.changed - seen.held()
+    for _ in range(_LOOKS if idle or left else 0):
+        own = wires.gradients()
+        left = set() if own is None else left
+        found = {name for name, norm in (own or {}).items() if norm}
+        idle, left = idle - found, left - found
+    chosen: set[str] = set()
     for weights in by_module(seen.trainable).values():
-        cut = [each for each in weights if each.name in idle]
+        cut = [each for each in weights if each.name in idle | left]
         if len(cut) == len(weights) or any(each.main for each in cut):
-            found |= {each.name for each in cut}
-    return found
+            chosen |= {each.name for each in cut}
+    return chosen
 
 
 def _parts(suspects: set[str], seen: Observation) -> list[list[Weight]]:
@@ -93,8 +100,10 @@ def _moved(wires: Wires, seen: Observation, part: Sequence[Weight]) -> dict[str,
         "names": names,
         "silent": still and reached and wires.silent(names),
         "share": share,
+        "asked": any(map(seen.was_asked, names)),
         "outputs": moved.outputs,
         "loss": moved.loss,
+        "added": moved.added,
         "of_library": all(each.of_library for each in part),
     }
 
@@ -106,12 +115,16 @@ def _is_still(part: Mapping[str, Any]) -> bool:
 def faults(measured: Sequence[Mapping[str, Any]]) -> Iterator[Fault]:
     for part in measured:
         outputs, loss = part["outputs"] or 0.0, part["loss"] or 0.0
-        if loss > _MOVES or (part["loss"] is None and outputs > _MOVES):
+        if not part.get("asked", True):
+            yield from _not_asked(part, max(loss, outputs))
+        elif loss > _MOVES or (part["loss"] is None and outputs > _MOVES):
             yield _cut(part, max(loss, outputs))
         elif outputs > _MOVES and not part["of_library"]:
             yield _without_loss(part, outputs)
         elif part["silent"]:
             yield _unused(part)
+        elif (part.get("added") or 0.0) > _MOVES:
+            yield _left_out(part)
 
 
 def _noise(part: Mapping[str, Any]) -> str:
@@ -128,6 +141,30 @@ def _cut(part: Mapping[str, Any], moved: float) -> Fault:
         f"{_noise(part)}",
         cure="look behind these layers for what cuts the graph: detach(), .data, .item(), numpy, argmax, rounding, "
         "no_grad(), stop_gradient, a checkpoint whose inputs need no gradient; if they are meant to stay, freeze them",
+    )
+
+
+def _not_asked(part: Mapping[str, Any], moved: float) -> Iterator[Fault]:
+    if moved > _MOVES:
+        yield Fault(
+            name="optimizer_wrong_params",
+            outcome="failed",
+            subjects=tuple(part["names"]),
+            evidence=f"{{subjects}} are trainable and never trained: no optimizer holds them and what the step "
+            f"differentiates does not depend on them, although the outputs move by {moved:.2g} of their size with "
+            f"{_noise(part)}",
+            cure="let the step train the network that gives the outputs, or freeze what is not to be trained",
+        )
+
+
+def _left_out(part: Mapping[str, Any]) -> Fault:
+    return Fault(
+        name="regularizer_not_in_loss",
+        outcome="failed",
+        subjects=tuple(part["names"]),
+        evidence=f"{{subjects}} get no gradient: what a layer adds to the loss moves by {part['added']:.2g} of its "
+        f"size with {_noise(part)}, and the step does not differentiate it",
+        cure="add the losses of the layers, sum(self.losses), to the loss of the step",
     )
 
 

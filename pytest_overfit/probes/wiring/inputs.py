@@ -72,7 +72,7 @@ def _moved_rows(base: Sequence[Array], after: Sequence[Array] | None, rows: int)
     for old, new in zip(base, after or (), strict=False):
         if old.shape == new.shape and old.shape[:1] == (rows,):
             found |= (old != new).reshape(rows, -1).any(axis=1)
-        elif old.shape != new.shape or bool((old != new).any()):  # not to be told row by row: all may have moved it
+        elif old.shape != new.shape or bool((old != new).any()):  # which row moved it cannot be seen: all may have
             found |= True
     return found
 
@@ -165,21 +165,22 @@ def _replaced(inputs: Inputs, axis: _Axis, chosen: Sequence[int]) -> dict[str, A
     return {**inputs, axis.name: new}
 
 
-def faults(measured: Sequence[Mapping[str, Any]]) -> Iterator[Fault]:
-    for each in measured:
-        if each["border"] or _scattered(each):
+def faults(measured: Sequence[Mapping[str, Any]], needless: frozenset[str] = frozenset()) -> Iterator[Fault]:
+    """`needless`: masks of padding that moves nothing anyway, as a causal model's does where it stands at the end."""
+    for found in measured:
+        if found["border"] or _scattered(found) or found["input"] in needless:
             continue
-        if each["axis"] is None:
-            whole = "failed" if each["own"] else "warning"
-            yield _fault(each["input"], whole, f"input {each['input']} moves no output at all")
+        if found["axis"] is None:
+            whole = "failed" if found["own"] else "warning"
+            yield _fault(found["input"], whole, f"input {found['input']} moves no output at all")
             continue
-        share = len(each["unread"]) / each["of"]
+        share = len(found["unread"]) / found["of"]
         outcome = "failed" if share >= _HALF else "warning"
         yield _fault(
-            each["input"],
+            found["input"],
             outcome,
-            f"{len(each['unread'])} of {each['of']} places on axis {each['axis']} of input {each['input']} move no "
-            f"output: {_ranges(each['unread'])}",
+            f"{len(found['unread'])} of {found['of']} places on axis {found['axis']} of input {found['input']} move no "
+            f"output: {_ranges(found['unread'])}",
         )
 
 

@@ -2,8 +2,7 @@
 
 The loss is computed on outputs of our own: the targets themselves, those of other rows, and their mean. A loss that is
 lower for other rows, and falls on without limit when these answers grow, has its sign the wrong way round (one that
-reads distances is lower for other rows as well, but ends). One that stays the same when outputs change places compares
-each output with every target: [N, 1] against [N] broadcasts to [N, N].
+reads distances is lower for other rows as well, but ends).
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ import numpy as np
 
 from pytest_overfit.adapters.base import Learner, Reading
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.measures.broadcasting import broadcast_of, fault_of, words_of
 from pytest_overfit.measures.predictions.inferred_heads import inferred_heads
 from pytest_overfit.probes.wiring.faults import Fault
-
-#: two losses that differ by less than this share are one
-_SAME = 1e-3
 
 #: how far a loss must be below that of the right answers to prefer the wrong ones, as a share of their distance
 _CLEARLY = 0.1
@@ -33,7 +30,7 @@ _SURE = 5.0
 
 
 def look(learner: Learner, first: Reading, task: str | None) -> dict[str, Any]:
-    return {"prefers_wrong": _prefers_wrong(learner, first, task), "broadcast": _broadcast(learner, first)}
+    return {"prefers_wrong": _prefers_wrong(learner, first, task), "broadcast": broadcast_of(learner, first)}
 
 
 def _prefers_wrong(learner: Learner, first: Reading, task: str | None) -> list[float] | None:
@@ -71,24 +68,6 @@ def _answers(kind: str, targets: Array, shape: tuple[int, ...], axis: int) -> Ar
     return _SURE * (2.0 * targets - 1.0) if kind == "binary" else targets.astype(np.float64)
 
 
-def _broadcast(learner: Learner, first: Reading) -> list[list[int]] | None:
-    """Shapes of outputs and targets, where the loss is that of all pairs of rows."""
-    if first.loss is None or len(first.outputs) != 1 or len(learner.targets) != 1:
-        return None
-    outputs, targets = first.outputs[0], learner.targets[0]
-    one_a_row = outputs.size == targets.size == len(outputs) == len(targets) > 1
-    if outputs.shape == targets.shape or not one_a_row:
-        return None
-    right = targets.reshape(outputs.shape).astype(outputs.dtype)
-    middle = np.full_like(right, right.mean())
-    answers = [learner.loss_and_gradient([each]) for each in (right, np.roll(right, 1, axis=0), middle)]
-    found = [each[0] for each in answers if each is not None]
-    if len(found) < len(answers) or not all(map(math.isfinite, found)):
-        return None
-    in_any_order = math.isclose(found[0], found[1], rel_tol=_SAME)
-    return [list(outputs.shape), list(targets.shape)] if in_any_order and found[0] > found[2] * (1 + _SAME) else None
-
-
 def faults(measured: Mapping[str, Any]) -> Iterator[Fault]:
     losses: Sequence[float] | None = measured["prefers_wrong"]
     if losses is not None:
@@ -100,14 +79,11 @@ def faults(measured: Mapping[str, Any]) -> Iterator[Fault]:
             f"{max(losses[1:]):.3g} and less, for the answers of other rows: its sign is the wrong way round",
             cure="take out the minus, or add the one that is missing",
         )
-    shapes = measured["broadcast"]
-    if shapes is not None:
-        outputs, targets = (tuple(each) for each in shapes)
-        yield Fault(
-            name="target_broadcast",
-            outcome="failed",
-            subjects=(),
-            evidence=f"outputs {outputs} and targets {targets} broadcast inside the loss: its value is that of every "
-            "output against every target",
-            cure="give both one shape: targets[:, None], or outputs.squeeze(-1)",
-        )
+    yield from _broadcast(measured["broadcast"])
+
+
+def _broadcast(found: Mapping[str, Any] | None) -> Iterator[Fault]:
+    if found is not None:
+        name, outcome = fault_of(found)
+        evidence, cure = words_of(found)
+        yield Fault(name=name, outcome=outcome, subjects=(), evidence=evidence, cure=cure)

@@ -14,6 +14,7 @@ import numpy as np
 
 from pytest_overfit.adapters.wires import Wires
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.measures.evaluation import finite
 from pytest_overfit.probes.wiring.faults import Fault
 
 #: least change that counts, as a share of the outputs' spread: masking by large negative numbers leaves a rest
@@ -29,12 +30,22 @@ def look(wires: Wires) -> list[dict[str, Any]]:
         real = _real(values)
         others = [] if real is None else [each for each in inputs if each != name and _goes_with(inputs[each], values)]
         if real is not None and others:
-            found.append({"mask": name, "inputs": others, "moved": _moved(wires, inputs, others, real)})
-    return found
+            found.append({"mask": name, "inputs": others, "moved": _moved(wires, inputs, others, real), "own": True})
+    return found + [each for name, mask in wires.masks() for each in _handed_on(wires, name, mask)]
+
+
+def _handed_on(wires: Wires, name: str, mask: Array) -> list[dict[str, Any]]:
+    """A mask that the framework hands from layer to layer: lost on the way, it leaves padding its influence."""
+    real = _real(mask.astype(np.int64))
+    if real is None:
+        return []
+    before, after = wires.answer(wires.inputs()), wires.answer_repadded(name, lambda values: _repadded(values, real))
+    moved = _distance(before, after, real)
+    return [{"mask": name, "inputs": ["what it gives"], "moved": moved, "own": False}]
 
 
 def _real(values: Array) -> Array | None:
-    """True where a place is real; None: this is no mask, or it leaves nothing out."""
+    """True where a place is real; None: this is not a mask, or it leaves nothing out."""
     if values.ndim != 2 or values.shape[1] < 2 or not np.isin(values, (0, 1)).all():
         return None
     ones = values.astype(bool)
@@ -55,16 +66,20 @@ def _goes_with(values: Array, mask: Array) -> bool:
 def _moved(wires: Wires, inputs: Inputs, others: list[str], real: Array) -> float:
     """How far real outputs went, as a share of their spread."""
     changed = {name: _repadded(inputs[name], real) for name in others}
-    before, after = wires.answer(inputs), wires.answer({**inputs, **changed})
+    return _distance(wires.answer(inputs), wires.answer({**inputs, **changed}), real)
+
+
+def _distance(before: tuple[Array, ...] | None, after: tuple[Array, ...] | None, real: Array) -> float:
     moved = [0.0]
     for old, new in zip(before or (), after or (), strict=False):
         by_row = old.shape == new.shape and old.shape[:1] == real.shape[:1]
         if old.dtype.kind != "f" or not by_row or not np.isfinite(old).any():
             continue
-        difference = np.abs(np.nan_to_num(old) - np.nan_to_num(new)).astype(np.float64)
+        plain = finite(old)
+        difference = np.abs(plain - finite(new))
         if old.shape[:2] == real.shape:
             difference = difference[real]
-        moved.append(float(difference.max(initial=0.0)) / (float(np.nan_to_num(old).std()) or 1.0))
+        moved.append(float(difference.max(initial=0.0)) / (float(plain.std()) or 1.0))
     return max(moved)
 
 
@@ -78,14 +93,19 @@ def _repadded(values: Array, real: Array) -> Array:
     return new
 
 
+def needless(measured: list[dict[str, Any]]) -> frozenset[str]:
+    """Masks of padding that has no influence."""
+    return frozenset(each["mask"] for each in measured if each["moved"] <= _MOVES)
+
+
 def faults(measured: list[dict[str, Any]]) -> Iterator[Fault]:
-    for each in measured:
-        if each["moved"] > _MOVES:
+    for found in measured:
+        if found["moved"] > _MOVES:
             yield Fault(
                 name="mask_ignored",
-                outcome="failed",
-                subjects=(each["mask"],),
-                evidence=f"outputs move by up to {each['moved']:.2g} of their spread when only places of "
-                f"{' and '.join(each['inputs'])} change that {each['mask']} leaves out",
+                outcome="failed" if found["own"] else "warning",
+                subjects=(found["mask"],),
+                evidence=f"outputs move by up to {found['moved']:.2g} of their spread when only places of "
+                f"{' and '.join(found['inputs'])} change that {found['mask']} leaves out",
                 cure="give the mask to every part that looks at several places: attention, means, maxima, recurrences",
             )

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pytest_overfit.adapters.wires import OptimizerStep, Update, Wires
-from pytest_overfit.probes.wiring.faults import Fault
+from pytest_overfit.adapters.wires import BackwardPass, OptimizerStep, Update, Wires
+from pytest_overfit.probes.wiring.faults import Fault, listed
 from pytest_overfit.probes.wiring.observation import Observation
+
+#: noise on a parameter, as a share of its size, and how far answers go that it moves
+_MOVED, _MOVES = 0.1, 1e-5
 
 
 def look(wires: Wires, seen: Observation) -> dict[str, Any]:
@@ -24,13 +27,23 @@ def look(wires: Wires, seen: Observation) -> dict[str, Any]:
         "calls": len(seen.updates),
         "made": seen.made,
         "trainable": len(seen.trainable),
+        "watched": any(True for _ in seen.events(BackwardPass)),
+        "still": still,
         "optimizers": len({each.optimizer for each in seen.events(OptimizerStep)}),
         "rate": max((each for each in rates if each is not None), default=None),
-        "outside": [name for name in with_gradient if name not in held],
+        "outside": [name for name in with_gradient if name not in held and _counts(wires, seen, name)],
         "stuck": [name for name in with_gradient if name in held and (wires.should_move(name) or _emptied(seen, name))],
         "unregistered": list(wires.unregistered()),
         "twice": sorted(frozenset().union(*map(_moved_twice, seen.updates))),
     }
+
+
+def _counts(wires: Wires, seen: Observation, name: str) -> bool:
+    """The step asks for its gradient, or it is a part of what answers: no teacher that a loss looks through."""
+    if seen.was_asked(name):
+        return True
+    moved = wires.moved_by([name], _MOVED)
+    return ((moved.outputs if moved.answers is None else moved.answers) or 0.0) > _MOVES
 
 
 def _emptied(seen: Observation, name: str) -> bool:
@@ -94,8 +107,9 @@ def faults(measured: Mapping[str, Any]) -> Iterator[Fault]:
 def _no_update(measured: Mapping[str, Any]) -> Fault:
     calls, rate = measured["calls"], measured["rate"]
     name = "lr_zero" if rate == 0 else "update_skipped"
+    seen = f"{measured['optimizers']} optimizers were seen to step"
     why = (
-        "the optimizer's learning rate is 0" if rate == 0 else f"{measured['optimizers']} optimizers were seen to step"
+        "the optimizer's learning rate is 0" if rate == 0 else seen if measured["watched"] else "why was not looked at"
     )
     return Fault(
         name=name,
@@ -104,3 +118,12 @@ def _no_update(measured: Mapping[str, Any]) -> Fault:
         evidence=f"no parameter changed in {calls} steps: {why}",
         cure="set a learning rate" if rate == 0 else "call optimizer.step() after loss.backward() in each step",
     )
+
+
+def remarks(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Where gradients were not looked at, what stays as it is is a fact, and its cause is open."""
+    if not measured["watched"] and measured["made"] and measured["still"]:
+        yield (
+            f"{listed(measured['still'])} never changed in {measured['made']} updates; whether a gradient reaches them "
+            "was not looked at"
+        )

@@ -58,6 +58,18 @@ class Observation:
         """Some backward pass would have shown a gradient of this parameter."""
         return any(name in each.gradients for each in self.events(BackwardPass))
 
+    @property
+    def rates(self) -> list[float]:
+        """Learning rate of the last optimizer step of each call that made one."""
+        steps = [[each.rate for each in update.events if isinstance(each, OptimizerStep)] for update in self.updates]
+        return [rate for each in steps for rate in each[-1:] if rate is not None]
+
+    @property
+    def rate_falls(self) -> bool:
+        """It is half of what it was already, and never rose."""
+        rates = self.rates
+        return bool(rates) and rates[-1] <= rates[0] / 2 and rates == sorted(rates, reverse=True)
+
     def held(self) -> frozenset[str]:
         """Parameters that an optimizer was seen to hold."""
         return frozenset(name for step in self.events(OptimizerStep) for group in step.groups for name in group)
@@ -68,9 +80,12 @@ def observe(wires: Wires, rows: int, frozen: frozenset[str], progress: Callable[
     seen = Observation(weights=tuple(wires.weights()), updates=(), rows=rows, frozen=frozen)
     while seen.made < UPDATES and len(seen.updates) < CALLS:
         update = wires.update()
+        if update.replaced and not seen.updates:  # a model may be finished in its first step: watch what it has now
+            seen = dataclasses.replace(seen, weights=tuple(wires.weights()))
+            update = wires.update()
         seen = dataclasses.replace(seen, updates=(*seen.updates, update))
         progress(len(seen.updates), update.loss)
-        if seen.made >= FEWEST and _all_seen(seen):
+        if seen.made >= FEWEST and _all_seen(seen) and not seen.rate_falls:
             break
     return seen
 

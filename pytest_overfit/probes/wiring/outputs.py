@@ -16,7 +16,8 @@ import numpy as np
 from pytest_overfit.adapters.base import Head, Reading
 from pytest_overfit.adapters.wires import Wires
 from pytest_overfit.probes.wiring.faults import Fault
-from pytest_overfit.probes.wiring.forms import form_of
+from pytest_overfit.probes.wiring.forms import SHARES, form_of
+from pytest_overfit.probes.wiring.recognised import BY_HAND
 
 #: nearer to a bound than this share of its width, values have reached it
 _NEAR = 0.05
@@ -26,6 +27,12 @@ _SAME = 1e-3
 
 #: what memorising may leave, as `overfit_batch` has it by default
 _MOST = 0.05
+
+#: share of outputs that stand at their bounds to the bit, above which that is not saturation but a clamp
+_CLAMPED = 0.1
+
+#: the most that a sigmoid can make of another one's answer
+_SIGMOID_OF_ONE = 1.0 / (1.0 + math.exp(-1.0))
 
 #: logits bounded by no more than this are looked at: at 30 a softmax is certain to the last bit of float32
 _WIDE = 30.0
@@ -45,12 +52,13 @@ def look(wires: Wires, first: Reading, classes: bool, reconstructs: bool = False
     form, low, high = found
     return {
         "kind": head.kind,
-        "loss": head.loss_name or "the loss",
+        "loss": head.loss_name or BY_HAND,
         "plain": head.plain,
         "taken_as": _taken_as(head, first.loss),
         "form": form,
         "low": low,
         "high": high,
+        "clamped": float(np.isin(head.outputs, (low, high)).mean()) if form == "bounded" else 0.0,
         "units": int(head.outputs.shape[head.class_axis]) if head.kind == "classes" else 1,
         "scale": head.scale if head.plain and not reconstructs else None,
         "counted": int(head.targets.size if head.mask is None else head.mask.sum()),
@@ -66,8 +74,6 @@ def _of_targets(head: Head) -> dict[str, Any]:
         shares = np.unique(labels, return_counts=True)[1] / max(1, labels.size)
         return {
             "constant": float(-(shares * np.log(shares)).sum()),
-            "labels": sorted({int(each) for each in np.unique(labels)}),
-            "flat": head.targets.ndim == 1,
         }
     targets = head.targets.astype(np.float64)
     if head.kind == "binary":
@@ -101,7 +107,7 @@ def _least(measured: Mapping[str, Any]) -> float:
     classes, constant = measured["units"], measured["constant"]
     if constant <= 0:
         return 0.0
-    low, high = (0.0, 1.0) if measured["form"] == "shares" else (measured["low"], measured["high"])
+    low, high = (0.0, 1.0) if measured["form"] in SHARES else (measured["low"], measured["high"])
     if measured["kind"] == "classes":
         least = np.log1p((classes - 1) * np.exp(min(0.0, low - high)))
     else:
@@ -122,12 +128,12 @@ def faults(measured: Mapping[str, Any] | None) -> Iterator[Fault]:
             evidence=f"the numbers of classes are the targets of {measured['loss']}, as if class 4 were twice class 2",
             cure="use cross_entropy with one output for each class",
         )
-    if measured.get("labels"):
-        yield from _labels(measured)
     if form in _WRONG_AXES and measured["kind"] != "values":
         yield _wrong_axis(_WRONG_AXES[form])
     elif form == "one":
         yield _one()
+    elif measured["kind"] == "classes" and measured["units"] == 1:
+        yield _one_class(measured["loss"])
     elif taken == "logits":
         yield from _as_logits(measured)
     elif taken in ("probabilities", "log_probabilities"):
@@ -142,19 +148,6 @@ def faults(measured: Mapping[str, Any] | None) -> Iterator[Fault]:
             evidence=f"{measured['loss']} is the sum over {measured['counted']} targets, so that its gradient grows "
             "with the batch",
             cure="use reduction='mean', or a learning rate for this batch size",
-        )
-
-
-def _labels(measured: Mapping[str, Any]) -> Iterator[Fault]:
-    """Counted from 1, beside one unit that no label names: with every other unit named, that is no chance."""
-    if measured["units"] > 2 and measured["labels"] == list(range(1, measured["units"])) and measured["flat"]:
-        yield Fault(
-            name="label_off_by_one",
-            outcome="warning",
-            subjects=(),
-            evidence=f"labels go from 1 to {measured['units'] - 1}, and the model has {measured['units']} outputs: "
-            "output 0 is never a target",
-            cure="number the labels from 0, and give the model one output less",
         )
 
 
@@ -181,10 +174,20 @@ def _one() -> Fault:
     )
 
 
+def _one_class(loss: str) -> Fault:
+    return Fault(
+        name="wrong_loss",
+        outcome="failed",
+        subjects=(),
+        evidence=f"{loss} compares classes, and there is one output: whatever it is, its share is 1 and its loss 0",
+        cure="use binary cross-entropy for one output, or give the last layer one for each class",
+    )
+
+
 def _as_logits(measured: Mapping[str, Any]) -> Iterator[Fault]:
     form, least = measured["form"], _least(measured)
     between = f"between {measured['low']:.3g} and {measured['high']:.3g}"
-    what = {"shares": "probabilities (a softmax)", "bounded": between}
+    what = {**dict.fromkeys(SHARES, "probabilities (a softmax)"), "bounded": between}
     outcome: Literal["failed", "warning"] = "failed" if least > _MOST else "warning"
     if form == "positive":
         yield Fault(
@@ -197,7 +200,7 @@ def _as_logits(measured: Mapping[str, Any]) -> Iterator[Fault]:
     if form not in what or measured["high"] > _WIDE:
         return
     sigmoid = form == "bounded" and abs(measured["low"]) < _NEAR and abs(measured["high"] - 1) < _NEAR
-    name = "double_softmax" if form == "shares" else "double_sigmoid" if sigmoid else "bounded_logits"
+    name = "double_softmax" if form in SHARES else "double_sigmoid" if sigmoid else "bounded_logits"
     if least <= _MOST and name == "bounded_logits":
         return  # clipped on purpose, and far enough out
     yield Fault(
@@ -221,13 +224,24 @@ def _as_probabilities(measured: Mapping[str, Any]) -> Iterator[Fault]:
             "the softmax is taken of probabilities",
             cure="leave out the first softmax",
         )
-    elif form == "shares" and taken == "log_probabilities":
+    elif form in SHARES and taken == "log_probabilities":
         yield Fault(
             name="softmax_without_log",
-            outcome="failed",
+            outcome="failed" if measured["loss"] != BY_HAND else "warning",
             subjects=(),
             evidence=f"{measured['loss']} takes log-probabilities, and the outputs are probabilities",
             cure="use log_softmax, or cross_entropy on the raw outputs",
+        )
+    elif taken == "probabilities" and (form in SHARES[1:] or (binary and form == "bounded" and _inside(measured))):
+        yield from _bounded_twice(measured)
+    elif measured["clamped"] > _CLAMPED:
+        yield Fault(
+            name="missing_sigmoid" if binary else "missing_softmax",
+            outcome="warning",
+            subjects=(),
+            evidence=f"{measured['clamped']:.0%} of the outputs are exactly {measured['low']:.3g} or "
+            f"{measured['high']:.3g} before training: scores are clamped into probabilities, and have no slope there",
+            cure=f"end the model with a {'sigmoid' if binary else 'softmax'} in place of the clamp",
         )
     elif form in ("free", "positive") and (measured["low"] < -_NEAR or measured["high"] > 1 + _NEAR):
         yield Fault(
@@ -238,6 +252,52 @@ def _as_probabilities(measured: Mapping[str, Any]) -> Iterator[Fault]:
             f"{measured['low']:.3g} to {measured['high']:.3g}",
             cure=f"end the model with a {'sigmoid' if binary else 'softmax'}, or use the loss that takes logits",
         )
+
+
+def _inside(measured: Mapping[str, Any]) -> bool:
+    """Probabilities of one class that keep a distance from 0, or from 1, and that no clamp keeps there."""
+    inside = measured["low"] >= 0.0 and measured["high"] <= 1.0 and _least_share(measured) > _MOST
+    return bool(inside and (measured["clamped"] <= _CLAMPED or _ends_at_half(measured)))
+
+
+def _ends_at_half(measured: Mapping[str, Any]) -> bool:
+    """As a sigmoid does of what is never below 0."""
+    return bool(abs(measured["low"] - 0.5) < _NEAR / 5)
+
+
+def _least_share(measured: Mapping[str, Any]) -> float:
+    """The least loss that such probabilities can reach, as a share of the constant's."""
+    constant, low, high = measured["constant"], measured["low"], measured["high"]
+    if constant <= 0 or not 0 <= low <= high <= 1:
+        return 0.0
+    if measured["kind"] == "classes":
+        return float(-math.log(high) / constant)
+    positive = measured["positive"]
+    return float(-(positive * math.log(max(high, 1e-30)) + (1 - positive) * math.log(max(1 - low, 1e-30))) / constant)
+
+
+def _bounded_twice(measured: Mapping[str, Any]) -> Iterator[Fault]:
+    """What makes the probabilities is bounded itself, so that none of them comes near to 0 or 1."""
+    least, low, high = _least_share(measured), measured["low"], measured["high"]
+    if least <= _MOST:
+        return
+    half = measured["kind"] == "binary" and _ends_at_half(measured)
+    if measured["form"] == "shares_of_shares":
+        name, what, which = "double_softmax", "the softmax is taken of probabilities", "first softmax"
+    elif half and abs(high - _SIGMOID_OF_ONE) < _NEAR / 5:
+        name, what, which = "double_sigmoid", "the sigmoid is taken of a sigmoid", "first sigmoid"
+    elif half:
+        name, what, which = "relu_on_logits", "a ReLU stands before the sigmoid", "ReLU"
+    else:
+        name, what, which = "bounded_logits", "what they are made of is bounded", "function before the last one"
+    yield Fault(
+        name=name,
+        outcome="failed",
+        subjects=(),
+        evidence=f"no probability is outside of {low:.3g} to {high:.3g}, whatever the weights: {what}, and the least "
+        f"value of {measured['loss']} is {least:.2g} of a constant output's loss",
+        cure=f"leave out the {which}",
+    )
 
 
 def _values(measured: Mapping[str, Any]) -> Iterator[Fault]:

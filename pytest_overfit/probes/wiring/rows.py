@@ -1,8 +1,6 @@
 """Does a row's output depend on that row alone?
 
-In evaluation, groups of rows are replaced by others of the batch, and the outputs of those that stay are compared. With
-the rows numbered in binary, each digit gives two groups, so every row is once replaced while each other one stays, and
-the passes grow with the logarithm of the rows. All have one shape, so that no kernel sums in another order.
+In evaluation, groups of rows are replaced by others of the batch, and the outputs of those that stay are compared.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ import numpy as np
 
 from pytest_overfit.adapters.wires import Wires
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.measures.evaluation import answers_agree, finite, groups_of, is_by_row, others_moved, row_distances
 from pytest_overfit.probes.wiring.faults import Fault
 
 #: least change of a row that counts, as a share of the outputs' spread: activations quantised over the batch move
@@ -37,60 +36,20 @@ def look(wires: Wires, interact: bool) -> dict[str, Any]:
     if interact or rows is None or rows < 2:
         return {"moved": None, "rows": []}
     base = wires.answer(inputs)
-    if not _the_same(base, wires.answer(inputs)):  # evaluation is random, which is for others to judge
+    if base is None or not answers_agree(base, wires.answer(inputs)):  # random evaluation is for others to judge
         return {"moved": None, "rows": []}
-    outputs = [] if base is None else [each for each in base if _by_row(each, rows)]
-    if not outputs:
+    if not any(is_by_row(each, rows) for each in base):
         return {"moved": None, "rows": []}
-    found = np.zeros(rows)
-    for group in _groups(rows):
-        found = np.maximum(found, _others_moved(wires, inputs, base or (), group))
+    found = others_moved(lambda those: wires.answer({name: each[those] for name, each in inputs.items()}), base, rows)
     moved = float(found.max())
-    if moved > _MIXES and not _carries_over(wires, inputs, base or (), rows):
+    if moved > _MIXES and not _carries_over(wires, inputs, base, rows):
         return {"moved": 0.0, "rows": []}
     return {"moved": moved, "rows": np.flatnonzero(found > _MIXES).tolist()}
-
-
-def _the_same(first: Sequence[Array] | None, second: Sequence[Array] | None) -> bool:
-    return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(first or (), second or (), strict=False))
 
 
 def _rows_of(inputs: Inputs) -> int | None:
     lengths = {each.shape[:1] for each in inputs.values()}
     return next(iter(lengths))[0] if len(lengths) == 1 and () not in lengths else None
-
-
-def _by_row(output: Array, rows: int) -> bool:
-    """Numbers, a row each; a table of all pairs of rows compares them by design."""
-    return output.dtype.kind == "f" and output.shape[:1] == (rows,) and output.shape[1:2] != (rows,)
-
-
-def _groups(rows: int) -> Iterator[Array]:
-    """Rows to be replaced, as masks."""
-    numbers = np.arange(rows)
-    for digit in range(max(1, (rows - 1).bit_length())):
-        group = (numbers >> digit) & 1 == 1
-        yield group
-        yield ~group
-
-
-def _others_moved(wires: Wires, inputs: Inputs, base: Sequence[Array], group: Array) -> Array:
-    """For each row that stays, how far its outputs went."""
-    rows = len(group)
-    source = np.where(group, (np.arange(rows) + 1) % rows, np.arange(rows))
-    after = wires.answer({name: each[source] for name, each in inputs.items()})
-    return _distances(base, after, rows) * ~group
-
-
-def _distances(base: Sequence[Array], after: Sequence[Array] | None, rows: int) -> Array:
-    found = np.zeros(rows)
-    for old, new in zip(base, after or (), strict=False):
-        if _by_row(old, rows) and old.shape == new.shape:
-            a, b = (np.nan_to_num(each.astype(np.float64)) for each in (old, new))
-            difference = np.abs(a - b).reshape(rows, -1).max(axis=1, initial=0.0)
-            spread = float(a.std()) or 1.0
-            found = np.maximum(found, difference / spread)
-    return found
 
 
 def _carries_over(wires: Wires, inputs: Inputs, base: Sequence[Array], rows: int) -> bool:
@@ -102,12 +61,12 @@ def _carries_over(wires: Wires, inputs: Inputs, base: Sequence[Array], rows: int
     def disturbed(values: Array, group: Array) -> Array:
         if values.dtype.kind != "f":
             return values
-        noise = random.normal(size=values.shape).astype(values.dtype) * (_SLIGHT * (float(values.std()) or 1.0))
+        noise = random.normal(size=values.shape).astype(values.dtype) * (_SLIGHT * (float(finite(values).std()) or 1.0))
         return np.where(group.reshape(-1, *[1] * (values.ndim - 1)), values + noise, values)
 
-    for group in _groups(rows):
+    for group in groups_of(rows):
         after = wires.answer({name: disturbed(each, group) for name, each in inputs.items()})
-        if (_distances(base, after, rows) * ~group).max() > _CARRIED:
+        if (row_distances(base, after, rows) * ~group).max() > _CARRIED:
             return True
     return False
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from pytest_overfit.adapters.base import Head, Reading
+from pytest_overfit.adapters.base import Head, Learner, Reading
 from pytest_overfit.adapters.wires import Wires
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.measures.evaluation import finite
 from pytest_overfit.probes.wiring.faults import Fault
 
 #: share of the places at which targets must be the inputs, moved, to be called so
@@ -29,21 +30,24 @@ _FEWEST = 5
 _MASKS = ("attention_mask", "padding_mask", "key_padding_mask", "mask")
 
 
-def look(wires: Wires, first: Reading) -> dict[str, Any] | None:
-    """None: inputs are no tokens, or not one target stands at each of them."""
+def look(learner: Learner, wires: Wires, first: Reading) -> dict[str, Any] | None:
+    """None: inputs are not tokens, or not one target stands at each of them."""
     inputs = wires.inputs()
     tokens = {name: each for name, each in inputs.items() if each.ndim == 2 and each.dtype.kind in "iu"}
     heads = [each for each in first.heads if each.kind == "classes" and each.targets.ndim == 2]
-    named = next((name for name in tokens if name not in _MASKS), None)
-    if named is None or len(heads) != 1 or len(np.unique(tokens[named])) < _FEWEST:
+    tokens = {name: each for name, each in tokens.items() if name not in _MASKS and len(np.unique(each)) >= _FEWEST}
+    if not tokens or len(heads) != 1:
         return None
-    head, values = heads[0], tokens[named]
+    head = heads[0]
+    shifts = {name: _shift(each, head) for name, each in tokens.items()}
+    # a decoder's input beside what it translates is the one that its targets follow
+    named = next((name for name, shift in shifts.items() if shift == 1), next(iter(tokens)))
     return {
         "input": named,
-        "shift": _shift(values, head),
+        "shift": shifts[named],
         "ahead": _looks_ahead(wires, inputs, named),
         "here": _looks_here(wires, inputs, named),
-        "padding": _padding(inputs, head),
+        "padding": _padding(inputs, head, _slopes(learner, first, head)),
     }
 
 
@@ -72,8 +76,9 @@ def _looks_ahead(wires: Wires, inputs: Mapping[str, Array], name: str) -> float:
     moved = [0.0]
     for old, new in zip(before or (), after or (), strict=False):
         if old.dtype.kind == "f" and old.shape == new.shape and old.shape[:2] == values.shape:
-            part = np.abs(old[:, :half].astype(np.float64) - new[:, :half])
-            moved.append(float(part.max(initial=0.0)) / (float(old.std()) or 1.0))
+            plain = finite(old)
+            part = np.abs(plain - finite(new))[:, :half]
+            moved.append(float(part.max(initial=0.0)) / (float(plain.std()) or 1.0))
     return max(moved)
 
 
@@ -88,12 +93,21 @@ def _looks_here(wires: Wires, inputs: Mapping[str, Array], name: str) -> bool:
     return any(old.shape == new.shape and bool((old[:, middle] != new[:, middle]).any()) for old, new in pairs)
 
 
-def _padding(inputs: Mapping[str, Array], head: Head) -> int:
+def _slopes(learner: Learner, first: Reading, head: Head) -> Array | None:
+    """True where the loss has a slope by the output of a place; None: it cannot be asked."""
+    found = learner.loss_and_gradient(first.outputs)
+    slopes = [each for each in (found[1] if found else ()) if each.shape == head.outputs.shape]
+    return None if len(slopes) != 1 else np.asarray(np.moveaxis(slopes[0], head.class_axis, -1).any(axis=-1))
+
+
+def _padding(inputs: Mapping[str, Array], head: Head, slopes: Array | None) -> int:
     """Targets that count at places that the inputs' own mask leaves out."""
     mask = next((inputs[name] for name in _MASKS if name in inputs), None)
     if mask is None or mask.shape != head.targets.shape or not _is_mask(mask):
         return 0
     counted = np.ones(head.targets.shape, bool) if head.mask is None else head.mask
+    if slopes is not None and slopes.shape == mask.shape:
+        counted = counted & slopes
     return int((counted & (mask == 0)).sum())
 
 

@@ -58,6 +58,7 @@ def look(wires: Wires, seen: Observation, plain: bool) -> dict[str, Any]:
         "unscaled": bool(unscaled) and not any(each.scaled for each in unscaled),
         "factor": max((each.factor for each in unscaled), default=1.0),
         "added": _added(seen, plain),
+        "without_rate": _without_rate(seen) if seen.made else 0,
         "rates": _rates(wires.rates(_STEPS) or _followed(seen)),
     }
 
@@ -135,20 +136,23 @@ def _as_left(seen: Observation) -> bool:
     return bool(kept) and all(math.isclose(share, 1.0, rel_tol=_SAME) for share in kept)
 
 
-def _seen_rates(seen: Observation) -> list[float]:
-    """Of each call that stepped."""
-    steps = [[each.rate for each in update.events if isinstance(each, OptimizerStep)] for update in seen.updates]
-    return [rate for each in steps for rate in each[-1:] if rate is not None]
+def _without_rate(seen: Observation) -> int:
+    """Calls in which optimizers stepped, all with a rate of 0, and nothing changed."""
+    calls = [[each for each in update.events if isinstance(each, OptimizerStep)] for update in seen.updates]
+    idle = [steps for steps in calls if steps and all(each.rate == 0 and not each.changed for each in steps)]
+    return len(idle)
 
 
 def rate_changes(seen: Observation) -> bool:
     """The step has a schedule of its own, or nobody sees its rate."""
-    return len(set(_seen_rates(seen))) != 1
+    return len(set(seen.rates)) != 1
 
 
 def _followed(seen: Observation) -> list[float]:
-    """A rate that fell by one factor at each call, carried on; empty: it did not."""
-    rates = _seen_rates(seen)
+    """A rate that fell by one factor at each call, or to nothing, carried on; empty: it did not."""
+    rates = seen.rates
+    if seen.rate_falls and rates[-1] < _NOTHING * rates[0]:
+        return [*rates, *[rates[-1]] * (_STEPS - len(rates))]
     factors = [after / before for before, after in itertools.pairwise(rates) if before > 0]
     if len(factors) < _OFTEN or max(factors) > _FALLS or max(factors) - min(factors) > 1 - _FALLS:
         return []
@@ -172,6 +176,13 @@ def faults(measured: Mapping[str, Any]) -> Iterator[Fault]:
             f"the schedule takes the learning rate below 1 % of its highest value after {rates['from']} of "
             f"{rates['of']} steps",
             "step the scheduler once an epoch, or give it numbers of steps; a case steps it after every update",
+        )
+    if measured["without_rate"] >= _OFTEN:  # a warm-up has its first step at 0
+        yield _fault(
+            "lr_zero",
+            f"the learning rate is exactly 0 in {measured['without_rate']} of {measured['calls']} steps, and nothing "
+            "changes in them",
+            "look for a division of whole numbers in the schedule, or a warm-up that is counted in epochs",
         )
     if measured["decay"] >= _DECAY:
         yield _fault(

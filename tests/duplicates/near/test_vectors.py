@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from pytest_overfit.duplicates.near import Near, find_near, sides
 from pytest_overfit.duplicates.near import p_values as calibration
-from pytest_overfit.duplicates.near.neighbours import Index
+from pytest_overfit.duplicates.near.neighbours import Index, _nearest_places, _stable_order
 
 
 def rows(count: int, width: int = 12, seed: int = 0) -> np.ndarray:
@@ -375,6 +376,21 @@ def test_lists_find_what_the_exact_search_finds() -> None:
     assert (first[:, 4] == second[:, 4]).mean() > 0.5
     _, own = lists.search(large[:50], 1, np.arange(50))
     assert (own[:, 0] != np.arange(50)).all()
+
+
+@given(
+    arrays(
+        np.float32,
+        st.tuples(st.integers(1, 5), st.integers(1, 9)),
+        elements=st.sampled_from([-2.0, -0.5, 0.25, 1.0, 3.0]),
+    ),
+    st.integers(1, 9),
+)
+def test_equally_near_rows_stay_in_their_order(away: np.ndarray, count: int) -> None:
+    order = np.argsort(away, axis=1, kind="stable")
+    assert _stable_order(away).tolist() == order.tolist()
+    count = min(count, away.shape[1])
+    assert _nearest_places(away.copy(), count).tolist() == order[:, :count].tolist()
 
 
 def test_fewer_rows_than_neighbours_are_padded() -> None:

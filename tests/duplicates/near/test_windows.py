@@ -34,6 +34,9 @@ SERIES = {
     "float32": walk(3_000).astype(np.float32),
     "prices in cents": np.round(walk(3_000), 2),
     "counts": np.random.default_rng(0).poisson(3, 3_000),
+    "rain, of which half is zero": np.where(
+        np.random.default_rng(2).random(3_000) < 0.5, 0.0, np.random.default_rng(3).gamma(1.0, 3.0, 3_000)
+    ),
     "counts with holes": np.where(np.random.default_rng(1).random(3_000) < 0.02, np.nan, walk(3_000)),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 
@@ -107,6 +108,33 @@ class TestExtension:
     @pytest.mark.parametrize("needed", [1200, 2000, 3000])
     def test_an_even_fall_is_followed_to_its_goal(self, needed: int) -> None:
         assert self.end(lambda step: 0.9 * (0.05 / 0.9) ** (step / needed)) >= needed
+
+    @pytest.mark.parametrize(
+        ("projections", "end"),
+        [
+            ([1156, 2334, 2242, 2485, 1771, 1934, 2122], 2250),  # autoencoders, read at 500, 750, ...
+            ([1358, 2187, 1822, 2893, 2179, 2081, 2357], 2250),
+            ([1105, 2700, 2600, 2600], 750),  # further off than the steps explain
+            ([1100, 1400, 3000, 3000], 1000),
+            ([1200, 4100], 750),
+            ([1200, None], 750),
+        ],
+    )
+    def test_projections_may_grow_as_the_steps_do(self, projections: list[int | None], end: int) -> None:
+        """The slope of a power of the steps leads to so many times the steps made."""
+        extension, done = Extension(), 500
+        for each in projections:
+            said = SimpleNamespace(
+                last=SimpleNamespace(step=done),
+                fits_by=lambda each=each: each,
+                is_near=lambda: False,
+                below_constant=lambda: True,
+            )
+            more = extension.steps(lambda _, said=said: said)  # type: ignore[misc]
+            done += more
+            if not more:
+                break
+        assert done == end
 
     @pytest.mark.parametrize("plateau", [0.11, 0.2, 0.4])
     def test_a_fall_to_a_plateau_is_left(self, plateau: float) -> None:

@@ -166,7 +166,7 @@ def test_one_seed_tells_what_is_the_same_for_every_seed() -> None:
     assert judge(series(7.0, low=7.0, high=7.0, once=True)).outcome == "passed"
     assert judge(series(8.0, low=7.0, high=7.0, once=True)).outcome == "failed"
     said = judge(series(0.0, low=1.0, high=1.0, once=True, unit="yes or no", name="save_load", bound="yes"))
-    assert said.summary == "save_load: no, wanted: yes"
+    assert said.summary == "save_load: no, expected yes"
 
 
 @given(
@@ -512,9 +512,9 @@ def test_labels_drawn_from_the_probabilities_are_calibrated_and_sharpened_ones_a
 def test_what_has_no_probabilities_has_no_calibration() -> None:
     values = Head(kind="values", outputs=np.ones((2, 1)), targets=np.ones((2, 1)), loss_name="mse_loss")
     assert "values, not classes" in calibration(values).why
-    assert "no cross-entropy" in calibration(class_head([[3.0, 1.0]], [0], loss_name="multi_margin_loss")).why
+    assert "not a cross-entropy" in calibration(class_head([[3.0, 1.0]], [0], loss_name="multi_margin_loss")).why
     labels = ChunkReading(rows=2, reading=Reading(loss=None, outputs=(np.array([0, 1]),)), targets=(np.array([0, 1]),))
-    assert "no cross-entropy" in calibration_found([labels], "multiclass").why
+    assert "not a cross-entropy" in calibration_found([labels], "multiclass").why
     assert math.isnan(calibration(class_head([[math.nan, 1.0]], [0])).value)
     regression = case(
         lambda: nn.Linear(64, 1), loss=functional.mse_loss, train=(X[:99], X[:99, :1]), val=(X[99:200], X[99:200, :1])
@@ -835,10 +835,10 @@ def test_a_bias_that_starts_at_the_prior_starts_at_the_constants_loss() -> None:
     [
         ({"inital_loss": (1, 2)}, "nothing measures 'inital_loss'; did you mean 'initial_loss'?"),
         ({"gap": (2, 1)}, "gap=(2, 1): low is above high"),
-        ({"gap": True}, "gap is a number, so True or False is no bound"),
+        ({"gap": True}, "gap is a number, so True or False is not a bound"),
         ({"gap[fc]": (0, 1)}, "gap is not measured by layer; write gap"),
         ({"gap": (chance, None)}, "gap: there is no chance for gap"),
-        ({"determinism": (0, 1)}, "determinism holds or does not, so 0 to 1 is no bound; write determinism=True"),
+        ({"determinism": (0, 1)}, "determinism holds or does not, so 0 to 1 is not a bound; write determinism=True"),
         ({"initial_loss": 2.3}, "no two seeds give exactly the same initial_loss; write pytest.approx(2.3, abs=0.1)"),
         ({"gradient_norm[fc9]": (0, 1)}, "no layer 'fc9' has parameters; known: 0, 2"),
         ({"output_std": lambda value: None}, "output_std: expected the function to return True or False, got None"),

@@ -291,7 +291,7 @@ def test_what_gives_no_number_is_not_calibrated() -> None:
 @pytest.mark.parametrize(
     ("bounds", "words"),
     [
-        ({"save_load": calibrated}, "save_load holds or does not, so calibrated is no bound; write save_load=True"),
+        ({"save_load": calibrated}, "save_load holds or does not, so calibrated is not a bound; write save_load=True"),
         ({"initial_loss": at_least(calibrated + 1)}, "a calibrated end has no margin"),
         ({"gap": (chance, calibrated)}, "there is no chance for gap"),
     ],

@@ -157,7 +157,7 @@ HEALTHY: dict[str, Callable[[], Verdict]] = {
     ),
     "noisy": lambda: verdict_of(cut(*noisy(4.0)), partial(mlp, 20, 2)),
     "dropout": lambda: verdict_of(cut(*digits()), partial(mlp, 64, 10, 128, 0.7)),
-    "rare_class": lambda: verdict_of(cut(*rare()), partial(mlp, 20, 2)),
+    "rare_class": lambda: verdict_of(cut(*rare()), partial(mlp, 20, 2), rate=3e-3),
     "easy_two_classes": lambda: verdict_of(cut(*easy()), partial(mlp, 10, 2), 1e-2),
     "one_strong_feature": lambda: verdict_of(cut(*one_feature()), partial(mlp, 10, 2), 1e-2),
     "better_than_linear": lambda: verdict_of(cut(*circles()), partial(mlp, 2, 2), 1e-2, limits={"epochs": 5}),
@@ -343,12 +343,12 @@ def test_a_strong_feature_is_named_in_a_warning() -> None:
     assert "column 0 of the input alone" in found.message
 
 
-def test_dropout_explains_a_printed_loss_above_validation() -> None:
+def test_a_printed_loss_above_validation_is_of_the_model_as_it_trains() -> None:
     x, y = digits()  # few rows, so that validation's loss is clearly above that of train in evaluation
     dropping = partial(mlp, 64, 10, 128, 0.8)
     verdict = verdict_of(cut(x[:300], y[:300]), dropping, rate=3e-3, limits={"epochs": 30})
     (found,) = [each for each in verdict.findings if each.name == "printed_loss"]
-    assert "dropout" in found.message
+    assert "a mean over the epoch, of the model as it trains" in found.message
 
 
 def test_the_curves_are_in_the_verdict() -> None:
@@ -372,6 +372,48 @@ def test_without_two_splits_it_does_not_apply(given: str, words: str) -> None:
     (verdict,) = run_probes(case, ["early_accuracy"])
     assert verdict.outcome == "not_applicable"
     assert words in verdict.summary
+
+
+@pytest.mark.parametrize(
+    ("alike", "outcome", "fault"),
+    [
+        (("x train",), "failed", "constant_input"),
+        (("x train", "x val"), "inconclusive", "constant_input"),
+        (("y train",), "failed", "labels_collapsed"),
+        (("x val",), "", ""),
+    ],
+)
+def test_rows_that_are_all_alike_are_named(alike: tuple[str, ...], outcome: str, fault: str) -> None:
+    """A split of equal rows is not called misaligned; a validation split of equal rows is another matter."""
+    parts = [(x.copy(), y.copy()) for x, y in cut(*digits())]
+    for (x, y), name in zip(parts, ("train", "val"), strict=True):
+        if f"x {name}" in alike:
+            x[:] = x[0]
+        if f"y {name}" in alike:
+            y[:] = y[0]
+    verdict = verdict_of((parts[0], parts[1]))
+    if fault:
+        assert (verdict.outcome, verdict.diagnoses[0].fault) == (outcome, fault), verdict.summary
+    else:
+        assert not {"constant_input", "labels_collapsed"} & {each.fault for each in verdict.diagnoses}
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize("each_has_a_target", [True, False])
+def test_outputs_that_a_loss_spreads_over_targets_have_no_score(each_has_a_target: bool) -> None:
+    """Ten outputs beside one number a row: the loss takes them, a score cannot pair them."""
+    train, val = cut(*digits())
+
+    def loss(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        numbers = y[:, None].float()
+        return nn.functional.mse_loss(outputs, numbers.expand_as(outputs) if each_has_a_target else numbers)
+
+    case = Case(name="spread", model=mlp, loss=loss, optimizer=torch.optim.Adam, train=train, val=val)
+    (verdict,) = run_probes(case, ["early_accuracy"])
+    if each_has_a_target:
+        assert verdict.outcome != "failed"
+    else:
+        assert (verdict.outcome, "cannot be paired" in verdict.summary) == ("not_applicable", True)
 
 
 def test_test_data_stand_in_for_validation() -> None:
@@ -602,6 +644,17 @@ def test_unnormalised_input_is_blamed_only_when_standardising_trains() -> None:
 def test_a_loss_that_falls_is_waited_for(share: float) -> None:
     falling = {"losses": [2.3, 2.3 * share], "end_loss": 2.3 * share}
     assert judge(chance(after=falling)).outcome == "passed"
+
+
+def test_what_was_not_measured_is_not_said() -> None:
+    falling = {"losses": [2.3, 1.3], "end_loss": 1.3}
+    assert "while the loss falls" in judge(chance(after=falling)).summary
+    unknown = {"losses": [2.3], "start_loss": None, "end_loss": None}
+    assert "still at chance: not learnt yet" in judge(chance(after=unknown)).summary
+    nothing = {"constant": said(0.1), "linear": said(0.1), "nearest": said(0.1)}
+    judgement = judge(measured(after=end(0.95, 0.1), permuted=[], baselines=nothing))
+    assert judgement.outcome == "inconclusive"
+    assert "whether random labels are fitted as fast could not be tested" in judgement.summary
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,11 +13,12 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from pytest_overfit import Case, Verdict, run_probes
+from pytest_overfit.adapters.base import RunningStatistics
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding
 from pytest_overfit.probes.early_accuracy import EarlyAccuracyLimits
 from pytest_overfit.probes.early_accuracy.estimates import shrunk, wilson
-from pytest_overfit.probes.early_accuracy.evaluation import of_evaluation
+from pytest_overfit.probes.early_accuracy.evaluation import measure_evaluation, of_evaluation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +80,8 @@ def slow_statistics() -> nn.Module:
 
 
 def still_statistics() -> nn.Module:
-    layers = [each for _ in range(2) for each in (nn.Linear(64, 64), nn.BatchNorm1d(64, momentum=0.0), nn.ReLU())]
+    """So many layers that evaluation is far from what was trained, however the processor rounds."""
+    layers = [each for _ in range(4) for each in (nn.Linear(64, 64), nn.BatchNorm1d(64, momentum=0.0), nn.ReLU())]
     return nn.Sequential(*layers, nn.Linear(64, 10))
 
 
@@ -110,12 +113,15 @@ def test_evaluation_that_never_comes_fails(model: Any, name: str) -> None:
     verdict = verdict_of(model)
     assert verdict.outcome == "failed", verdict.summary
     assert findings(verdict, "failed") == [name]  # and nothing is blamed on the rate
+    by_name = [(each.fault, each.confidence) for each in verdict.diagnoses]
+    assert by_name == ([(name, "shown")] if name == "batchnorm_eval_mismatch" else [])
 
 
 @pytest.mark.parametrize("model", [partial(TwoDomains, False), partial(PreparedInTraining, False), slow_statistics])
 def test_its_healthy_twin_passes(model: Any) -> None:
     verdict = verdict_of(model)
     assert verdict.outcome == "passed", verdict.summary
+    assert not verdict.diagnoses
 
 
 def test_statistics_that_lag_by_their_momentum_are_said_with_the_number() -> None:
@@ -189,3 +195,19 @@ def test_a_loss_that_falls_beside_answers_that_cannot_be(
 ) -> None:
     measured = {"evaluation": None, "losses": losses, "after": {"train": said(train)}, "moved": moved, "metric": metric}
     assert [each.outcome for each in of_evaluation(measured, Resolved(EarlyAccuracyLimits(), {}))] == outcomes
+
+
+@pytest.mark.parametrize("stands", [True, False])
+def test_statistics_that_never_move_are_looked_at_however_good_evaluation_is(stands: bool) -> None:
+    """As good as a simple model, and not what was trained: whether it is so must not hang on a few rows."""
+    layer = RunningStatistics(name="BatchNorm1d 1", momentum=0.0 if stands else 0.1, remaining=1.0 if stands else 0.0)
+    modes = {"eval": said(0.84), "fit": said(0.99), "train": said(0.99)}
+    run: Any = SimpleNamespace(trainer=SimpleNamespace(statistics=lambda: [layer]), in_modes=lambda: modes)
+    measured = {"baselines": {}, "after": {"train": said(0.84)}, "steps": 76, "chance": {"train": 0.1}}
+    control: Any = None  # nothing is trained again
+    found = measure_evaluation(run, measured, control, 0.01)
+    assert (found is not None) == stands
+    if found is not None:
+        (finding,) = of_evaluation({**measured, "evaluation": found}, Resolved(EarlyAccuracyLimits(), {}))
+        assert finding.outcome == "failed"
+        assert "running statistics of BatchNorm1d 1 never move" in str(finding.message)

@@ -78,12 +78,14 @@ def drops(self: Any, h: Any, training: Any) -> Any:
 
 def failed(found: Verdict, *words: str) -> None:
     assert found.outcome == "failed", found.summary
+    assert found.diagnoses or "weaker than min_decay" in found.summary, found.summary
     for each in words:
         assert each in found.summary, found.summary
 
 
 def passed(found: Verdict, *words: str) -> None:
     assert found.outcome == "passed", found.summary
+    assert found.diagnoses == (), found.summary
     for each in words:
         assert each in found.summary, found.summary
 
@@ -234,7 +236,7 @@ def test_a_name_is_only_a_reason_to_look() -> None:
     failed(verdict(lambda: net(L.Dense(16), OwnNoise(0.2, on=False))), "(size = 0.2) is inert")
     found = recurrent(DropLast)
     assert found.outcome == "not_applicable", found.summary
-    assert any("is no regulariser, whatever its name says" in each.message for each in found.findings)
+    assert any("is not a regulariser, whatever its name says" in each.message for each in found.findings)
 
 
 class Hidden(keras.Model):
@@ -282,6 +284,27 @@ def test_augmentation_layers() -> None:
 
     failed(verdict(lambda: compiled(Augments(False)), batch=IMAGES), "RandomFlip", "is inert")
     failed(verdict(lambda: compiled(Augments(True)), batch=IMAGES), "RandomFlip", "in evaluation too")
+
+
+class Flip(L.RandomFlip):
+    """Hands on another mode than it is called in."""
+
+    told: Any = None
+
+    def call(self, x: Any, training: bool = True) -> Any:
+        return super().call(x, training=training if self.told is None else self.told)
+
+
+class NeverFlips(Flip):
+    told = False
+
+
+def test_augmentation_that_its_own_call_holds_back() -> None:
+    passed(verdict(lambda: net(Flip("horizontal"), shape=(16, 16, 3)), batch=IMAGES), "augmentation")
+    found = verdict(lambda: net(NeverFlips("horizontal"), shape=(16, 16, 3)), batch=IMAGES)
+    failed(found, "NeverFlips", "is inert", "RandomFlip, which it is made from, changes the same input")
+    still = verdict(lambda: net(L.RandomRotation(0.0), shape=(16, 16, 3)), batch=IMAGES)
+    assert still.outcome == "not_applicable", still.summary
 
 
 def test_zeros_cannot_tell() -> None:

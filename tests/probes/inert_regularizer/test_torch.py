@@ -54,12 +54,14 @@ class Net(nn.Module):
 
 def failed(found: Verdict, *words: str) -> None:
     assert found.outcome == "failed", found.summary
+    assert found.diagnoses or "weaker than min_decay" in found.summary, found.summary
     for each in words:
         assert each in found.summary, found.summary
 
 
 def passed(found: Verdict, *words: str) -> None:
     assert found.outcome == "passed", found.summary
+    assert found.diagnoses == (), found.summary
     for each in words:
         assert each in found.summary, found.summary
 
@@ -336,7 +338,7 @@ def test_what_draws_nothing_and_does_the_same_in_both_modes_drops_nothing_at_ran
     for does in (last, fourth, lambda self, x: torch.tanh(x)):
         found = between(lambda does=does: FeatureDrop(does, **attributes))
         assert found.outcome == "not_applicable", found.summary
-        assert any("is no regulariser, whatever its name says" in each.message for each in found.findings)
+        assert any("is not a regulariser, whatever its name says" in each.message for each in found.findings)
 
 
 def test_what_takes_no_numbers_is_no_regulariser_either() -> None:
@@ -730,8 +732,10 @@ NOISE = {
     "switched_off": False,
     "frozen": False,
     "fixed": False,
+    "held_back": "",
     "of_library": False,
     "why": "",
+    "doubt": "",
 }
 
 
@@ -780,6 +784,52 @@ def test_one_inert_place_fails_among_many() -> None:
     assert judgement.outcome == "failed"
     assert judgement.summary.startswith("Dropout other (p = 0.5) is inert")
     assert [each.outcome for each in judgement.findings] == ["passed", "failed", "passed"]
+
+
+def test_what_was_not_looked_at_is_not_said() -> None:
+    words = [each.message for each in judged({}, {"evaluation": None}).findings]
+    assert words == ["Dropout drop changes its input in training and not in evaluation",
+                     "Dropout drop changes its input in training; evaluation could not be looked at"]  # fmt: skip
+
+
+def test_a_condition_the_wrong_way_round() -> None:
+    def turned(self: Any, x: Tensor) -> Tensor:
+        return F.dropout(x, 0.5, not self.training)
+
+    failed(between(lambda: FeatureDrop(turned)), "changes its input in evaluation, and not in training")
+
+
+def test_why_it_cannot_tell() -> None:
+    def some_ids(self: Any, ids: Tensor) -> Tensor:
+        return torch.where(torch.rand(ids.shape) < self.p, 0, ids) if self.training else ids
+
+    ids = torch.randint(1, 9, (32,))
+    net_of_ids = lambda: Net(lambda self, h: h + self.part(ids)[:, None], part=FeatureDrop(some_ids, p=0.3))  # noqa: E731
+    found = verdict(net_of_ids)
+    assert "undetermined: no floating-point numbers are given to it" in str(found.findings), found.findings
+    found = verdict(lambda: Net(lambda self, h: h + self.part(0 * h), part=nn.Dropout(0.5)))
+    assert "undetermined: its input is all zeros" in str(found.findings), found.findings
+
+
+def test_a_decay_that_its_optimizer_does_not_take() -> None:
+    class Forgetful(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            decays = [group["weight_decay"] for group in self.param_groups]
+            for group in self.param_groups:
+                group["weight_decay"] = 0.0
+            super().step(closure)
+            for group, decay in zip(self.param_groups, decays, strict=True):
+                group["weight_decay"] = decay
+
+    failed(verdict(net, optimizer=lambda p: Forgetful(p, lr=0.1, weight_decay=0.01)), "steps do not take it")
+
+
+def test_a_mode_that_the_model_itself_switches() -> None:
+    def forward(self: Any, h: Tensor) -> Tensor:
+        self.part.eval()
+        return self.part(h)
+
+    failed(verdict(lambda: Net(forward, part=nn.Dropout(0.5))), "something in the model calls eval()")
 
 
 def test_a_place_that_a_library_never_calls_is_a_warning() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NoReturn
 
 import numpy as np
@@ -37,6 +38,12 @@ def judge(fake: FakeLearner, **limits: float) -> Judgement:
     case = Case(name="fake", model=lambda: None, batch=((), ()))
     bench = Bench(case=case, seed=0, make_learner=lambda: fake, make_trainer=no_trainer, limits_of=no_limits)
     return PROBE.judge(PROBE.measure(bench, resolved.values), resolved)
+
+
+def named(judgement: Judgement) -> list[tuple[str, str]]:
+    """Faults with their confidence; each names what its finding says, and a change."""
+    assert all(each.cure and each.evidence for each in judgement.diagnoses)
+    return [(each.fault, each.confidence) for each in judgement.diagnoses]
 
 
 def finding(judgement: Judgement, name: str) -> Finding:
@@ -143,13 +150,16 @@ class TestSlowButSure:
         assert warned.outcome == "warning"
         assert warned.value > 1000
         assert ("at 10 times the learning rate" in warned.message) == obeys_rate
+        assert named(judgement) == [(name, "proved" if obeys_rate else "shown")]
 
     def test_more_than_a_thousand_steps_are_warned_about_also_where_they_were_asked_for(self) -> None:
         judgement = judge(FakeLearner(way=lambda step: step / 4000, obeys_rate=False), steps=3000)
         assert finding(judgement, "slow_to_fit").outcome == "warning"
 
     def test_a_quick_run_carries_no_warning(self) -> None:
-        assert not [each for each in judge(FakeLearner()).findings if each.outcome == "warning"]
+        judgement = judge(FakeLearner())
+        assert not [each for each in judgement.findings if each.outcome == "warning"]
+        assert not judgement.diagnoses
 
     @pytest.mark.parametrize("plateau", [0.2, 0.35, 0.5])
     def test_a_curve_on_its_way_to_a_plateau_is_not_waited_for(self, plateau: float) -> None:
@@ -236,10 +246,34 @@ class TestModes:
         judgement = judge(FakeLearner(modes={"eval": standing}, running=(running,)))
         assert judgement.outcome == "failed"
         assert "norm do not follow the batch's" in judgement.summary
+        assert named(judgement) == [("batchnorm_eval_mismatch", "proved")]  # with settled ones it fits
 
     def test_without_the_steps_to_settle_nothing_is_refuted(self) -> None:
         off = RunningStatistics(name="norm", momentum=0.1, remaining=0.4)
         assert judge(FakeLearner(modes={"eval": standing}, running=(off,)), steps=44).outcome == "passed"
+
+    @pytest.mark.parametrize(
+        ("resting", "off", "outcome"),
+        [
+            (memorising, 0.0, "warning"),
+            (memorising, 3.0, "warning"),
+            (lambda step: 0.2, 0.05, "warning"),  # what dropout makes of it, say
+            (standing, 0.05, "failed"),
+            (lambda step: 0.2, 0.5, "failed"),
+            (standing, 0.5, "failed"),
+        ],
+    )
+    def test_where_statistics_come_to_rest_decides(
+        self, resting: Callable[[int], float], off: float, outcome: str
+    ) -> None:
+        """Not what is left of their way: weights that move on leave any share of it."""
+        moved = RunningStatistics(name="norm", momentum=0.1, remaining=0.4, stray=0.9, off=off)
+        fake = FakeLearner(modes={"eval": standing, "at_rest": resting}, running=(moved,))
+        judgement = judge(fake)
+        assert finding(judgement, "eval_mode_loss").outcome == outcome
+        assert fake.step < 100  # no step is made to see it
+        astray = outcome == "failed" and off == 0.5
+        assert named(judgement) == ([("batchnorm_eval_mismatch", "proved")] if astray else [])
 
     def test_evaluation_that_comes_later_passes(self) -> None:
         """Settled statistics would not be enough at first, as where two branches share a layer."""
@@ -273,6 +307,7 @@ class TestModes:
         assert judgement.outcome == "passed", judgement.summary
         assert fake.step > int(judgement.summary.split(" rows in ")[1].split()[0])
         assert finding(judgement, "batchnorm_eval_mismatch").outcome == "warning"
+        assert named(judgement) == [("batchnorm_eval_mismatch", "shown")]
 
     def test_statistics_that_never_move_fail_with_their_layer(self) -> None:
         stuck = RunningStatistics(name="BatchNorm1d norm", momentum=0.0, remaining=1.0)
@@ -283,6 +318,7 @@ class TestModes:
     def test_bad_after_re_estimation_fails(self) -> None:
         judgement = judge(FakeLearner(modes={"eval": standing, "reestimated": standing}))
         assert judgement.outcome == "failed"
+        assert not judgement.diagnoses  # no layer of statistics was seen to be off
         assert "evaluation is wrong" in judgement.summary
 
     def test_fitting_in_train_mode_only_fails_and_names_the_module(self) -> None:

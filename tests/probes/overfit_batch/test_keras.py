@@ -16,6 +16,8 @@ from keras import layers
 from sklearn.datasets import load_diabetes, load_digits
 
 from pytest_overfit import Case, CaseError, ProgramError, Verdict, run_probes
+from pytest_overfit.adapters.dispatch import learner_for
+from pytest_overfit.data.telling import batch_of
 
 ROWS = 24
 
@@ -256,6 +258,20 @@ def test_two_domains_in_one_normalisation(momentum: float, shared: bool) -> None
     found = verdict(lambda: compiled(TwoDomains(momentum, shared), loss))
     assert found.outcome == ("failed" if shared else "passed"), found.summary
     assert ("norm do not follow the batch's" in found.summary) == shared
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_where_moving_statistics_come_to_rest(shared: bool) -> None:
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    case = Case(name="case", model=lambda: compiled(TwoDomains(0.99, shared), loss), batch=digits())
+    learner = learner_for(case, batch_of(case), 0)
+    learner.train(10)
+    model = learner.model  # type: ignore[attr-defined]
+    before = [each.numpy().copy() for each in model.variables]
+    found = learner.at_rest()
+    assert found is not None
+    assert all(np.array_equal(each, then) for each, then in zip(model.variables, before, strict=True))
+    assert (found.off["norm"] < 0.02) == (not shared)
 
 
 def test_branches_that_share_a_normalisation_are_warned_about_at_most() -> None:

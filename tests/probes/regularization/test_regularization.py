@@ -190,7 +190,7 @@ def test_less_than_one_row_is_no_effect() -> None:
     found = judge(own, [run(0.9, last=0.2, rows=45)] * 16)
     assert found.outcome == "passed"
     assert found.summary.startswith("no measurable effect")
-    assert found.summary.endswith("; less than one row (0.022) is no effect")
+    assert found.summary.endswith("; less than one row (0.022) does not count")
     near = [run(0.9 - 0.0215 + 0.0001 * (number % 2), rows=45) for number in range(16)]
     found = judge(near, [run(0.9, last=0.2, rows=45)] * 16, stop="seeds")
     assert found.outcome == "inconclusive"

@@ -207,7 +207,7 @@ def test_places_of_a_split_in_random_order_are_not_handed_out() -> None:
         Duplicates(found.data).clean("test")
 
 
-# ----------------------------------------------------------------------------------------------- what a reader is told
+# ----------------------------------------------------------------------------------------------- what a reader learns
 
 
 PROGRAM = """
@@ -265,8 +265,9 @@ def test_failure_text_and_reports(project: Any) -> None:
             "marked: FAILED: 4 of 100 *",
             "*<= 0.02 *(marker)*",
             "*== overfit: split_duplicates ==*",
-            "ok    clean   no exact copy, no near-copy between splits (train 200, test 100)",
-            "FAIL  copied  4 of 100 rows of test (4.00%) have an exact copy in train, a leak",
+            "FAILED        copied: 4 of 100 rows of test (4.00%) have an exact copy in*",
+            "failed as expected: 1 (-v lists them)",
+            "passed: 2 (-v lists them)",
         ]
     )
     for unwanted in ("*the model was built*", "*site-packages*", "*loss*", "*0 steps*"):
@@ -276,7 +277,7 @@ def test_failure_text_and_reports(project: Any) -> None:
     cases = ElementTree.parse(project.path / "out.xml").getroot().findall(".//testcase")
     found = {case.get("name"): [each.attrib for each in case.findall("properties/property")] for case in cases}
     names = [each["name"].removeprefix("overfit.copied.split_duplicates.") for each in found["test_copied"]]
-    assert names == ["outcome", "summary", "seed", "exact_copies.test_in_train", "conflicting_labels.test_in_train", "near_copies.test_in_train"]  # fmt: skip
+    assert names == ["outcome", "summary", "seed", "exact_copies.test_in_train", "conflicting_labels.test_in_train", "near_copies.test_in_train", "diagnosis"]  # fmt: skip
 
 
 def test_properties_of_three_splits_have_names_of_their_own(project: Any) -> None:

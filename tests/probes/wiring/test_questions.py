@@ -103,6 +103,12 @@ class FakeWires:
     def arguments(self) -> frozenset[str]:
         return frozenset(self.given)
 
+    def masks(self) -> Sequence[tuple[str, Array]]:
+        return ()
+
+    def answer_repadded(self, mask: str, repadded: Callable[[Array], Array]) -> tuple[Array, ...] | None:
+        return None
+
     def buffers(self) -> Sequence[str]:
         return ()
 
@@ -226,6 +232,40 @@ def test_a_gradient_that_nobody_asked_for_is_not_missing_but_outside() -> None:
             )
 
     assert found(Asked(own=dict.fromkeys(NAMES, 1.0), moved=BOTH)) == ["optimizer_wrong_params"]
+    # a teacher that the loss looks through and that answers nothing is trained by nobody on purpose
+    assert found(Asked(own=dict.fromkeys(NAMES, 1.0), moved=Moved(outputs=0.1, loss=0.1, answers=0.0))) == []
+
+
+def test_what_neither_step_nor_optimizer_knows_and_answers_move_with_is_trained_by_nobody() -> None:
+    class Copy(FakeWires):
+        def update(self) -> Update:
+            self.calls += 1
+            return Update(loss=1.0, events=(BackwardPass(gradients={}),), changed=frozenset(["elsewhere"]))
+
+    assert found(Copy(own=dict.fromkeys(NAMES), moved=BOTH)) == ["optimizer_wrong_params"] * 2
+    assert found(Copy(own=dict.fromkeys(NAMES))) == []
+    assert found(Copy(own=None, moved=BOTH)) == []
+
+
+def test_without_gradients_what_stays_is_said_and_its_cause_left_open() -> None:
+    class Unwatched(FakeWires):
+        def update(self) -> Update:
+            return Update(loss=1.0, events=(), changed=frozenset(NAMES[2:]))
+
+    look = membership.look(Unwatched(), seen(Unwatched()))
+    assert list(membership.faults(look)) == []
+    assert "a.weight, a.bias never changed in 12 updates" in next(membership.remarks(look))
+    watched = membership.look(FakeWires(), seen(FakeWires()))
+    assert list(membership.remarks(watched)) == []
+
+
+def test_a_loss_that_a_layer_adds_and_the_step_leaves_out() -> None:
+    wires = FakeWires(
+        gradient=lambda name, call: None if name.startswith("a") else 1.0,
+        changes=lambda call: NAMES[2:],
+        moved=Moved(outputs=0.0, loss=0.0, added=0.2),
+    )
+    assert found(wires) == ["regularizer_not_in_loss"]
 
 
 # ---------------------------------------------------------------- the step
@@ -331,17 +371,6 @@ def test_what_is_taken_back(undone: float | None, names: list[str]) -> None:
 # ---------------------------------------------------------------- rows and inputs
 
 
-@given(st.integers(2, 70))
-def test_every_row_stays_once_while_each_other_is_replaced(count: int) -> None:
-    groups = list(rows._groups(count))
-    for first in range(count):
-        replaced = np.zeros(count, dtype=bool)
-        for group in groups:
-            if not group[first]:
-                replaced |= group
-        assert replaced.sum() == count - 1
-
-
 def mixing(kind: str) -> FakeWires:
     x = np.random.default_rng(0).normal(size=(16, 6)).astype(np.float32)
     w = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
@@ -444,18 +473,18 @@ def classes(values: Array, loss: float = 1.0, **other: Any) -> Reading:
     return Reading(loss=loss, outputs=(values,), heads=(head,))
 
 
-def squashed(function: Callable[[Array], Array]) -> tuple[FakeWires, Reading]:
+def squashed(function: Callable[[Array], Array], **other: Any) -> tuple[FakeWires, Reading]:
     """Outputs that are a function of any numbers."""
 
     class Shaken(FakeWires):
         def shaken(self, share: float, index: int) -> Reading | None:
             drawn = np.random.default_rng(index).normal(size=(16, 5)) * 5 * share
-            return classes(function(drawn))
+            return classes(function(drawn), **other)
 
     first = function(np.random.default_rng(99).normal(size=(16, 5)))
     logits = first - np.log(np.exp(first).sum(axis=1, keepdims=True))
     loss = -float(np.take_along_axis(logits, (np.arange(16) % 5)[:, None], axis=1).mean())
-    return Shaken(), classes(first, loss)
+    return Shaken(), classes(first, loss, **other)
 
 
 def softmax(values: Array) -> Array:
@@ -477,6 +506,60 @@ def softmax(values: Array) -> Array:
 def test_what_logits_are_by_construction(function: Callable[[Array], Array], names: list[str]) -> None:
     measured = outputs.look(*squashed(function), classes=False)
     assert [each.name for each in outputs.faults(measured)] == names
+
+
+@pytest.mark.parametrize(
+    ("inside", "names"),
+    [
+        (lambda z: z, []),
+        (softmax, ["double_softmax"]),
+        (lambda z: 1 / (1 + np.exp(-z)), ["bounded_logits"]),
+        (np.tanh, ["bounded_logits"]),
+        (lambda z: 1e-4 * z, []),  # a start with small weights, and no bound
+    ],
+)
+def test_probabilities_of_bounded_numbers(inside: Callable[[Array], Array], names: list[str]) -> None:
+    measured = outputs.look(*squashed(lambda z: softmax(inside(z)), domain="probabilities"), classes=False)
+    assert [each.name for each in outputs.faults(measured)] == names
+
+
+@pytest.mark.parametrize(
+    ("inside", "names"),
+    [
+        (lambda z: z, []),
+        (lambda z: 1 / (1 + np.exp(-z)), ["double_sigmoid"]),
+        (lambda z: np.maximum(z, 0.0), ["relu_on_logits"]),
+        (np.tanh, ["bounded_logits"]),
+    ],
+)
+def test_probabilities_of_one_class_of_bounded_numbers(inside: Callable[[Array], Array], names: list[str]) -> None:
+    def of(z: Array) -> Array:
+        return np.asarray(1 / (1 + np.exp(-inside(z[:, :1]).clip(-500, 500))))
+
+    def reading(z: Array) -> Reading:
+        targets = (np.arange(len(z)) % 2)[:, None].astype(float)
+        head = Head(kind="binary", outputs=of(z), targets=targets, domain="probabilities", plain="binary_cross_entropy")
+        return Reading(loss=0.7, outputs=(of(z),), heads=(head,))
+
+    class Shaken(FakeWires):
+        def shaken(self, share: float, index: int) -> Reading | None:
+            return reading(np.random.default_rng(index).normal(size=(16, 5)) * 5 * share)
+
+    first = reading(np.random.default_rng(99).normal(size=(16, 5)))
+    assert [each.name for each in outputs.faults(outputs.look(Shaken(), first, classes=False))] == names
+
+
+def test_one_output_for_classes_has_a_loss_of_nothing() -> None:
+    class Shaken(FakeWires):
+        def shaken(self, share: float, index: int) -> Reading | None:
+            return reading(share + index)
+
+    def reading(seed: float) -> Reading:
+        given = np.random.default_rng(int(seed)).uniform(size=(16, 1))
+        head = Head(kind="classes", outputs=given, targets=np.ones((16, 1)), domain="probabilities", loss_name="ce")
+        return Reading(loss=0.0, outputs=(given,), heads=(head,))
+
+    assert [each.name for each in outputs.faults(outputs.look(Shaken(), reading(99), classes=False))] == ["wrong_loss"]
 
 
 @pytest.mark.parametrize("kind", ["classes", "values"])
@@ -599,6 +682,7 @@ def measured(**other: Any) -> dict[str, Any]:
         "descent": None,
         "loss": {"prefers_wrong": None, "broadcast": None},
         "masks": [],
+        "labels": None,
         "sequences": None,
         "frozen": {},
         "remarks": [],

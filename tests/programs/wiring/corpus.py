@@ -6,13 +6,11 @@ A program is a function of whether it is broken that returns the fields of a cas
 from __future__ import annotations
 
 import dataclasses
-import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from pytest_overfit import Case, OverfitError, run_probes
+from tests.programs.sampled import Sampled
 
 Fields = dict[str, Any]
 Make = Callable[[bool], Fields]
@@ -30,48 +28,30 @@ class Wired:
     #: why the probe takes the healthy one for faulty
     alarm: str = ""
 
+    @property
+    def faulty(self) -> bool:
+        return bool(self.names)
 
-class Corpus(dict[str, Wired]):
+
+class Corpus(Sampled[Wired]):
     """Programs by their functions' names."""
-
-    @classmethod
-    def of(cls, parts: Iterable[Corpus]) -> Corpus:
-        together = cls()
-        for part in parts:
-            assert not together.keys() & part.keys(), together.keys() & part.keys()
-            together.update(part)
-        return together
 
     def twins(self, *names: str, missed: str = "", alarm: str = "") -> Callable[[Make], Make]:
         return self._adding(lambda make: Wired(make, names, missed, alarm))
 
     def healthy(self, alarm: str = "") -> Callable[[Callable[[], Fields]], Callable[[], Fields]]:
         def add(make: Callable[[], Fields]) -> Callable[[], Fields]:
-            self[make.__name__] = Wired(lambda broken: make(), alarm=alarm)
+            self.add(make.__name__, Wired(lambda broken: make(), alarm=alarm))
             return make
 
         return add
 
     def _adding(self, wired: Callable[[Make], Wired]) -> Callable[[Make], Make]:
         def add(make: Make) -> Make:
-            assert make.__name__ not in self, make.__name__
-            self[make.__name__] = wired(make)
+            self.add(make.__name__, wired(make))
             return make
 
         return add
-
-    def broken_ones(self, one_in: int = 1) -> list[Any]:
-        """All with a fault; those that are not one in so many are slow tests."""
-        return [_param(name, each.missed, one_in) for name, each in self.items() if each.names]
-
-    def healthy_ones(self, one_in: int = 1) -> list[Any]:
-        return [_param(name, each.alarm, one_in) for name, each in self.items()]
-
-
-def _param(name: str, reason: str, one_in: int) -> Any:
-    """The sample is drawn by the name, so that it stays the same when others come."""
-    marks = [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
-    return pytest.param(name, marks=marks if zlib.crc32(name.encode()) % one_in == 0 else [*marks, pytest.mark.slow])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -203,7 +203,7 @@ def padded() -> Any:
     return tokens(count=ROWS, length=10) * mask, mask
 
 
-@twins(*UNMASKED, missed="padding by mask_zero is not known as padding")
+@twins(*UNMASKED)
 def padding_averaged_in(broken: bool) -> Fields:
     """A mean by hand, which drops the mask of mask_zero; GlobalAveragePooling1D heeds it."""
     mean = (lambda: Apply(lambda h: ops.mean(h, 1), (16,))) if broken else layers.GlobalAveragePooling1D

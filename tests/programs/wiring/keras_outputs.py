@@ -59,7 +59,7 @@ def mean_of_members_probabilities(broken: bool) -> Fields:
     return case(lambda: ensemble(broken))
 
 
-@twins("double_softmax", missed="a bound on probabilities is not looked at")
+@twins("double_softmax")
 def softmax_of_a_softmax(broken: bool) -> Fields:
     """Two of them in the model, under a loss of probabilities."""
     return ending(*[ops.softmax] * (2 if broken else 1), loss=SPARSE)

@@ -189,9 +189,7 @@ def stepped_in_evaluation(broken: bool) -> Fields:
     return stepping(step, Noisy)
 
 
-@twins(
-    "ema_overwrite", "lr_too_low", "update_skipped", missed="the optimizer's own overwriting by its average is not seen"
-)
+@twins("ema_overwrite", "lr_too_low", "update_skipped")
 def average_written_over_the_weights(broken: bool) -> Fields:
     """ema_overwrite_frequency=1; the healthy one keeps the average beside."""
     more = {"ema_overwrite_frequency": 1} if broken else {}
@@ -209,7 +207,7 @@ def micro(model: Any, x: Any, y: Any, share: float) -> Any:
     return total
 
 
-@twins("accumulation_not_divided", "lr_too_high", missed="gradients of several tapes that are added are not seen")
+@twins("accumulation_not_divided", "lr_too_high")
 def micro_batches_added(broken: bool) -> Fields:
     """Gradients of four micro-batches are added."""
     step = lambda model, x, y: micro(model, x, y, 1.0 if broken else 0.25)  # noqa: E731

@@ -113,7 +113,7 @@ def embedding_through_numpy(broken: bool) -> Fields:
     return between(by_numpy, ops.tanh)(broken)
 
 
-@twins(*CUT, "zero_init", "input_ignored", missed="a factor of 0 cannot be told from one that other data would change")
+@twins(*CUT, "zero_init", "input_ignored")
 def branch_times_zero(broken: bool) -> Fields:
     """A branch that is weighed by 0."""
 
@@ -143,12 +143,7 @@ def second_head_without_loss(broken: bool) -> Fields:
     return case(two_heads(losses), lambda: (rows()[0], {"label": labels(), "value": normal(16, 1, seed=3)}))
 
 
-@twins(
-    "head_without_loss",
-    "unused_parameters",
-    "cut_gradient",
-    missed="what a train_step reads of several outputs is not seen",
-)
+@twins("head_without_loss", "unused_parameters", "cut_gradient")
 def second_term_forgotten(broken: bool) -> Fields:
     """A train_step whose loss takes the first of two outputs."""
 

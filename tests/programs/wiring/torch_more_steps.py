@@ -59,6 +59,27 @@ def sigmoid_of_several_labels(broken: bool) -> Fields:
     return case(ending(torch.sigmoid if broken else None, 6), batch=lambda: (rows()[0], y), loss=nn.BCEWithLogitsLoss())
 
 
+@twins("double_softmax", "bounded_logits")
+def softmax_under_an_entropy_by_hand(broken: bool) -> Fields:
+    """-log_softmax of probabilities, picked by hand."""
+
+    def loss(o: Tensor, y: Tensor) -> Tensor:
+        return -o.log_softmax(1)[torch.arange(len(y)), y].mean()
+
+    return case(ending((lambda o: o.softmax(-1)) if broken else None), loss=loss)
+
+
+@twins("double_sigmoid", "bounded_logits")
+def sigmoid_under_an_entropy_by_hand(broken: bool) -> Fields:
+    """softplus(o) - y * o of probabilities."""
+    x, y = yes_no()
+    return case(ending(torch.sigmoid if broken else None, 1), batch=lambda: (x, y), loss=_softplus)
+
+
+def _softplus(o: Tensor, y: Tensor) -> Tensor:
+    return (F.softplus(o) - y * o).mean()
+
+
 @twins("softmax_without_log", "missing_softmax")
 def divergence_of_probabilities(broken: bool) -> Fields:
     """KLDivLoss of probabilities instead of their logarithms."""

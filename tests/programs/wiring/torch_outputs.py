@@ -261,9 +261,9 @@ def head_ten_thousand_times_too_large(broken: bool) -> Fields:
 
 
 @twins(*START, "bounded_logits")
-def logits_times_thirty(broken: bool) -> Fields:
+def logits_times_a_hundred(broken: bool) -> Fields:
     """A temperature on the wrong side of the division."""
-    return case(ending(lambda o: o * 30 if broken else o / 2))
+    return case(ending(lambda o: o * 100 if broken else o / 2))
 
 
 @twins(*START)

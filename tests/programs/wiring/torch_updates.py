@@ -338,7 +338,7 @@ def root_of_zero(broken: bool) -> Fields:
 
         def forward(self, x: Tensor) -> Tensor:
             squares = ((x[:, None] - self.centres) ** 2).sum(-1)
-            return self.head((squares if broken else squares + 1e-6).sqrt())
+            return self.head((squares if broken else squares + 1e-6).sqrt() / 4)
 
     return case(Model)
 

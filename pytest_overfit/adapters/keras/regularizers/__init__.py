@@ -45,7 +45,10 @@ def found_in(learner: Learner) -> Regularizers:
         with held(model, other_noise=1), watch.watching(EVALUATION):
             learner.reader.forward(training=False)
     off_words = _WHOLE if watch.evaluated else _OFF
-    noises = tuple(effects.noises(places, watch.called, lambda working: _unused(learner, working), off_words))
+    evaluated = learner.reader.structure is not None
+    noises = tuple(
+        effects.noises(places, watch.called, lambda working: _unused(learner, working), off_words, evaluated=evaluated)
+    )
     shrinkages = tuple(decay.found(learner, gradients))
     return Regularizers(noises=noises, shrinkages=shrinkages, off=tuple(off), remarks=remarks)
 

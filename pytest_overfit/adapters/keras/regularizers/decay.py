@@ -34,6 +34,9 @@ Gradients = list[tuple[Any, list[Any], list["Array | None"]]]
 #: steps at which a schedule is asked for its highest rate
 _MOMENTS = (0, 1, 10, 100, 1_000, 10_000, 100_000)
 
+#: share of a weight that its number type rounds away
+_EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
 #: a penalty whose gradient is less than this beside the whole gradient is not there
 _ABSENT = 1e-6
 
@@ -53,7 +56,7 @@ def gradients(learner: KerasLearner, *, penalties: bool = True) -> Gradients:
     taken: Gradients = []
     with contextlib.ExitStack() as stack:
         stack.enter_context(held(model, weights=True))
-        for optimizer in _optimizers(model):
+        for optimizer in optimizers_of(model):
             stack.callback(layers.substitute(optimizer, "apply", _taking(optimizer, taken)))
             stack.callback(layers.substitute(optimizer, "scale_loss", lambda loss: loss))
         if not penalties:
@@ -63,7 +66,8 @@ def gradients(learner: KerasLearner, *, penalties: bool = True) -> Gradients:
     return taken
 
 
-def _optimizers(model: Any) -> list[Any]:
+def optimizers_of(model: Any) -> list[Any]:
+    """Every optimizer that the model has, its own first."""
     held_ = [model.optimizer, *vars(model).values()]
     return list({id(each): each for each in held_ if isinstance(each, keras.optimizers.Optimizer)}.values())
 
@@ -112,7 +116,7 @@ def _weight_decay(
     counted = [each for each in variables if applies(each)]
     noisy = {id(v): g for v, g in zip(variables, slopes, strict=True) if g is not None}
     reached = [each for each in counted if id(each) in noisy]
-    _, top = _top_rate(optimizer)
+    _, top = top_rate(optimizer)
     yield Shrinkage(
         kind="weight decay",
         name=f"weight_decay {float(declared):g} of {type(optimizer).__name__}",
@@ -120,13 +124,16 @@ def _weight_decay(
         tensors=len(variables),
         reached=len(reached),
         nominal=top * float(declared),
+        rounding=max(
+            (_EPSILON.get(keras.backend.standardize_dtype(each.dtype), 0.0) for each in variables), default=0.0
+        ),
         learning_rate=top,
         by_default=default_decay(optimizer) == declared,
         why="" if counted else "exclude_from_weight_decay leaves out every variable",
     )
 
 
-def _top_rate(optimizer: Any) -> tuple[int, float]:
+def top_rate(optimizer: Any) -> tuple[int, float]:
     """The highest learning rate of the optimizer and its schedule, and the step at which it holds."""
     rate = getattr(optimizer, "_learning_rate", None)
     if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
@@ -145,7 +152,7 @@ def _rate(
     chosen = smaller_of(
         counted, lambda each: math.prod(each.shape), lambda taken: any(numbers(each).any() for each in taken)
     )
-    moment, _ = _top_rate(optimizer)
+    moment, _ = top_rate(optimizer)
 
     @contextlib.contextmanager
     def run(bare: bool) -> Iterator[Stepping]:
@@ -202,7 +209,7 @@ def _penalty(learner: KerasLearner, taken: Gradients) -> Iterator[Shrinkage]:
         one for one, variables, _ in taken if any(v is declared[0] for v in variables) or one is taken[0][0]
     )
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    _, top = _top_rate(optimizer)
+    _, top = top_rate(optimizer)
     why = ""
     if not there:
         why = "the gradient of the training step is the same without it, to a millionth"

@@ -23,6 +23,7 @@ from pytest_overfit.adapters.regularizer_effects.places import (
     PlaceCall,
     Visit,
     difference,
+    doubt,
     effect,
     is_another,
 )
@@ -254,14 +255,26 @@ class LayerWatch:
             given = next(each for each in arrays((args, kwargs)) if each.dtype.kind == "f")
             again = (arrays(own(*args, **kwargs)) for _ in itertools.count())
             outputs = again if place.others else itertools.chain([arrays(output)], again)
-            draws = place.draws(given, evaluating=number == EVALUATION)
-            call.effect = effect(place, Visit(given, outputs, draws, ROUNDING, _MOST))
+            visit = Visit(given, outputs, place.draws(given, evaluating=number == EVALUATION), ROUNDING, _MOST)
+            call.effect = effect(place, visit)
+            call.doubt = doubt(visit)
+            if call.effect == 0.0 and number != EVALUATION and not call.off:
+                place.held_back = _held_back(place, given, args, kwargs)
             call.fixed = call.effect == 0.0 and _is_fixed(given, arrays(output), own, args, kwargs)
         self._busy = False
         place.passes.setdefault(number, []).append(call)
         place.frozen = place.frozen or bool(self._resting)
         if number == EVALUATION and not call.off:
             place.why = _ON
+
+
+def _held_back(place: LayerPlace, given: Array, args: Any, kwargs: dict[str, Any]) -> str:
+    """The class of Keras' that an augmentation is made from, where its own call in training changes this input."""
+    base: Any = next((each for each in type(place.layer).__mro__ if each.__module__.startswith("keras.")), None)
+    if place.kind != "augmentation" or base in (None, type(place.layer), keras.layers.Layer):
+        return ""
+    outputs = (arrays(base.call(place.layer, *args, **{**kwargs, "training": True})) for _ in itertools.count())
+    return base.__name__ if effect(place, Visit(given, outputs, 1, ROUNDING, _MOST)) else ""
 
 
 def _is_fixed(given: Array, output: list[Array], own: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> bool:

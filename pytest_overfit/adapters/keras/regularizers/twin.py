@@ -22,11 +22,36 @@ Found = tuple[str, str]
 
 def without_regularizers(model: Any) -> tuple[str, ...]:
     """Take the regularisers out of a built model, for good, and say which they were."""
+    return (*_taken_out(model, _dropping, _augmenting, _penalties), *_decay(model))
+
+
+def without_noise(model: Any) -> tuple[str, ...]:
+    """The same for all that changes what goes through the model at random: dropout, noise, augmentation."""
+    return _taken_out(model, _dropping, _augmenting)
+
+
+def without_penalties(model: Any) -> tuple[str, ...]:
+    """The same for penalties on weights and outputs."""
+    return _taken_out(model, _penalties)
+
+
+def has_penalties(model: Any) -> bool:
+    """It has a penalty that could be taken out."""
+    held = [each for layer in (model, *layers.layers_of(model)) for each in (layer, *_own_variables(layer))]
+    return any(value is not None for each in held for name, value in vars(each).items() if name.endswith("regularizer"))
+
+
+def without_decay(model: Any) -> tuple[str, ...]:
+    """The same for the weight decay of optimizers."""
+    return tuple(_decay(model))
+
+
+def _taken_out(model: Any, *kinds: Callable[[Any, str], Iterator[Found]]) -> tuple[str, ...]:
     places: dict[str, dict[str, None]] = {}
     for layer, name in _named(model):
-        for what, where in (*_dropping(layer, name), *_augmenting(layer, name), *_penalties(layer, name)):
+        for what, where in (found for kind in kinds for found in kind(layer, name)):
             places.setdefault(what, {})[where] = None
-    return (*with_places(places), *_decay(model))
+    return tuple(with_places(places))
 
 
 def _named(model: Any) -> Iterator[tuple[Any, str]]:
@@ -92,7 +117,7 @@ def _never_training(own: Callable[..., Any]) -> Callable[..., Any]:
 
 def _penalties(layer: Any, name: str) -> Iterator[Found]:
     """Regularizers of the layer's own variables and outputs. What `add_loss` adds may be the model's objective."""
-    for variable in (*layer._trainable_variables, *layer._non_trainable_variables):
+    for variable in _own_variables(layer):
         if getattr(variable, "regularizer", None) is not None:
             yield _in_words(variable.regularizer), f"{variable.name} of {name}"
             variable.regularizer = None
@@ -101,6 +126,10 @@ def _penalties(layer: Any, name: str) -> Iterator[Found]:
         if regularizer is not None and attribute == "activity_regularizer":
             yield _in_words(regularizer), f"output of {name}"
         setattr(layer, attribute, None)
+
+
+def _own_variables(layer: Any) -> tuple[Any, ...]:
+    return (*layer._trainable_variables, *layer._non_trainable_variables)
 
 
 def _in_words(regularizer: Any) -> str:

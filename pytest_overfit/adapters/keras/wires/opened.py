@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from pytest_overfit.adapters.base import Mode, Reading
+from pytest_overfit.adapters.base import Reading
 from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras.feed import tensors
 from pytest_overfit.adapters.keras.learner import KerasLearner
 from pytest_overfit.adapters.keras.reader import numbers, total_loss
-from pytest_overfit.adapters.keras.state import forget, held
-from pytest_overfit.adapters.keras.stepper import StepLoss, why_fit
-from pytest_overfit.adapters.keras.wires.arrays import largest, noise, places, relative
+from pytest_overfit.adapters.keras.state import begin_again, forget, held
+from pytest_overfit.adapters.keras.stepper import own
+from pytest_overfit.adapters.keras.wires import masking, moves
+from pytest_overfit.adapters.keras.wires.arrays import places
+from pytest_overfit.adapters.keras.wires.stepping import WatchedSteps, optimizers_of
 from pytest_overfit.adapters.wires import Descent, Moved, Update, Weight, short_ways
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.usercode import is_users_class
@@ -34,13 +36,13 @@ class KerasWires:
 
     def __init__(self, learner: KerasLearner) -> None:
         self.learner, self.model, self.reader = learner, learner.model, learner.reader
-        self.remarks: tuple[str, ...] = ()
         self._owners = {id(each): layer for layer in self._layers() for each in layer._trainable_variables}
-        found = {each.path: each for each in self.model.variables}
+        found = _by_path(self.model.variables)
         #: what may be trained, frozen now or not
         self._weights = {path: each for path, each in found.items() if id(each) in self._owners}
         self._buffers = {path: each for path, each in found.items() if path not in self._weights and _floating(each)}
-        self._stepped = self._stepper()
+        self._steps = WatchedSteps(learner, self._weights, self._buffers)
+        self.remarks: tuple[str, ...] = self._steps.remarks
 
     def _layers(self) -> list[Any]:
         return [self.model, *layers.layers_of(self.model)]
@@ -65,53 +67,62 @@ class KerasWires:
 
     # ------------------------------------------------------------------- update
 
-    def _stepper(self) -> Callable[[], float]:
-        """One step, watched where TensorFlow lets us watch; else through whatever steps this model."""
-        reason = why_fit(self.learner.case, self.model)
-        if keras.backend.backend() != "tensorflow" or reason:
-            self.remarks = (f"gradients were not looked at, because {reason}",)
-            return lambda: self.learner.train(1)[0]
-        from pytest_overfit.adapters.keras.graph import EagerStepper
-
-        stepper = EagerStepper(self.model, self.learner.feed, StepLoss(self.learner.case))
-        return lambda: stepper.train(1)[0]
-
     def update(self) -> Update:
-        before = {path: numbers(each) for path, each in (self._weights | self._buffers).items()}
-        evaluating: list[bool] = []
+        return self._steps.update()
 
-        def note(_layer: Any, own: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            evaluating.append(kwargs.get("training") is False)
-            return own(*args, **kwargs)
+    @property
+    def _own_step(self) -> bool:
+        return not self.remarks and own(self.model, "train_step")
 
-        with self._watching() as watch, layers.called_through([self.model], note):
-            loss = self._stepped()
-        return Update(
-            loss=loss,
-            in_evaluation=bool(evaluating) and all(evaluating),
-            events=tuple(watch.events) if watch else (),
-            changed=_changed(self._weights, before),
-            buffers=_changed(self._buffers, before),
-        )
+    def _slopes(self, data: Any = None) -> Any:
+        """What the step differentiates; None where it is Keras' own, or cannot be run without its update."""
+        if not self._own_step:
+            return None
+        from pytest_overfit.adapters.keras.wires.slopes import slopes_of_step
 
-    @contextlib.contextmanager
-    def _watching(self) -> Iterator[Any]:
-        if self.remarks:
-            yield None
-            return
-        if not hasattr(self, "_watch"):
-            from pytest_overfit.adapters.keras.wires.watch import TapeWatch
+        given = self.learner.feed.data if data is None else data
+        return slopes_of_step(self.model, given, self._trainable(), optimizers_of(self.model))
 
-            self._watch = TapeWatch(self._weights, _optimizers(self.model))
-        with self._watch.watching():
-            yield self._watch
+    def _graph(self) -> Any:
+        """The step as operations; None where it cannot be traced."""
+        if not hasattr(self, "_traced"):
+            self._traced = None
+            if not self.remarks and not self.model.run_eagerly:
+                from pytest_overfit.adapters.keras.wires.traced import TracedStep
+
+                with contextlib.suppress(Exception):  # not every step can be traced
+                    self._traced = TracedStep(self.model, self.learner.feed.data, optimizers_of(self.model))
+        return self._traced
 
     def silent(self, names: Sequence[str]) -> bool:
-        del names
-        return False  # not known: a factor of 0 cannot be told from one that other data would change
+        owners = {id(owner): owner for name in names if (owner := self._owners[id(self._weights[name])])}
+        graph = self._graph()
+        return graph is not None and graph.silenced(list(owners.values()))
 
     def unregistered(self) -> Sequence[str]:
-        return ()  # Keras looks into lists and dicts of layers
+        """Keras looks into lists and dicts of layers, and takes no variable of TensorFlow's for one of its own."""
+        if self.remarks:
+            return ()
+        from pytest_overfit.adapters.keras.wires.strangers import called_by_the_model, unknown_to_all
+
+        with called_by_the_model(self.model) as called:
+            slopes = self._slopes()
+            found = self._reached() if slopes is None else slopes.others
+        return unknown_to_all(found, called)
+
+    def _reached(self) -> list[Any]:
+        """Variables beside the model's own that its loss depends on."""
+        if not self._readable():
+            return []
+        from pytest_overfit.adapters.keras import graph
+
+        with held(self.model, same_noise=True):
+            forget(self.model)
+            owned = [each.value for each in self.model.variables]
+            return graph.reached(lambda: total_loss(self.model, self.reader.feed, self._trained(), True), owned)
+
+    def _trained(self) -> Any:
+        return self.reader.forward(training=True)
 
     def wrong_functions(self) -> Sequence[str]:
         return ()
@@ -123,7 +134,7 @@ class KerasWires:
         return [float(rate(step)) for step in range(steps)]
 
     def should_move(self, name: str) -> bool:
-        gradient, rate = self._watch.last.get(name), self._watch.rates.get(name)
+        gradient, rate = self._steps.last.get(name), self._steps.rates.get(name)
         if gradient is None or rate is None:
             return False
         values = np.abs(numbers(self._weights[name]).astype(np.float64))
@@ -133,52 +144,21 @@ class KerasWires:
     # -------------------------------------------------------------------- moves
 
     def gradients(self) -> dict[str, float | None] | None:
+        if self._own_step:
+            slopes = self._slopes()
+            return None if slopes is None or not slopes.losses else _norms(slopes.gradients)
         if not self._readable():
             return None
-        pairs = zip(self._trainable(), self._loss_and_gradients()[1], strict=True)
-        return {path: None if each is None else float(np.linalg.norm(each.ravel())) for path, each in pairs}
+        return _norms(dict(zip(self._trainable(), self._loss_and_gradients()[1], strict=True)))
 
     def moved_by(self, names: Sequence[str], share: float) -> Moved:
-        found = [self._moved_in(mode, names, share) for mode in ("fit", "train")]
-        return Moved(outputs=largest(each.outputs for each in found), loss=largest(each.loss for each in found))
-
-    def _moved_in(self, mode: Mode, names: Sequence[str], share: float) -> Moved:
-        reader = self.learner.verified_reader()
-        if not reader.has_outputs:
-            return Moved(outputs=None, loss=None)
-        before = reader.read(mode)
-        with self._noisy(names, share, 0):
-            after = reader.read(mode)
-        loss = None if before[0] is None or after[0] is None else relative(np.array(before[0]), np.array(after[0]))
-        pairs = zip(before[1], after[1], self._shown_only(len(before[1])), strict=True)
-        outputs = [relative(old, new) for old, new, shown in pairs if not shown]
-        return Moved(outputs=max(outputs, default=None), loss=loss)
-
-    def _shown_only(self, count: int) -> list[bool]:
-        """Outputs that the model was compiled with a loss of None for, and that have no targets either."""
-        names = list(getattr(self.model, "output_names", None) or ())
-        losses, targets = (_by_output(each, names) for each in (self.model.loss, self.learner.feed.arrays.y))
-        if len(losses) != count:
-            return [False] * count
-        return [each is None and (len(targets) != count or targets[place] is None) for place, each in enumerate(losses)]
-
-    @contextlib.contextmanager
-    def _noisy(self, names: Iterable[str], share: float, first: int) -> Iterator[None]:
-        variables = [self._weights[name] for name in names]
-        kept = [numbers(each) for each in variables]
-        try:
-            for number, (variable, old) in enumerate(zip(variables, kept, strict=True), first):
-                variable.assign(old + noise(old, share, number))
-            yield
-        finally:
-            for variable, old in zip(variables, kept, strict=True):
-                variable.assign(old)
+        return moves.moved_by(self.learner, self._weights, names, share)
 
     def _trainable(self) -> dict[str, Any]:
         return {path: each for path, each in self._weights.items() if each.trainable}
 
     def shaken(self, share: float, index: int) -> Reading | None:
-        with self._noisy(self._trainable(), share, 1000 * index):
+        with moves.noisy(self._weights, self._trainable(), share, 1000 * index):
             try:
                 return self.learner.read("fit")
             except Exception:  # a model or loss that refuses such numbers has nothing to say about them
@@ -189,7 +169,8 @@ class KerasWires:
         start = [numbers(each) for each in variables]
         if not self._readable():
             return None
-        self._stepped()
+        begin_again(self.model)  # the step draws what the readings below draw
+        self._steps.made()
         end = [numbers(each) for each in variables]
         update = [new.astype(np.float64) - old for new, old in zip(end, start, strict=True)]
         try:  # all is read after the step, so that a state which it carries on is the same
@@ -205,14 +186,16 @@ class KerasWires:
             whole = change(1.0)
         finally:
             _assign(variables, end)
+        graph = self._graph()
         return Descent(
             loss=loss,
             promised=promised,
             changes=tuple(changes),
             whole=whole,
-            smooth=True,
+            smooth=graph is None or graph.smooth,
             scheduled=self.learner.has_schedule,
-            checked=False,
+            # where no backward pass is hand-written, all are TensorFlow's own
+            checked=graph is not None and not graph.by_hand,
         )
 
     def _readable(self) -> bool:
@@ -266,20 +249,37 @@ class KerasWires:
                 forget(self.model)
                 outputs = self.reader.forward(training=training, x=tensors(x))
                 inside = [keras.ops.sum(each) for each in self.model.losses] if training else []
-                return tuple(numbers(each) for each in [*keras.tree.flatten(outputs), *inside])
-        except Exception:  # a model that takes these values only cannot be asked; that is no fault
+                found = tuple(numbers(each) for each in [*keras.tree.flatten(outputs), *inside])
+        except Exception:  # a model that takes these values only cannot be asked; that is not a fault
             return None
+        slopes = self._slopes((tensors(x), *self.learner.feed.data[1:])) if training else None
+        return found if slopes is None else (*found, *(np.array(each) for each in slopes.losses if each is not None))
+
+    def masks(self) -> list[tuple[str, Array]]:
+        self._masking = {each.path: (each, mask) for each, mask in masking.masked_layers(self.model, self._as_given)}
+        return [(path, mask) for path, (_, mask) in self._masking.items()]
+
+    def answer_repadded(self, mask: str, repadded: Callable[[Array], Array]) -> tuple[Array, ...] | None:
+        return masking.answer_repadded(self._masking[mask][0], repadded, self._as_given)
+
+    def _as_given(self) -> tuple[Array, ...] | None:
+        return self.answer(self.inputs())
 
     def strides(self) -> bool:
         return any(_steps_over(each) for each in layers.layers_of(self.model))
 
 
-def _by_output(value: Any, names: Sequence[str]) -> list[Any]:
-    return [value.get(name) for name in names] if isinstance(value, dict) else list(value) if _is_list(value) else []
+def _by_path(variables: Sequence[Any]) -> dict[str, Any]:
+    """Under one path each, also where layers that were built by themselves use the same one."""
+    found: dict[str, Any] = {}
+    for each in variables:
+        count = sum(other is not each and other.path == each.path for other in found.values())
+        found[f"{each.path}_{count}" if count else each.path] = each
+    return found
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple))
+def _norms(gradients: Mapping[str, Array | None]) -> dict[str, float | None]:
+    return {path: None if each is None else float(np.linalg.norm(each.ravel())) for path, each in gradients.items()}
 
 
 def _assign(variables: Sequence[Any], values: Sequence[Array]) -> None:
@@ -292,14 +292,5 @@ def _steps_over(layer: Any) -> bool:
     return bool((strides > 1).any())
 
 
-def _changed(variables: Mapping[str, Any], before: Mapping[str, Array]) -> frozenset[str]:
-    return frozenset(path for path, each in variables.items() if numbers(each).tobytes() != before[path].tobytes())
-
-
 def _floating(variable: Any) -> bool:
     return "float" in str(variable.dtype)
-
-
-def _optimizers(model: Any) -> list[Any]:
-    held_by_model = [each for each in vars(model).values() if isinstance(each, keras.optimizers.Optimizer)]
-    return list({id(each): each for each in [model.optimizer, *held_by_model] if each is not None}.values())

@@ -55,6 +55,7 @@ def may_join(trainer: TorchTrainer, members: int, epochs: int) -> bool:
         and _is_plain_model(trainer.model)
         and _is_plain_optimizer(trainer.learner.optimizer, trainer.learner.scheduler)
         and _are_tensors(split)
+        and not split.batch.axes
     )
 
 

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from pytest_overfit.adapters.torch.ensemble.eligible import CannotJoinError, are_alike, pays, whole
 from pytest_overfit.adapters.torch.ensemble.masks import Masks, Sites
 from pytest_overfit.adapters.torch.ensemble.stack import Stack
-from pytest_overfit.adapters.torch.ensemble.trace import Program
+from pytest_overfit.adapters.torch.ensemble.trace import TracedProgram
 from pytest_overfit.adapters.torch.state import generators, preserved_generators
 from pytest_overfit.adapters.torch.trainer import TorchTrainer
 from pytest_overfit.data.splits import permutation, rows_of
@@ -184,7 +184,7 @@ class _Step:
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("error")  # an operation that torch can only repeat for each model
             inputs = [*weights, *(each[chosen + first] for each in data), *shapes]
-            self._program = Program(step, inputs, stack.tensors.values())
+            self._program = TracedProgram(step, inputs, stack.tensors.values())
         if not pays(self._program.products, stack.members):
             raise CannotJoinError("the arithmetic takes most of the time")
 

@@ -23,7 +23,7 @@ _SHAPES = (_ATEN.expand.default, _ATEN.view.default, _ATEN._unsafe_view.default)
 _PRODUCTS = {_ATEN.mm: (0, 1), _ATEN.bmm: (0, 1), _ATEN.addmm: (1, 2), _ATEN.baddbmm: (1, 2)}
 
 
-class Program:
+class TracedProgram:
     """Makes again what `function(*inputs)` did, on other tensors of the same shapes.
 
     It holds what reaches torch below everything that python, `torch.func` and the gradients do. So a step costs its

@@ -28,6 +28,8 @@ _MOST = 2048
 
 _OFF = "call model.train() before training, and after every evaluation"
 
+_OFF_INSIDE = "model.train() was called before: something in the model calls eval() or train(False)"
+
 #: places that no gradient comes by, which are then moved one by one to see whether an output moves
 _MOVED = 16
 
@@ -42,7 +44,11 @@ def found_in(learner: Learner) -> Regularizers:
     places = places_of(learner.model, off)
     called, optimizers = _train(learner, places)
     _evaluate(learner, places)
-    noises = effects.noises(_judged(places), called, lambda working: _unused(learner, places, working), _OFF)
+    off_words = _OFF if learner.case.step is not None else _OFF_INSIDE
+    noises = effects.noises(
+        _judged(places), called, lambda working: _unused(learner, places, working), off_words,
+        evaluated=learner.forward.can_be_called,
+    )  # fmt: skip
     return Regularizers(noises=tuple(noises), shrinkages=tuple(decay.found(learner, optimizers)), off=tuple(off))
 
 
@@ -139,10 +145,14 @@ def _is_fixed(seen: Seen) -> bool:
 
 def _effect(seen: Seen) -> float | None:
     if seen.given is None:  # no numbers that could be dropped: time steps, ids
+        seen.call.doubt = "no floating-point numbers are given to it"
         return 0.0 if _draws_nothing(seen) else None
     given = to_numpy(seen.given)
     outputs = itertools.chain([_arrays(seen.output)], (_arrays(seen.again()) for _ in itertools.count()))
-    return effects.effect(seen.place, Visit(given, outputs, seen.place.draws(given), _rounding(seen.output), _MOST))
+    visit = Visit(given, outputs, seen.place.draws(given), _rounding(seen.output), _MOST)
+    found = effects.effect(seen.place, visit)
+    seen.call.doubt = effects.doubt(visit)
+    return found
 
 
 def _draws_nothing(seen: Seen) -> bool:

@@ -90,6 +90,7 @@ def _weight_decay(optimizer: Any, gradients: Gradients) -> Iterator[Shrinkage]:
         tensors=len(held),
         reached=sum(key in gradients for key in held),
         nominal=max((top * decay for top, decay in rates if top), default=None),
+        rounding=max((torch.finfo(each.dtype).eps for group in groups for each in group["params"]), default=0.0),
         learning_rate=max((top for top, _ in rates), default=None),
         by_default=decays == [default],
     )

@@ -87,5 +87,5 @@ def _is_off(kind: Any, args: list[Any], places: list[int], generator: torch.Gene
     if forth == back:
         return False
     real = (forth - back) / (2 * _STEP)
-    told = sum(float((slope * way).sum()) for slope, way in zip(slopes, ways, strict=True) if slope is not None)
-    return abs(real - told) > _OFF * max(abs(real), abs(told))
+    promised = sum(float((slope * way).sum()) for slope, way in zip(slopes, ways, strict=True) if slope is not None)
+    return abs(real - promised) > _OFF * max(abs(real), abs(promised))

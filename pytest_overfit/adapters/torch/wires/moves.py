@@ -89,7 +89,7 @@ def loss_and_gradients(
     learner: TorchLearner, parameters: Sequence[nn.Parameter]
 ) -> tuple[float, list[Tensor | None], bool] | None:
     """As in training, and whether nothing on the graph has a backward pass of its own; None: not readable."""
-    with learner.modes.reading("train"):
+    with learner.modes.reading("train"), learner.explained("a training step"):
         hold_noise()
         _, loss, _ = learner.forward.watched(quiet=False)
         if loss is None or not loss.requires_grad or not parameters:

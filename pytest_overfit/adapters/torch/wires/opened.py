@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from pytest_overfit.adapters.torch.wires.watch import StepWatch
 from pytest_overfit.adapters.wires import Descent, Moved, Update, Weight
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.usercode import is_users_class
-from pytest_overfit.data.batch import to_numpy
+from pytest_overfit.data.batch import leaves, to_numpy
 
 Tensor = torch.Tensor
 
@@ -43,6 +44,7 @@ class TorchWires:
     # ------------------------------------------------------------------ weights
 
     def weights(self) -> list[Weight]:
+        self._watch.follow(self.model)
         modules = dict(self.model.named_modules())
         return [self._weight(name, each, modules) for name, each in self._watch.named.items()]
 
@@ -79,6 +81,7 @@ class TorchWires:
         with self._watch.watching(), self._calls() as (rows, evaluating):
             loss = self.learner.train(1)[0]
             undone = self._watch.undone()
+        now = dict(self.model.named_parameters())
         return Update(
             loss=loss,
             events=tuple(self._watch.events),
@@ -86,6 +89,7 @@ class TorchWires:
             buffers=changed({name: each for name, each in self.model.named_buffers() if name in before}, before),
             rows=tuple(rows),
             in_evaluation=bool(evaluating) and all(evaluating),
+            replaced=frozenset(name for name, each in now.items() if each is not parameters.get(name)),
             undone=undone,
         )
 
@@ -169,31 +173,49 @@ class TorchWires:
 
     def inputs(self) -> dict[str, Array]:
         places = _places(self.learner.batch.x, self.learner.forward.argument_names())
-        targets = set(map(str, self.learner.labels))
-        return {name: to_numpy(each) for name, each in places.items() if name not in targets}
+        targets, axes = set(map(str, self.learner.labels)), self._row_axes(places)
+        return {name: to_numpy(each.movedim(axes[name], 0)) for name, each in places.items() if name not in targets}
+
+    def _row_axes(self, places: Iterable[str]) -> dict[str, int]:
+        """Where the model takes the rows of each input."""
+        batch = self.learner.by_row
+        pairs = zip(leaves(batch.x), batch.axes.x, strict=True) if batch.axes else ()
+        known = [axis for leaf, axis in pairs if isinstance(leaf, Tensor)]
+        return dict(zip(places, known or itertools.repeat(0), strict=False))
 
     def arguments(self) -> frozenset[str]:
         named, x = self.learner.forward.argument_names(), self.learner.batch.x
         alone = isinstance(x, torch.Tensor) or self.learner.forward.unpacks
         return frozenset(name for name in self.inputs() if "." not in name) if alone else frozenset(named)
 
+    def masks(self) -> list[tuple[str, Array]]:
+        return []  # torch hands no masks on
+
+    def answer_repadded(self, mask: str, repadded: Callable[[Array], Array]) -> tuple[Array, ...] | None:
+        del mask, repadded
+        return None
+
     def buffers(self) -> list[str]:
         return [name for name, _ in self.model.named_buffers()]
 
     def answer(self, inputs: Mapping[str, Array], training: bool = False) -> tuple[Array, ...] | None:
-        names = iter(_places(self.learner.batch.x, self.learner.forward.argument_names()))
+        axes = self._row_axes(_places(self.learner.batch.x, self.learner.forward.argument_names()))
+        names = iter(axes)
 
         def replaced(leaf: Any) -> Any:
             name = next(names)
-            return torch.as_tensor(inputs[name]).to(leaf.device, leaf.dtype) if name in inputs else leaf
+            if name not in inputs:
+                return leaf
+            return torch.as_tensor(inputs[name]).movedim(0, axes[name]).to(leaf.device, leaf.dtype).contiguous()
 
         x = pytree.tree_map_only(torch.Tensor, replaced, self.learner.batch.x)
         with self.learner.modes.reading("train" if training else "eval"), torch.no_grad():
             moves.hold_noise()
             try:
-                return tuple(to_numpy(each) for each in tensors(self.learner.forward.call(x)))
-            except Exception:  # a model that takes these values only cannot be asked; that is no fault
+                outputs = [to_numpy(each) for each in tensors(self.learner.forward.call(x))]
+            except Exception:  # a model that takes these values only cannot be asked; that is not a fault
                 return None
+        return self.learner.output_rows.first(outputs)
 
     def strides(self) -> bool:
         return any(_steps_over(each) for each in self.model.modules())

@@ -35,7 +35,7 @@ def norm(gradient: Tensor) -> float:
 
 
 def changed(named: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> frozenset[str]:
-    """Names of the tensors that are other than before, to the bit; a NaN that stays one is no change."""
+    """Names of the tensors that are other than before, to the bit; a NaN that stays one is not a change."""
     return frozenset(name for name, each in named.items() if not _same(each.detach(), before[name]))
 
 

@@ -27,8 +27,7 @@ class StepWatch:
     """Notes what happens to one model's parameters while it watches."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.named = dict(model.named_parameters())
-        self._names = {id(each): name for name, each in self.named.items()}
+        self.follow(model)
         self._optimizers: list[Any] = []
         #: the gradients that an optimizer last stepped with
         self.stepped_with: dict[str, Tensor] = {}
@@ -43,6 +42,11 @@ class StepWatch:
         self.events: list[Event] = []
         #: what the last backward pass started from
         self.root: Tensor | None = None
+
+    def follow(self, model: nn.Module) -> None:
+        """Watch what the model has now: parts may have been replaced."""
+        self.named = dict(model.named_parameters())
+        self._names = {id(each): name for name, each in self.named.items()}
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ from pytest_overfit.probes.bounds.subject import Found
 BINS = 15
 
 _NO_CLASSES = "the model predicts values, not classes, so it has no probabilities to be right with"
-_NO_PROBABILITIES = "the outputs cannot be read as probabilities: the loss is no cross-entropy"
+_NO_PROBABILITIES = "the outputs cannot be read as probabilities: the loss is not a cross-entropy"
 
 
 def calibration_found(chunks: Iterable[ChunkReading], task: str | None) -> Found:
@@ -56,7 +56,7 @@ def _binned(confidence: Array, right: Array) -> Array:
 
 
 def _heads(chunk: ChunkReading, task: str | None) -> Sequence[Head]:
-    """The heads that the loss showed, else guessed ones, of outputs that are no plain labels."""
+    """The heads that the loss showed, else guessed ones, of outputs that are not plain labels."""
     if chunk.reading.heads:
         return chunk.reading.heads
     if any(each.dtype.kind != "f" for each in chunk.reading.outputs):

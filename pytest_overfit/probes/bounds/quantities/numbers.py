@@ -270,5 +270,5 @@ def samples_per_parameter(subject: Subject) -> Found:
     """Rows of the train split for each trained parameter."""
     train, facts = subject.open_split("train"), subject.untrained.parameters()
     if train is None or train.rows is None:
-        return Found(why="the case has no train= data" if train is None else "nobody knows the length of train=")
+        return Found(why="the case has no train= data" if train is None else "the length of train= is not known")
     return Found(value=train.rows / facts.trainable) if facts.trainable else Found(why=NOT_HERE)

@@ -8,7 +8,7 @@ import numpy as np
 
 from pytest_overfit.adapters.base import Learner
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.measures.memorising.evaluation import close, eval_forwards_agree
+from pytest_overfit.measures.evaluation import close, eval_forwards_agree
 from pytest_overfit.probes.bounds.quantities.registry import YES_NO, quantity
 from pytest_overfit.probes.bounds.subject import NO_OUTPUTS, Found, Subject
 

@@ -1,8 +1,8 @@
-"""Checks on a trained model that cost a few forward passes: is evaluation steady, and are rows independent?"""
+"""Is a model steady in evaluation, and does each row stand alone? A few forward passes tell, trained or not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -18,6 +18,9 @@ _TOLERANCE = 1e-3
 #: where large numbers cancel, arithmetic costs more: so many times what float32 costs the outputs against float64, but
 #: no more than this share of their spread
 _ROUNDING, _MOST = 10.0, 0.05
+
+#: what counts as infinite: the square of it, summed over all there is, is still a number
+_LARGE = 1e100
 
 #: with fewer rows a permutation can commute with the very mix-up it looks for, so the batch is repeated
 _FEWEST = 5
@@ -39,7 +42,11 @@ def both_at_once(learner: Learner, rows: int, evaluated: Sequence[Array]) -> boo
 def eval_forwards_agree(learner: Learner, rows: int) -> bool | None:
     """Two eval-mode forward passes on the same batch give the same outputs; None: the model cannot be asked."""
     everything = list(range(rows))
-    first, second = learner.outputs_for(everything), learner.outputs_for(everything)
+    return answers_agree(learner.outputs_for(everything), learner.outputs_for(everything))
+
+
+def answers_agree(first: Sequence[Array] | None, second: Sequence[Array] | None) -> bool | None:
+    """Two answers to one question are the same; None: there are none."""
     if first is None or second is None or not first:
         return None
     return all(close(a, b) for a, b in zip(first, second, strict=True))
@@ -66,6 +73,44 @@ def rows_stand_alone(
         return False
     rounding = _rounding(in_both_precisions())
     return all(_permuted(a, b, order, min(_MOST, _ROUNDING * rounding)) for a, b in pairs)
+
+
+def others_moved(ask: Callable[[Array], Sequence[Array] | None], base: Sequence[Array], rows: int) -> Array:
+    """For each row how far its outputs went, at most, when other rows were replaced by further ones of the batch.
+
+    `ask` gives the outputs for a batch made of these rows. Sees a mean over the batch, which no order changes. With the
+    rows numbered in binary, each digit gives two groups, so every row is once replaced while each other one stays, and
+    the passes grow with the logarithm of the rows. All have one shape, so that no kernel sums in another order.
+    """
+    found, numbers = np.zeros(rows), np.arange(rows)
+    for group in groups_of(rows):
+        after = ask(np.where(group, (numbers + 1) % rows, numbers))
+        found = np.maximum(found, row_distances(base, after, rows) * ~group)
+    return found
+
+
+def groups_of(rows: int) -> Iterator[Array]:
+    """Rows to be replaced, as masks."""
+    numbers = np.arange(rows)
+    for digit in range(max(1, (rows - 1).bit_length())):
+        group = (numbers >> digit) & 1 == 1
+        yield group
+        yield ~group
+
+
+def row_distances(base: Sequence[Array], after: Sequence[Array] | None, rows: int) -> Array:
+    """The largest difference in each row, as a share of the outputs' spread."""
+    found = np.zeros(rows)
+    for old, new in zip(base, after or (), strict=False):
+        if is_by_row(old, rows) and old.shape == new.shape:
+            a, b = finite(old), finite(new)
+            found = np.maximum(found, np.abs(a - b).reshape(rows, -1).max(axis=1, initial=0.0) / _spread(a))
+    return found
+
+
+def is_by_row(output: Array, rows: int) -> bool:
+    """Numbers, a row each; a table of all pairs of rows compares them by design."""
+    return output.dtype.kind == "f" and output.shape[:1] == (rows,) and output.shape[1:2] != (rows,)
 
 
 def rows_lie_elsewhere(learner: Learner, rows: int) -> bool:
@@ -108,18 +153,23 @@ def close(first: Array, second: Array, tolerance: float = 0.0) -> bool:
         return bool((first == second).all())
     if not np.array_equal(np.isfinite(first), np.isfinite(second)):
         return False
-    a, b = np.nan_to_num(first.astype(np.float64)), np.nan_to_num(second.astype(np.float64))
+    a, b = finite(first), finite(second)
     return bool(np.abs(a - b).max(initial=0.0) <= max(_TOLERANCE, tolerance) * _spread(a))
 
 
 def row_spread(outputs: Sequence[Array], rows: int) -> float | None:
     """The largest difference between a row of the outputs and their mean, as a share of their size; None: no rows."""
     found = []
-    for each in outputs:
-        if each.dtype.kind == "f" and each.shape[:1] == (rows,) and np.isfinite(each).all() and each.size:
-            values = each.astype(np.float64)
+    for output in outputs:
+        if output.dtype.kind == "f" and output.shape[:1] == (rows,) and np.isfinite(output).all() and output.size:
+            values = output.astype(np.float64)
             found.append(float(np.abs(values - values.mean(axis=0)).max() / (np.abs(values).max() or 1.0)))
     return max(found, default=None)
+
+
+def finite(values: Array) -> Array:
+    """In float64, NaN as 0, and infinities as numbers whose squares can still be summed."""
+    return np.clip(np.nan_to_num(values.astype(np.float64)), -_LARGE, _LARGE)
 
 
 def _spread(outputs: Array) -> float:

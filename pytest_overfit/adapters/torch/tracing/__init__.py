@@ -1,0 +1,1 @@
+"""What a pass calls, seen function by function: which layers and activations, and what was computed from what."""

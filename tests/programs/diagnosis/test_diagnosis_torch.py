@@ -1,0 +1,35 @@
+"""Torch programs with one fault are refused, their healthy twins pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.programs.diagnosis.corpus import check_broken, check_healthy, check_named, check_unnamed
+from tests.programs.diagnosis.torch_programs import PROGRAMS
+
+#: torch's own words on some of these programs (broadcast sizes, schedules)
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+#: one program in so many is a part of every run, all are of the slow one
+_ONE_IN = 24
+
+
+@pytest.mark.parametrize("name", PROGRAMS.broken_ones(_ONE_IN))
+def test_a_planted_fault_is_refused(name: str) -> None:
+    check_broken(PROGRAMS[name])
+
+
+@pytest.mark.parametrize("name", PROGRAMS.healthy_ones(_ONE_IN))
+def test_its_healthy_twin_passes(name: str) -> None:
+    check_healthy(PROGRAMS[name])
+
+
+@pytest.mark.parametrize("name", PROGRAMS.named_ones(_ONE_IN))
+def test_its_fault_is_the_first_name(name: str) -> None:
+    check_named(PROGRAMS[name])
+
+
+@pytest.mark.parametrize("name", PROGRAMS.unnamed_ones(_ONE_IN))
+def test_its_healthy_twin_has_no_name(name: str) -> None:
+    check_unnamed(PROGRAMS[name])
