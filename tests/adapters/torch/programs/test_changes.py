@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from pytest_overfit import Case
 from pytest_overfit.adapters.programs import Change, UnchangeableError, program_of
-from pytest_overfit.run import _learner
-from pytest_overfit.settings import current_settings
+from pytest_overfit.run import learner_of
 
 X = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(12) % 3
@@ -25,7 +24,7 @@ def changed(model: Callable[[], nn.Module], change: Change, batch: Any = (X, Y),
         "optimizer": lambda parameters: torch.optim.Adam(parameters, 1e-2),
     }
     case = Case(name="case", model=model, batch=batch, **{**usual, **fields})
-    program = program_of(_learner(case, 0, current_settings()))
+    program = program_of(learner_of(case, 0))
     assert program is not None
     return program.changed(change)
 

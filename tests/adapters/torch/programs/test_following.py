@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from pytest_overfit import Case, ProgramError, run_probes
 from pytest_overfit.adapters.programs import Anatomy, program_of
 from pytest_overfit.adapters.torch.programs import open_program
-from pytest_overfit.run import _learner
-from pytest_overfit.settings import current_settings
+from pytest_overfit.run import learner_of
 
 X = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
 Y = X[:, :1] * X[:, 1:2]
@@ -41,7 +40,7 @@ def anatomy(middle: Middle = torch.tanh, **fields: Any) -> Anatomy:
         "batch": (X, Y),
     }
     case = Case(name="case", **{**usual, **fields})
-    program = program_of(_learner(case, 0, current_settings()))
+    program = program_of(learner_of(case, 0))
     assert program is not None
     return program.anatomy()
 
