@@ -17,7 +17,7 @@ RUN = 10_000
 
 #: what is looked for, for the verdict where nothing was found
 LOOKED_FOR = (
-    "dropout, stochastic depth, modules named after noise, augmentation in the model or the data, weight decay, "
+    "dropout, stochastic depth, modules that draw random numbers, augmentation in the model or the data, weight decay, "
     "penalties in the loss"
 )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from pytest_overfit.adapters.torch import records
 from pytest_overfit.adapters.torch.learner import TorchLearner
 from pytest_overfit.adapters.torch.records import tensors
 from pytest_overfit.adapters.torch.regularizers import decay
+from pytest_overfit.adapters.torch.regularizers.drawing import OwnDraws
 from pytest_overfit.adapters.torch.regularizers.dropout import ModulePlace, Places, PlaceWatch, Seen, places_of
 from pytest_overfit.adapters.torch.state import generators, reseed
 from pytest_overfit.core.arrays import Array
@@ -44,12 +46,26 @@ def found_in(learner: Learner) -> Regularizers:
     places = places_of(learner.model, off)
     called, optimizers = _train(learner, places)
     _evaluate(learner, places)
+    evaluated = learner.forward.can_be_called
+    own = OwnDraws(learner.model, places, lambda: _draws_by_design(learner))
+    own.look(lambda: _training(learner), (lambda: _evaluation(learner)) if evaluated else None, _trains(learner))
+    judged = [*_judged(places), *own.places.values(), *own.still()]
+    places.update(own.places)
     off_words = _OFF if learner.case.step is not None else _OFF_INSIDE
     noises = effects.noises(
-        _judged(places), called, lambda working: _unused(learner, places, working), off_words,
-        evaluated=learner.forward.can_be_called,
-    )  # fmt: skip
-    return Regularizers(noises=tuple(noises), shrinkages=tuple(decay.found(learner, optimizers)), off=tuple(off))
+        judged, called, lambda working: _unused(learner, places, working), off_words, evaluated=evaluated
+    )
+    return Regularizers(
+        noises=tuple(noises),
+        shrinkages=tuple(decay.found(learner, optimizers)),
+        off=tuple(off),
+        remarks=tuple(own.remarks),
+    )
+
+
+def _draws_by_design(learner: TorchLearner) -> bool:
+    """Of a step it is known only that it draws, which the module in question does."""
+    return learner.samples or (learner.case.step is None and bool(learner.drawn()))
 
 
 def _judged(places: Places) -> list[ModulePlace]:
@@ -81,24 +97,40 @@ def _train(learner: TorchLearner, places: Places) -> tuple[set[str], decay.Optim
 
     Returns the names of the modules that were called, and the optimizers that a step used.
     """
-    forward, step = learner.forward, learner.case.step
     called: set[str] = set()
-    make_pass: Callable[[], Any] = forward.quiet
-    when: Callable[[], bool] | None = None
-    with contextlib.ExitStack() as stack:
-        if step is None:
-            stack.enter_context(learner.modes.reading("train"))
-        else:
-            make_pass, when = lambda: step(learner.model, learner.batch.x, learner.batch.y), torch.is_grad_enabled
-            _as_the_factory_left_it(learner)
-            stack.enter_context(user_code(f"Case {learner.case.name!r}: step"))
-        stack.enter_context(forward.as_written())
-        optimizers = stack.enter_context(decay.watched_steps())
+    with decay.watched_steps() as optimizers, _training(learner) as make_pass:
         for number in range(PASSES):
-            with PlaceWatch(learner.model, places, _measuring(number), when) as watch:
+            with PlaceWatch(learner.model, places, _measuring(number), _trains(learner)) as watch:
                 make_pass()
             called |= watch.called
     return called, optimizers
+
+
+def _trains(learner: TorchLearner) -> Callable[[], bool] | None:
+    """A step of the user's may also evaluate."""
+    return None if learner.case.step is None else torch.is_grad_enabled
+
+
+@contextlib.contextmanager
+def _training(learner: TorchLearner) -> Iterator[Callable[[], Any]]:
+    """What makes a training pass: of our plain loop, or a step of the user's."""
+    forward, step = learner.forward, learner.case.step
+    with contextlib.ExitStack() as stack:
+        make_pass: Callable[[], Any] = forward.quiet
+        if step is None:
+            stack.enter_context(learner.modes.reading("train"))
+        else:
+            make_pass = functools.partial(step, learner.model, learner.batch.x, learner.batch.y)
+            _as_the_factory_left_it(learner)
+            stack.enter_context(user_code(f"Case {learner.case.name!r}: step"))
+        stack.enter_context(forward.as_written())
+        yield make_pass
+
+
+@contextlib.contextmanager
+def _evaluation(learner: TorchLearner) -> Iterator[Callable[[], Any]]:
+    with learner.modes.reading("eval"), learner.forward.as_written():
+        yield learner.forward.quiet
 
 
 def _as_the_factory_left_it(learner: TorchLearner) -> None:
@@ -111,9 +143,8 @@ def _as_the_factory_left_it(learner: TorchLearner) -> None:
 def _evaluate(learner: TorchLearner, places: Places) -> None:
     if not learner.forward.can_be_called:
         return
-    watch = PlaceWatch(learner.model, places, _measuring(EVALUATION))
-    with learner.modes.reading("eval"), learner.forward.as_written(), watch:
-        learner.forward.quiet()
+    with _evaluation(learner) as make_pass, PlaceWatch(learner.model, places, _measuring(EVALUATION)):
+        make_pass()
 
 
 def _measuring(number: int) -> Callable[[Seen], None]:

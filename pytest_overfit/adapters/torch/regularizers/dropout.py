@@ -19,7 +19,8 @@ from pytest_overfit.adapters.torch.regularizers.twin import DROPPING, RATE, rate
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.usercode import is_users_class
 
-_DROPS = re.compile("drop|stochasticdepth")
+#: classes that drop, by their lower-case names
+DROPS = re.compile("drop|stochasticdepth")
 _NOISY = re.compile("noise|jitter")
 _AUGMENTS = re.compile("^random|augment|erasing|mixup|cutmix")
 
@@ -66,7 +67,7 @@ def places_of(model: nn.Module, off: list[str]) -> Places:
         if kind in ("dropout", "noise") and rate == 0:
             off.append(f"{type(module).__name__} {name}")
         elif kind is not None:
-            owner = _around(model, name)
+            owner = around(model, name)
             owner_class = type(model.get_submodule(owner))
             alpha = isinstance(module, (nn.AlphaDropout, nn.FeatureAlphaDropout))
             found[module] = ModulePlace(
@@ -87,7 +88,7 @@ def places_of(model: nn.Module, off: list[str]) -> Places:
     return found
 
 
-def _around(model: nn.Module, name: str) -> str:
+def around(model: nn.Module, name: str) -> str:
     """The nearest module around this one that is called as one."""
     owner = name.rpartition(".")[0]
     while owner and isinstance(model.get_submodule(owner), _HOLDERS):
@@ -105,7 +106,7 @@ def _kind_and_rate(module: nn.Module) -> tuple[Kind | None, float | None]:
     name = type(module).__name__.lower()
     if next(module.parameters(), None) is not None:  # a layer that also drops is seen by the functions it calls
         return None, None
-    if _DROPS.search(name):
+    if DROPS.search(name):
         zero = any(getattr(module, name, 1) in (0, None) for name in ("p", "drop_prob"))
         return "dropout", next((rate for _, rate in dropout_rates(module, RATE)), 0.0 if zero else None)
     if _NOISY.search(name):

@@ -28,8 +28,8 @@ DROPPING: dict[Callable[..., Any], tuple[str, int]] = {
     functional.scaled_dot_product_attention: ("dropout_p", 4),
 }
 
-#: the attribute that is the rate in a class named after dropping
-RATE = ("p",)
+#: attributes that are the rate in a class named after dropping
+RATE = ("p", "prob", "probability", "rate")
 
 
 def rate_of_call(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
