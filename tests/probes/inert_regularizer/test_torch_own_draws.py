@@ -194,3 +194,28 @@ def test_what_chooses_or_orders_at_random_is_not_refused(part, outcome):
 
 def test_a_model_that_draws_nothing_has_none():
     assert verdict(lambda: nn.LayerNorm(16)).outcome == "not_applicable"
+
+
+class Skipping(nn.Module):
+    """Blocks that are left out at random, each with a dropout."""
+
+    def __init__(self, used: bool) -> None:
+        super().__init__()
+        self.used = used
+        self.blocks = nn.ModuleList(nn.Linear(16, 16) for _ in range(6))
+        self.drops = nn.ModuleList(nn.Dropout(0.3) for _ in range(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block, drop in zip(self.blocks, self.drops, strict=True):
+            if not self.training or torch.rand(()) > 0.5:
+                inside = torch.tanh(block(x))
+                dropped = drop(inside)
+                x = x + (dropped if self.used else inside)
+        return x
+
+
+def test_a_dropout_in_a_block_that_was_left_out_is_not_called_unused():
+    for seed in range(5):
+        found = verdict(lambda: Skipping(True), seed=seed)
+        assert (found.outcome, found.diagnoses) == ("passed", ()), found.summary
+    assert "no output of the model depends on its result" in verdict(lambda: Skipping(False)).summary

@@ -223,7 +223,8 @@ def _unused(learner: TorchLearner, places: Places, working: list[DropoutPlace]) 
     doubtful = [place for place in working if place not in linked]
     if not doubtful or len(doubtful) > _MOVED:
         return set()
-    return effects.unused(doubtful, lambda place: _outputs_with(learner, places, place), alike)
+    met: set[DropoutPlace] = set()  # layers that are left out at random may be left out in this pass
+    return met & effects.unused(doubtful, lambda place: _outputs_with(learner, places, place, met), alike)
 
 
 def _linked(learner: TorchLearner, places: Places) -> set[DropoutPlace]:
@@ -245,10 +246,13 @@ def _linked(learner: TorchLearner, places: Places) -> set[DropoutPlace]:
     return {place for (place, _), slope in zip(zeros, found, strict=True) if slope is not None}
 
 
-def _outputs_with(learner: TorchLearner, places: Places, moved: DropoutPlace | None) -> list[torch.Tensor]:
-    """Outputs of a training pass, with 1 added to what this place gives."""
+def _outputs_with(
+    learner: TorchLearner, places: Places, moved: DropoutPlace | None, met: set[DropoutPlace]
+) -> list[torch.Tensor]:
+    """Outputs of a training pass, with 1 added to what this place gives; `met` gets the places that it comes by."""
 
     def move(seen: Seen) -> Any:
+        met.add(seen.place)
         return _changed(seen.output, lambda each: each + 1) if seen.place is moved else None
 
     watch = PlaceWatch(learner.model, places, move)

@@ -117,10 +117,10 @@ class OwnDraws:
         self.places = {module: _place(self._model, name) for module, name in mine if self._is_looked_at(module)}
         if not self.places:
             return
-        with train() as make_pass, PlaceWatch(self._model, self.places, self._visit(0), when):
+        with train() as make_pass, PlaceWatch(self._model, dict(self.places), self._visit(0), when):
             make_pass()
         if evaluate is not None:
-            with evaluate() as make_pass, PlaceWatch(self._model, self.places, self._visit(EVALUATION)):
+            with evaluate() as make_pass, PlaceWatch(self._model, dict(self.places), self._visit(EVALUATION)):
                 make_pass()
         self._keep()
 
@@ -130,6 +130,8 @@ class OwnDraws:
     def _visit(self, number: int) -> Callable[[Seen], None]:
         def visit(seen: Seen) -> None:
             call = PlaceCall(None, off=seen.call.off, frozen=seen.call.frozen)
+            if seen.place not in self.places.values():
+                return  # a function that drops, which has its place already
             with torch.no_grad(), contextlib.suppress(Exception):  # what cannot be asked again is not judged
                 answers = [_arrays(seen.output), *(_arrays(seen.again()) for _ in range(_ANSWERS - 1))]
                 call.effect = max(effects.difference(answers[0], each, 1e-6) for each in answers[1:])
