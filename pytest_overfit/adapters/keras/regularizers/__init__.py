@@ -13,6 +13,7 @@ from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.learner import KerasLearner
 from pytest_overfit.adapters.keras.regularizers import decay
+from pytest_overfit.adapters.keras.regularizers.drawing import OwnDraws
 from pytest_overfit.adapters.keras.regularizers.dropout import ROUNDING, LayerPlace, LayerWatch, arrays, places_of
 from pytest_overfit.adapters.keras.state import held
 from pytest_overfit.adapters.regularizer_effects import places as effects
@@ -46,11 +47,15 @@ def found_in(learner: Learner) -> Regularizers:
             learner.reader.forward(training=False)
     off_words = _WHOLE if watch.evaluated else _OFF
     evaluated = learner.reader.structure is not None
+    own = OwnDraws(learner, places)
+    if not watch.evaluated:
+        own.look()
+    judged = [*places, *own.places]
     noises = tuple(
-        effects.noises(places, watch.called, lambda working: _unused(learner, working), off_words, evaluated=evaluated)
+        effects.noises(judged, watch.called, lambda working: _unused(learner, working), off_words, evaluated=evaluated)
     )
     shrinkages = tuple(decay.found(learner, gradients))
-    return Regularizers(noises=noises, shrinkages=shrinkages, off=tuple(off), remarks=remarks)
+    return Regularizers(noises=noises, shrinkages=shrinkages, off=tuple(off), remarks=(*remarks, *own.remarks))
 
 
 def _train(learner: KerasLearner, watch: LayerWatch) -> tuple[tuple[str, ...], decay.Gradients]:

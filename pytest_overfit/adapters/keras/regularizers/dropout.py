@@ -99,8 +99,7 @@ class LayerPlace(DropoutPlace):
 
 def places_of(model: Any, off: list[str]) -> list[LayerPlace]:
     """Every place of the model; names of layers whose probability is 0 are added to `off`."""
-    around = (model, *layers.layers_of(model))
-    owners = {id(child): layer for layer in around for child in getattr(layer, "_layers", ())}
+    owners = owners_of(model)
     found = []
     for layer in layers.layers_of(model):
         name = f"{type(layer).__name__} {layer.name}"
@@ -125,6 +124,12 @@ def places_of(model: Any, off: list[str]) -> list[LayerPlace]:
             )
             found.append(place)
     return found
+
+
+def owners_of(model: Any) -> dict[int, Any]:
+    """The id of a layer -> the layer or model around it."""
+    around = (model, *layers.layers_of(model))
+    return {id(child): layer for layer in around for child in getattr(layer, "_layers", ())}
 
 
 #: what tells it from other places of its layer, what it is, its rate, and the rates of these others
@@ -178,12 +183,21 @@ def _kind_and_rate(layer: Any) -> tuple[Kind | None, float | None]:
         return "augmentation", None
     if layer.weights and any("seed" not in each.name for each in layer.weights):
         return None, None
-    if _DROPS.search(name):
-        given = (getattr(layer, each, None) for each in ("rate", "p", "drop_prob", "drop_rate", "dropout_rate"))
-        return "dropout", next((float(each) for each in given if isinstance(each, (int, float))), None)
+    named, rate = named_rate(layer)
+    if named is not None:
+        return named, rate
     if _NOISY.search(name):
         return "noise", next((size for _, size in noise_sizes(layer)), None)
     return ("augmentation", None) if _AUGMENTS.search(name) else (None, None)
+
+
+def named_rate(layer: Any) -> tuple[Kind | None, float | None]:
+    """Of a layer that is named after dropping."""
+    if not _DROPS.search(type(layer).__name__):
+        return None, None
+    names = ("rate", "p", "prob", "probability", "drop_prob", "drop_rate", "dropout_rate")
+    given = (getattr(layer, each, None) for each in names)
+    return "dropout", next((float(each) for each in given if isinstance(each, (int, float))), None)
 
 
 # ------------------------------------------------------------------ watching

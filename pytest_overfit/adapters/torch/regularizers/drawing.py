@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from pytest_overfit.adapters.regularizer_effects import places as effects
-from pytest_overfit.adapters.regularizer_effects.names import dropout_rates, listed
+from pytest_overfit.adapters.regularizer_effects.drawing import ANSWERS, as_meant, is_copy
+from pytest_overfit.adapters.regularizer_effects.names import dropout_rates
 from pytest_overfit.adapters.regularizer_effects.places import EVALUATION, Kind, PlaceCall
 from pytest_overfit.adapters.torch.records import tensors
 from pytest_overfit.adapters.torch.regularizers.dropout import DROPS, ModulePlace, Places, PlaceWatch, Seen, around
@@ -28,13 +28,6 @@ from pytest_overfit.adapters.torch.state import generators
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.usercode import is_users_class
 from pytest_overfit.data.batch import to_numpy
-
-#: answers to one input that are averaged: noise and drops of one entry in two are then down to a sixth
-_ANSWERS = 32
-
-#: cosine of the averaged answer and the input from which on it is a noisy copy; with nine of ten entries dropped it is
-#: 0.88, with four of five 0.94
-_COPY = 0.9
 
 #: opens the mode that a pass is made in, and gives what makes it
 Passes = Callable[[], AbstractContextManager[Callable[[], Any]]]
@@ -133,10 +126,10 @@ class OwnDraws:
             if seen.place not in self.places.values():
                 return  # a function that drops, which has its place already
             with torch.no_grad(), contextlib.suppress(Exception):  # what cannot be asked again is not judged
-                answers = [_arrays(seen.output), *(_arrays(seen.again()) for _ in range(_ANSWERS - 1))]
+                answers = [_arrays(seen.output), *(_arrays(seen.again()) for _ in range(ANSWERS - 1))]
                 call.effect = max(effects.difference(answers[0], each, 1e-6) for each in answers[1:])
                 if number == EVALUATION and seen.given is not None:
-                    copy = _is_copy(to_numpy(seen.given), answers)
+                    copy = is_copy(to_numpy(seen.given), answers)
                     self._copies[seen.place] = copy and self._copies.get(seen.place, True)
             seen.place.passes.setdefault(number, []).append(call)
 
@@ -155,11 +148,7 @@ class OwnDraws:
                 del self.places[module]
             elif not in_evaluation:  # what is random there is inside it, and has a place of its own
                 place.passes.pop(EVALUATION, None)
-        if design:
-            self.remarks.append(
-                f"{listed(design)}: random in evaluation as well and no noisy copy of an input, so taken for a sample "
-                "or a mask that is meant"
-            )
+        self.remarks += as_meant(design)
 
     def still(self) -> Iterator[ModulePlace]:
         """Layers named after dropping, with a rate, that neither draw nor hold anything that drops."""
@@ -190,14 +179,6 @@ def _place(model: nn.Module, name: str) -> ModulePlace:
         of_library=not is_users_class(type(model.get_submodule(owner))),
         untraced=True,  # it may only choose between others, so that no gradient comes by
     )
-
-
-def _is_copy(given: Array, answers: list[list[Array]]) -> bool:
-    if any(len(each) != 1 or each[0].shape != given.shape for each in answers):
-        return False
-    mean, given = np.mean([each[0] for each in answers], axis=0).ravel().astype(float), given.ravel().astype(float)
-    lengths = float(np.linalg.norm(mean) * np.linalg.norm(given))
-    return bool(lengths) and float(mean @ given) > _COPY * lengths
 
 
 def _arrays(output: Any) -> list[Array]:
