@@ -13,7 +13,7 @@ from pytest_overfit.adapters.keras import layers
 from pytest_overfit.adapters.keras import stepper as stepping
 from pytest_overfit.adapters.keras.learner import KerasLearner
 from pytest_overfit.adapters.keras.regularizers import decay
-from pytest_overfit.adapters.keras.regularizers.drawing import OwnDraws
+from pytest_overfit.adapters.keras.regularizers.drawing import LayerDraws
 from pytest_overfit.adapters.keras.regularizers.dropout import ROUNDING, LayerPlace, LayerWatch, arrays, places_of
 from pytest_overfit.adapters.keras.state import held
 from pytest_overfit.adapters.regularizer_effects import places as effects
@@ -47,7 +47,7 @@ def found_in(learner: Learner) -> Regularizers:
             learner.reader.forward(training=False)
     off_words = _WHOLE if watch.evaluated else _OFF
     evaluated = learner.reader.structure is not None
-    own = OwnDraws(learner, places)
+    own = LayerDraws(learner, places)
     if not watch.evaluated:
         own.look()
     judged = [*places, *own.places]

@@ -21,7 +21,7 @@ from pytest_overfit.adapters.regularizer_effects.places import EVALUATION, Place
 from pytest_overfit.core.usercode import is_users_class
 
 
-class OwnDraws:
+class LayerDraws:
     """What the layers of a model draw in its training and in its evaluation."""
 
     def __init__(self, learner: KerasLearner, known: list[LayerPlace]) -> None:

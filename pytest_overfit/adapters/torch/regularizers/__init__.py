@@ -18,7 +18,7 @@ from pytest_overfit.adapters.torch import records
 from pytest_overfit.adapters.torch.learner import TorchLearner
 from pytest_overfit.adapters.torch.records import tensors
 from pytest_overfit.adapters.torch.regularizers import decay
-from pytest_overfit.adapters.torch.regularizers.drawing import OwnDraws
+from pytest_overfit.adapters.torch.regularizers.drawing import ModuleDraws
 from pytest_overfit.adapters.torch.regularizers.dropout import ModulePlace, Places, PlaceWatch, Seen, places_of
 from pytest_overfit.adapters.torch.state import generators, reseed
 from pytest_overfit.core.arrays import Array
@@ -47,7 +47,7 @@ def found_in(learner: Learner) -> Regularizers:
     called, optimizers = _train(learner, places)
     _evaluate(learner, places)
     evaluated = learner.forward.can_be_called
-    own = OwnDraws(learner.model, places, lambda: _draws_by_design(learner))
+    own = ModuleDraws(learner.model, places, lambda: _draws_by_design(learner))
     own.look(lambda: _training(learner), (lambda: _evaluation(learner)) if evaluated else None, _trains(learner))
     judged = [*_judged(places), *own.places.values(), *own.still()]
     places.update(own.places)

@@ -86,7 +86,7 @@ class Draws(TorchFunctionMode):
         return output
 
 
-class OwnDraws:
+class ModuleDraws:
     """What the modules of a model draw in its training and in its evaluation."""
 
     def __init__(self, model: nn.Module, known: Places, by_design: Callable[[], bool]) -> None:
