@@ -14,6 +14,7 @@ from pytest_overfit.baselines.files import folder_of, read_case, save
 from pytest_overfit.baselines.numbers import Rule, kept, rule_of
 from pytest_overfit.baselines.table import table
 from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.figures import apart
 from pytest_overfit.core.verdict import BaselineNumber, Better
 
 _SAVE, _COMPARE, _FAIL = "--overfit-save", "--overfit-compare", "--overfit-compare-fail"
@@ -91,7 +92,10 @@ class Baselines:
             return [f"{where} is not in the baseline {self.name}; save it again with {_SAVE}={self.name}"]
         broken = [each for each in rules if each.broken_by(row["before"], row["now"], better)]
         row["worse"] = bool(broken)
-        return [f"{where} is {row['now']:g}, was {row['before']:g} in {self.name} ({_FAIL}={each})" for each in broken]
+        if not broken:
+            return []
+        now, before = apart(row["now"], row["before"], ".6g")
+        return [f"{where} is {now}, was {before} in {self.name} ({_FAIL}={each})" for each in broken]
 
     # -------------------------------------------------------------------------------------------- on the controller
 

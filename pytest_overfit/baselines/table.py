@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_overfit.baselines.files import read_case
 from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.figures import apart, legible
 from pytest_overfit.report.text import short
 
 Row = Mapping[str, Any]
@@ -40,7 +41,8 @@ def _cells(row: Row) -> tuple[str, str, str, str, str, str]:
     shown = ["-" if each is None else short(each) for each in (before, now)]
     change, way = "", ""
     if before is not None and now is not None:
-        change = f"{(now - before) / abs(before):+.1%}" if before else f"{now - before:+.4g}"
+        shown = list(apart(before, now))
+        change = legible((now - before) / abs(before), usual="+.1%") if before else f"{now - before:+.4g}"
         better = row["better"]
         way = "" if not better else "better" if (now < before) == (better == "lower") else "worse"
         way = "WORSE" if row.get("worse") else way

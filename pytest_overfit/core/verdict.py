@@ -23,9 +23,6 @@ SCHEMA = 2
 #: outcomes of findings that show a fault, the gravest first
 _SHOWING = ("failed", "inconclusive", "warning")
 
-#: significant digits that tell any two floats apart
-_ALL_DIGITS = 17
-
 
 @dataclasses.dataclass(frozen=True)
 class Cause:
@@ -190,15 +187,6 @@ def diagnoses_of(findings: Iterable[Finding]) -> tuple[Diagnosis, ...]:
     for diagnosis in found:
         once.setdefault((diagnosis.fault, diagnosis.cure), diagnosis)
     return tuple(once.values())
-
-
-def legible(value: float, limit: float | None = None, usual: str = ".4g") -> str:
-    """A number as usual, and in more digits only where it would read as the limit that it is not."""
-    text = f"{value:{usual}}"
-    if limit is None or value == limit or float(text) != limit:
-        return text
-    longer = (f"{value:.{digits}g}" for digits in range(4, _ALL_DIGITS + 1))
-    return next(text for text in longer if float(text) != limit)
 
 
 def _diagnosis(form: Mapping[str, Any]) -> Diagnosis:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pytest_overfit.core.verdict import legible
+from pytest_overfit.core.figures import apart, legible
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SPARKS = 40
@@ -86,21 +86,24 @@ _MARKS = {"passed": "ok", "failed": "FAIL", "inconclusive": "?", "warning": "war
 
 
 def _row(finding: Form, summary: str) -> tuple[str, str, str, str, str, str]:
-    limit = "" if finding["limit"] is None else f"{finding['relation']} {short(finding['limit'])}"
-    value = "-" if finding["value"] is None else short(finding["value"], finding["limit"])
+    value, bound = _against(finding["value"], finding["limit"])
+    limit = f"{finding['relation']} {bound}" if bound else ""
     source = f"({finding['source']})" if finding["source"] and finding["limit"] is not None else ""
     above = finding["message"] and summary.startswith(finding["message"])  # a reason may say more than the finding
     message = "see above" if above else finding["message"]
     return _MARKS[finding["outcome"]], finding["name"], value, limit, source, message
 
 
-def short(value: Any, limit: Any = None) -> str:
-    """A number in four significant digits, in more where only they tell it from its limit."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int):
-        return str(value)
-    return legible(value, None if isinstance(limit, str) else limit)
+def short(value: Any) -> str:
+    """A number in four significant digits; a whole one as it is."""
+    return str(value) if isinstance(value, (str, int)) else legible(value)
+
+
+def _against(value: Any, limit: Any) -> tuple[str, str]:
+    """Value and limit as they stand beside each other; "-" and "" for what is not there."""
+    if isinstance(value, float) and isinstance(limit, (int, float)):
+        return apart(value, limit)
+    return "-" if value is None else short(value), "" if limit is None else short(limit)
 
 
 def sparkline(values: Sequence[float], width: int = _SPARKS) -> str:

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+from pytest_overfit.core.figures import legible
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
 from pytest_overfit.measures.sequential.mean import SeedMean, looks, mean_over_seeds
@@ -122,7 +123,7 @@ def judge_bounds(measured: Mapping[str, Any], limits: Resolved[Any]) -> Judgemen
     notes = [*(note for each in series for note in _expected(each)), *map(Finding.note, measured["remarks"])]
 
     def held() -> str:
-        means = "; ".join(f"{each.name} {_number(each.mean(limits.values).mean, each.unit)}" for each in series)
+        means = "; ".join(f"{each.name} {_number(each.mean(limits.values).mean, each)}" for each in series)
         return f"{len(series)} bound{'s' * (len(series) != 1)} held: {means}"
 
     return Judgement.of([*found, *notes], held)
@@ -175,15 +176,16 @@ def _words(series: Series, found: SeedMean, value: float, outcome: Answer) -> st
         around += f" over {len(series.values)} seed{'s' * (len(series.values) != 1)}"
     ends = ", ".join(f"{each[0]:.4g}" for each in (series.lows, series.highs) if each)
     resolved = f" = {ends}" if ends and any(word in series.bound for word in ANCHORS) else ""
-    text = f"{series.name} {_number(value, series.unit)}{around}, bound {series.bound}{resolved}"
+    text = f"{series.name} {_number(value, series)}{around}, bound {series.bound}{resolved}"
     return f"{text}: too close to call; try a larger seeds=" if outcome == "inconclusive" else text
 
 
-def _number(value: float, unit: str) -> str:
-    if unit == "yes or no":
+def _number(value: float, series: Series) -> str:
+    if series.unit == "yes or no":
         return "yes" if value else "no"
-    shown = f"{value:.0f}" if math.isfinite(value) and value == int(value) else f"{value:.4g}"
-    return f"{shown} {unit}" if unit in ("steps", "parameters", "rows per parameter", "MB") else shown
+    whole, limit = math.isfinite(value) and value == int(value), _limit(series)
+    shown = legible(value, None if isinstance(limit, str) else limit, ".0f" if whole else ".4g")
+    return f"{shown} {series.unit}" if series.unit in ("steps", "parameters", "rows per parameter", "MB") else shown
 
 
 def _expected(series: Series) -> Iterator[Finding]:

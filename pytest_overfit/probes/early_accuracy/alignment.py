@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_overfit.core.figures import hundredths
 from pytest_overfit.core.verdict import Cause, Finding
 from pytest_overfit.probes.early_accuracy import symptoms
 from pytest_overfit.probes.early_accuracy.estimates import clearly_above
@@ -31,7 +32,9 @@ def _in_val(measured: Measured, alpha: float) -> Finding | None:
     inside, outside = (symptoms.best_baseline(measured[each]) for each in ("inside", "baselines"))
     if inside is None or outside is None or not clearly_above(inside[1], outside[1], alpha):
         return None
-    numbers = f"{inside[1]['score']:.2f} on rows of train kept apart, {outside[1]['score']:.2f} on {split}"
+    numbers = (
+        f"{hundredths(inside[1]['score'])} on rows of train kept apart, {hundredths(outside[1]['score'])} on {split}"
+    )
     message = f"what holds in train does not hold in {split}: a simple model reaches {numbers}"
     message = f"{message}; are its labels those of its rows?"
     return Finding.failed("misaligned_labels", outside[1]["score"], message, _apart(split))
@@ -44,7 +47,9 @@ def _in_train(measured: Measured, alpha: float) -> Finding | None:
         return None
     if not clearly_above(val[1], train[1], alpha):
         return None
-    numbers = f"{val[1]['score']:.2f} inside {split}, {train[1]['score']:.2f} inside as many rows of train"
+    numbers = (
+        f"{hundredths(val[1]['score'])} inside {split}, {hundredths(train[1]['score'])} inside as many rows of train"
+    )
     message = f"what holds in {split} does not hold in train: a simple model reaches {numbers}"
     message = f"{message}; are train's labels those of its rows?"
     return Finding.failed("misaligned_labels", train[1]["score"], message, _apart("train"))
@@ -62,8 +67,8 @@ def unrelated(measured: Measured, epochs: str, alpha: float) -> Finding:
     if symptoms.signal(after, alpha):
         who = "this model, a linear model and the nearest neighbour are" if tables else "this model is"
         message = (
-            f"{split} {measured['metric']} {after['score']:.2f} was not learnt from the labels of train: fitted to a "
-            f"part of train, {who} at chance on the rest of it"
+            f"{split} {measured['metric']} {hundredths(after['score'])} was not learnt from the labels of train: "
+            f"fitted to a part of train, {who} at chance on the rest of it"
         )
     else:
         who = f"this model after {epochs}, a linear model and the nearest neighbour"

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pytest_overfit.core.figures import hundredths
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Cause, Finding
 from pytest_overfit.probes.early_accuracy import controls, symptoms
@@ -96,7 +97,7 @@ def _differing(found: Measured, measured: Measured, alpha: float) -> Finding:
         text = f"{text}: running statistics have {found['remaining']:.0%} of their way to go, as their momentum has it"
         return Finding(name="evaluation_lags", value=found["remaining"], limit=_SETTLED, relation="<=",
                        source="theory", outcome="warning", message=f"{text}; give more epochs=")  # fmt: skip
-    told = f"{text}, and at {later['train']['score']:.2f} in evaluation after {later['steps']}"
+    told = f"{text}, and at {hundredths(later['train']['score'])} in evaluation after {later['steps']}"
     # the middle one: statistics of other data wander, and come near by luck
     if not _below(0.5, statistics.median(later["curve"][len(measured["losses"]) + 1 :]), there["score"], chance):
         message = f"{told}: evaluation lags; give more epochs="

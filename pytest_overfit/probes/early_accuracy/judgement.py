@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pytest_overfit.core.figures import hundredths, legible, thousandths
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Cause, Finding, FindingOutcome, Judgement
 from pytest_overfit.probes.early_accuracy import alignment, evaluation, leaks, sameness, symptoms
@@ -67,7 +67,7 @@ class _Judge:
             yield Finding.note(f"{_NAMES[name]} reaches {interval(each)}", f"{name}_score", each["score"])
         if most is not None:
             above = symptoms.too_good(self.measured, self.alpha)
-            message = f"the best simple model and luck explain {self.split} scores up to {most:.3f}"
+            message = f"the best simple model and luck explain {self.split} scores up to {thousandths(most)}"
             yield Finding(name="believable", value=after["val"]["score"], limit=most, relation="<=", source="measured",
                           outcome="note" if above else "passed", message=message)  # fmt: skip
 
@@ -263,8 +263,8 @@ _NAMES = {"constant": "a constant answer", "linear": "a linear model", "nearest"
 
 
 def _score(estimate: Measured) -> str:
-    return f"{estimate['score']:.2f}"
+    return hundredths(estimate["score"])
 
 
 def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4g}" if math.isfinite(value) else str(value)
+    return "unknown" if value is None else legible(value)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pytest_overfit.core.figures import hundredths
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Cause, Finding, FindingOutcome
 from pytest_overfit.probes.early_accuracy import symptoms
@@ -120,7 +121,7 @@ def of_columns(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
         message = f"leak: {listed(found['columns'])} of the input {_SPELT[found['kind']]}"
         if found["without"]:
             before, after = measured["after"]["val"]["score"], found["without"]["score"]
-            message = f"{message}; with it permuted the score goes from {before:.2f} to {after:.2f}"
+            message = f"{message}; with it permuted the score goes from {hundredths(before)} to {hundredths(after)}"
         cure = f"leave the target out of the input: numpy.delete(x, {list(found['columns'])}, axis=1)"
         yield Finding.failed("label_in_input", found["columns"][0], message, Cause("label_in_input", cure))
 
@@ -137,7 +138,7 @@ def of_pipeline(measured: Measured, limits: Resolved[Any]) -> Iterator[Finding]:
     if fault:
         message = (
             f"pipeline fault: trained on permuted labels {len(runs)} times, {measured['split']} beat chance each time "
-            f"({min(scores):.2f} to {max(scores):.2f}); by luck at most {2.0**-most:.2g}"
+            f"({hundredths(min(scores))} to {hundredths(max(scores))}); by luck at most {2.0**-most:.2g}"
         )
     yield Finding(name="permuted_labels", value=last["score"], outcome="failed" if fault else "passed", message=message)
 
@@ -152,7 +153,7 @@ def of_knowledge(measured: Measured, alpha: float) -> Iterator[Finding]:
         cause = Cause("split_leak", "start from weights that were not fitted to these rows", "likely")
         yield Finding.failed("known_before", before["score"], f"{message}: it was learnt from", cause)
     elif symptoms.beyond_redrawn(measured, alpha):
-        drawn = f"at most {max(measured['redrawn']):.2f} with the same weights in another order"
+        drawn = f"at most {hundredths(max(measured['redrawn']))} with the same weights in another order"
         message = f"{split} was at {interval(before)} before any training, {drawn}: the weights it starts from know it"
         yield Finding(name="known_before", value=before["score"], outcome="warning", message=message)
 
@@ -206,6 +207,7 @@ def of_best_column(measured: Measured, alpha: float) -> Iterator[Finding]:
     if carries and without is not None and clearly_above(after, without, alpha):
         message = (
             f"column {best['column']} of the input alone reaches {interval(alone)}, and with it permuted the model "
-            f"falls from {after['score']:.2f} to {without['score']:.2f}: is it known when the model is used?"
+            f"falls from {hundredths(after['score'])} to {hundredths(without['score'])}: is it known when the model is "
+            "used?"
         )
         yield Finding(name="best_column", value=alone["score"], outcome="warning", message=message)

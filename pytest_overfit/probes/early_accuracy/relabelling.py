@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.figures import hundredths
 from pytest_overfit.core.verdict import Cause, Finding
 from pytest_overfit.probes.early_accuracy import symptoms
 from pytest_overfit.probes.early_accuracy.estimates import Predictions, clearly_above, shrunk
@@ -91,8 +92,9 @@ def _finding(who: str, found: Measured, inside: float, split: str) -> Finding:
     more = f" and {len(found['pairs']) - 3} more" if len(found["pairs"]) > 3 else ""
     before, after = found["as_it_is"]["score"], found["relabelled"]["score"]
     message = (
-        f"classes have other numbers in {split} than in train ({shown}{more}): so read, {who} goes from {before:.2f} "
-        f"to {after:.2f} on rows that the numbers were not fitted to; inside train it has {inside:.2f}"
+        f"classes have other numbers in {split} than in train ({shown}{more}): so read, {who} goes from "
+        f"{hundredths(before)} to {hundredths(after)} on rows that the numbers were not fitted to; inside train it has "
+        f"{hundredths(inside)}"
     )
     cure = f"number the classes once for train and {split}: one fitted LabelEncoder, or one dict of names"
     return Finding.failed("classes_renumbered", before, message, Cause("classes_renumbered", cure))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pytest_overfit.core.figures import thousandths
+
 
 def interval(estimate: Mapping[str, Any]) -> str:
     """A score with its 95 % interval."""
-    return f"{estimate['score']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    return f"{thousandths(estimate['score'])} [{thousandths(estimate['low'])}, {thousandths(estimate['high'])}]"
 
 
 def counted(count: int, what: str) -> str:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+from pytest_overfit.core.figures import thousandths
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Better, Finding, Judgement
 from pytest_overfit.measures.sequential.mean import SeedMean, looks, mean_over_seeds
@@ -98,7 +99,8 @@ class _Judge:
     def _summary(self) -> str:
         gap = sum(each.gap for each in self.runs) / len(self.runs)
         score = sum(each.score for each in self.runs) / len(self.runs)
-        return f"{self.split} {self.metric} {score:.3f}, {gap:.3f} below train, over {len(self.runs)} seeds"
+        below = f"{thousandths(gap)} below train, over {len(self.runs)} seeds"
+        return f"{self.split} {self.metric} {thousandths(score)}, {below}"
 
     def _bounds(self) -> Iterator[Finding]:
         for judged in GapBounds(self.limits.values).on(self.runs):
@@ -115,14 +117,16 @@ class _Judge:
 
     def _words(self, bound: GapBound) -> str:
         found = bound.found
-        around = f" [{found.low:.3f}, {found.high:.3f}]" if found.low > -math.inf else " (no interval yet)"
+        around = (
+            f" [{thousandths(found.low)}, {thousandths(found.high)}]" if found.low > -math.inf else " (no interval yet)"
+        )
         what = f"gap of {self.metric}" if bound.name == "gap" else f"{self.split} {self.metric}"
-        text = f"{what} {found.mean:.3f}{around} over {len(self.runs)} seeds"
+        text = f"{what} {thousandths(found.mean)}{around} over {len(self.runs)} seeds"
         if bound.name == "above_chance":
             chance = bound.bound - self.limits.values.above_chance
-            text = f"{text}; the best constant answer has {chance:.3f}"
+            text = f"{text}; the best constant answer has {thousandths(chance)}"
         if bound.outcome == "inconclusive":
-            text = f"{text}: too close to {bound.bound:.3f} to call; try a larger seeds="
+            text = f"{text}: too close to {thousandths(bound.bound)} to call; try a larger seeds="
         return text
 
     def _controls(self) -> Iterator[Finding]:
@@ -144,7 +148,7 @@ class _Judge:
         # of several runs the mean must be above what is allowed beyond the spread between them
         least = mean_over_seeds(scores, 2 * _CONTROL_ALPHA, len(scores)).low if len(scores) > 1 else value
         good = least <= most
-        text = f"trained on {name}, {self.split} {self.metric} is {value:.3f}, chance {chance:.3f}"
+        text = f"trained on {name}, {self.split} {self.metric} is {thousandths(value)}, chance {thousandths(chance)}"
         return Finding(
             name=f"control[{name}]",
             value=value,
@@ -161,8 +165,8 @@ class _Judge:
         # the bound for one run more, not for their mean
         most = found.mean + (found.high - found.mean) * math.sqrt(len(scores) + 1)
         value = sum(each.score for each in self.runs) / len(self.runs)
-        luck = f"trained on {name} it is {found.mean:.3f}, by luck up to {most:.3f}"
-        text = f"{self.split} {self.metric} {value:.3f}; {luck}"
+        luck = f"trained on {name} it is {thousandths(found.mean)}, by luck up to {thousandths(most)}"
+        text = f"{self.split} {self.metric} {thousandths(value)}; {luck}"
         return Finding(
             name=f"above_control[{name}]",
             value=value,

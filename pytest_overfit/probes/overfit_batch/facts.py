@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pytest_overfit.core.figures import legible
 from pytest_overfit.core.verdict import Finding
 from pytest_overfit.measures.reference_losses.reference import BEATEN, NOT_FOUND, PROPORTIONAL, SCORE_ALONE
 
@@ -78,7 +79,7 @@ def non_finite(measured: Mapping[str, Any], last: float) -> Finding:
         name="first_non_finite_step",
         value=step,
         outcome="failed",
-        message=f"the loss is {shown} from step {step} on",
+        message=f"the loss is {legible(shown)} from step {step} on",
     )
 
 

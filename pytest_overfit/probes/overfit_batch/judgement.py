@@ -7,8 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pytest_overfit.core.figures import legible
 from pytest_overfit.core.limits import Resolved
-from pytest_overfit.core.verdict import Finding, Judgement, legible
+from pytest_overfit.core.verdict import Finding, Judgement
 from pytest_overfit.measures.memorising.criteria import (
     LIMIT_OF,
     UNKNOWN_FLOOR,

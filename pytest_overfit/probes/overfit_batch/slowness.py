@@ -10,7 +10,8 @@ import numpy as np
 
 from pytest_overfit.adapters.base import Learner
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.core.verdict import Finding, legible
+from pytest_overfit.core.figures import legible
+from pytest_overfit.core.verdict import Finding
 from pytest_overfit.measures.memorising.extension import MORE_STEPS
 from pytest_overfit.measures.memorising.memorise import BatchRun, Fit, MemoriseLimits, memorise
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_overfit.core.verdict import legible
+from pytest_overfit.core.figures import legible
 from pytest_overfit.measures.memorising.trend import WINDOW, Trend
 from pytest_overfit.measures.predictions.agreement import Agreement
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_overfit.adapters.regularizer_effects.names import listed
+from pytest_overfit.core.figures import signed, thousandths
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Cause, Finding, Judgement
 from pytest_overfit.measures.training_runs import TrainingRun, broken, few_rows, run_of
@@ -86,16 +87,18 @@ class _Judge:
 
     def _numbers(self, found: PairedComparison) -> str:
         with_, without = _mean([each.score for each in self.own]), _mean([each.score for each in self.plain])
-        interval = f"[{found.low:+.3f}, {found.high:+.3f}]" if found.low > -math.inf else "(no interval yet)"
+        interval = f"[{signed(found.low)}, {signed(found.high)}]" if found.low > -math.inf else "(no interval yet)"
         return (
-            f"{self.measured['split']} {self.metric} {with_:.3f} with, {without:.3f} without, difference "
-            f"{found.mean:+.3f} {interval} over {_pairs(len(self.pairs))}{self._one_row()}"
+            f"{self.measured['split']} {self.metric} {thousandths(with_)} with, {thousandths(without)} without, "
+            f"difference {signed(found.mean)} {interval} over {_pairs(len(self.pairs))}{self._one_row()}"
         )
 
     def _one_row(self) -> str:
         """Said where a row is more than the margin."""
         return (
-            "" if self.least == self.limits.values.margin else f"; less than one row ({self.least:.3f}) does not count"
+            ""
+            if self.least == self.limits.values.margin
+            else f"; less than one row ({thousandths(self.least)}) does not count"
         )
 
     def _undecided(self, found: PairedComparison) -> str:
@@ -147,9 +150,8 @@ class _Judge:
 
     def _gap(self) -> Iterator[Finding]:
         mine, other = _mean([each.gap for each in self.own]), _mean([each.gap for each in self.plain])
-        yield Finding.note(
-            f"train minus {self.measured['split']} {self.metric}: {mine:.3f} with, {other:.3f} without", "gap"
-        )
+        gaps = f"{thousandths(mine)} with, {thousandths(other)} without"
+        yield Finding.note(f"train minus {self.measured['split']} {self.metric}: {gaps}", "gap")
 
     def _loss(self) -> Iterator[Finding]:
         measure = {"R2": "squared error", "accuracy": "cross-entropy"}.get(self.metric, "loss of the predictions")

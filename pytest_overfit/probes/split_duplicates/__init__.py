@@ -11,6 +11,7 @@ from typing import Any
 from pytest_overfit.adapters.dispatch import seed_everything
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, ProgramError, did_you_mean
+from pytest_overfit.core.figures import thousandths
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.limits import Resolved, names_of
 from pytest_overfit.core.verdict import BaselineNumber, Finding, Judgement, Verdict
@@ -167,8 +168,9 @@ def _score_words(score: Any) -> Iterator[Finding]:
     if isinstance(score, str):
         yield Finding.note(f"score with and without the copies: not measured: {score}")
     elif score:
-        parts = f"{score['whole']:.3f}, without the {score['rows']} rows that have a copy {score['clean']:.3f}"
-        text = f"{score['split']} {score['metric']} {parts}, on these {score['copied']:.3f}"
+        whole, clean = thousandths(score["whole"]), thousandths(score["clean"])
+        parts = f"{whole}, without the {score['rows']} rows that have a copy {clean}"
+        text = f"{score['split']} {score['metric']} {parts}, on these {thousandths(score['copied'])}"
         text = f"{text} ({score['epochs']} epochs on train as it is, one seed)"
         yield Finding(name="score", value=score["whole"] - score["clean"], message=text)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_overfit.adapters.wires import BackwardPass, OptimizerStep, Unscaling, Update, Wires
+from pytest_overfit.core.figures import legible
 from pytest_overfit.probes.wiring.faults import Fault
 from pytest_overfit.probes.wiring.observation import Observation
 
@@ -187,7 +188,7 @@ def faults(measured: Mapping[str, Any]) -> Iterator[Fault]:
     if measured["decay"] >= _DECAY:
         yield _fault(
             "excessive_weight_decay",
-            f"weight decay takes {measured['decay']:.1%} of the weights at every step",
+            f"weight decay takes {legible(measured['decay'], usual='.1%')} of the weights at every step",
             "lower weight_decay: 1e-4 to 0.1 are usual, times a learning rate of 1e-2 or less",
         )
 
@@ -255,7 +256,7 @@ def _of_updates(measured: Mapping[str, Any]) -> Iterator[Fault]:
     if measured["undone"] > _UNDONE:
         yield _fault(
             "ema_overwrite",
-            f"after optimizer.step() something takes back {measured['undone']:.0%} of each update",
+            f"after optimizer.step() something takes back {legible(measured['undone'], usual='.0%')} of each update",
             "keep an average of the weights beside them, and leave the trained ones alone",
         )
     if measured["evaluating"] >= _OFTEN:
