@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_overfit.core.bounds import with_bounds
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, NotApplicable, OverfitError, ProbeFailed, ProgramError, did_you_mean
-from pytest_overfit.core.foreign import describe
+from pytest_overfit.core.foreign import brief, describe
 from pytest_overfit.core.limits import names_of
 from pytest_overfit.report.text import failure_text
 from pytest_overfit.run import applying_probes, checked_case, probes_named, run_probe
@@ -212,9 +212,11 @@ def _reasons(given: Any, tests: Sequence[str], cases: Sequence[Case]) -> Mapping
     known = {*tests, *(case.name for case in cases)}
     for key, reason in given.items():
         if key not in known:
-            raise CaseError(f"expected_failures: there is no test {key!r}{did_you_mean(str(key), known)}")
+            raise CaseError(f"expected_failures: there is no test {brief(key)}{did_you_mean(key, known)}")
         if not isinstance(reason, str) or not reason.strip():
-            raise CaseError(f"expected_failures[{key!r}]: expected the reason, in words, got {reason!r}; {example}")
+            raise CaseError(
+                f"expected_failures[{brief(key)}]: expected the reason, in words, got {brief(reason)}; {example}"
+            )
     return given
 
 

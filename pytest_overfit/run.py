@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.diagnosed import DIAGNOSE, Diagnose, with_causes
 from pytest_overfit.core.errors import CaseError, NotApplicable, did_you_mean
-from pytest_overfit.core.foreign import describe
+from pytest_overfit.core.foreign import brief, describe
 from pytest_overfit.core.limits import Layer, Resolved, check_limits, resolve, split_by_probe
+from pytest_overfit.core.options_of_case import check_options
 from pytest_overfit.core.state import derived_seed, preserved
+from pytest_overfit.core.usercode import in_words
 from pytest_overfit.core.verdict import Finding, Judgement, Verdict
 from pytest_overfit.settings import Settings, current_settings
 
@@ -29,13 +31,14 @@ def check_settings(settings: Settings) -> None:
         missing = [name for name in ("name", "limits", "measure", "judge") if not hasattr(probe, name)]
         if missing:
             raise CaseError(
-                f"hook pytest_overfit_probes: {probe!r} is not a probe: {', '.join(missing)} missing; return a list "
+                f"hook pytest_overfit_probes: {brief(probe)} is not a probe: {', '.join(missing)} missing; return a "
+                "list "
                 "of objects like pytest_overfit.probes.base.Probe"
             )
     for family in settings.extra_families:
         if not callable(family):
             raise CaseError(
-                f"hook pytest_overfit_diagnosis_families: {family!r} is not a family: expected functions "
+                f"hook pytest_overfit_diagnosis_families: {brief(family)} is not a family: expected functions "
                 f"`family(symptoms) -> list of Hypothesis`, got {describe(family)}; return a list of such functions"
             )
     check_limits(settings.ini, {each.name: each.limits for each in settings.probes().values()}, "ini")
@@ -53,7 +56,7 @@ def checked_case(case: Any) -> Case:
 def probe_named(name: Any, probes: Mapping[str, Probe]) -> Probe:
     """The probe of this name, or a `CaseError` with the nearest one."""
     if not isinstance(name, str) or name not in probes:
-        raise CaseError(f"unknown probe {name!r}{did_you_mean(str(name), probes)}")
+        raise CaseError(f"unknown probe {brief(name)}{did_you_mean(name, probes)}")
     return probes[name]
 
 
@@ -62,8 +65,13 @@ def probes_named(names: Any = None) -> list[Probe]:
     probes = current_settings().probes()
     if names is None:
         return list(probes.values())
-    chosen = [names] if isinstance(names, str) else list(names)
-    return [probe_named(name, probes) for name in dict.fromkeys(chosen)]
+    if not isinstance(names, (str, Iterable)):
+        raise CaseError(f"probes: expected a list of names, got {describe(names)}; known: {', '.join(probes)}")
+    found = {
+        each.name: each
+        for each in (probe_named(name, probes) for name in ([names] if isinstance(names, str) else names))
+    }
+    return list(found.values())
 
 
 def default_probes() -> list[Probe]:
@@ -92,9 +100,7 @@ def resolved_limits(case: Case, name: str, layers: Sequence[Layer]) -> Resolved[
     """
     settings = current_settings()
     classes = {each.name: each.limits for each in settings.probes().values()}
-    for key in case.options:
-        if key not in classes:
-            raise CaseError(f"Case {case.name!r}: options: unknown probe {key!r}{did_you_mean(key, classes)}")
+    check_options(case, settings.probes())
     check_limits(case.limits, classes, f"Case {case.name!r}: limits")
     everywhere = [*layers, ("case", case.limits), ("ini", settings.ini)]
     parts = [(source, split_by_probe(written, classes, source)[name]) for source, written in everywhere if written]
@@ -113,7 +119,8 @@ def run_probe(case: Case, name: str, layers: Sequence[Layer] = (), diagnose: Dia
     try:
         probe = probe_named(name, settings.probes())
         limits = resolved_limits(case, name, layers)
-        verdict = _run(case, probe, limits, settings, layers, _checked_diagnose(diagnose, settings))
+        with in_words(f"Case {case.name!r}: {name}"):
+            verdict = _run(case, probe, limits, settings, layers, _checked_diagnose(diagnose, settings))
     except CaseError as error:
         _say_where(error, settings.probes())
         with_causes(error)
@@ -133,7 +140,7 @@ def _say_where(error: CaseError, probes: Mapping[str, Probe]) -> None:
 def _checked_diagnose(given: Any, settings: Settings) -> Diagnose:
     if given is not None and given not in DIAGNOSE:
         wanted = ", ".join(map(repr, DIAGNOSE))
-        raise CaseError(f"diagnose: expected one of {wanted}, got {given!r}{did_you_mean(str(given), DIAGNOSE)}")
+        raise CaseError(f"diagnose: expected one of {wanted}, got {brief(given)}{did_you_mean(given, DIAGNOSE)}")
     chosen: Diagnose = settings.diagnose if given is None else given
     return chosen
 

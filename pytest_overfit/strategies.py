@@ -236,7 +236,7 @@ def perturbations(
     chosen = [each for each in KINDS if each != "padded" or padding is not None] if kinds is None else list(kinds)
     for kind in chosen:
         if kind not in KINDS:
-            raise CaseError(f"perturbations: unknown kind {kind!r}{did_you_mean(str(kind), KINDS)}")
+            raise CaseError(f"perturbations: unknown kind {kind!r}{did_you_mean(kind, KINDS)}")
     if not chosen or ("padded" in chosen and padding is None):
         raise CaseError("perturbations: say what pads the sequences, padding=spec or a number, or leave 'padded' out")
     if not noise >= 0 or not 0 < factors[0] <= factors[1]:

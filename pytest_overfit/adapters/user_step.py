@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,15 +22,25 @@ from pytest_overfit.data.tree import by_place, leaves, length, map_leaves, rebui
 _STEPS = 3
 
 
+#: kinds of numbers that are no loss, by their names in any library
+_NO_LOSS = ("bool", "complex", "str", "<U", "|S", "object", "bytes")
+
+
 def step_loss(value: Any, case: Case) -> float:
-    """The number that a user's step returned."""
+    """The one real number that a user's step returned."""
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise CaseError(
-            f"Case {case.name!r}: step returned {describe(value)}, expected the loss of the step, a number or a tensor "
-            "with one; end it with `return loss`"
-        ) from None
+        value = value.detach() if hasattr(value, "detach") else value
+        several = math.prod(getattr(value, "shape", ())) != 1
+        kind = str(getattr(value, "dtype", type(value).__name__))
+        if not several and not any(each in kind for each in _NO_LOSS):
+            return float(value.item() if hasattr(value, "item") else value)
+    except Exception:  # whatever it is asked for it may refuse in its own way
+        several = False
+    end = "`return loss.mean()`" if several else "`return loss`"
+    raise CaseError(
+        f"Case {case.name!r}: step returned {describe(value)}, expected the loss of the step, a number or a tensor "
+        f"with one; end it with {end}"
+    )
 
 
 def step_needs_targets(case: Case, batch: Batch, rebuild: Callable[[], Any]) -> bool:
@@ -70,7 +81,7 @@ def _first_steps(case: Case, batch: Batch, rebuild: Callable[[], Any]) -> tuple[
         model = rebuild()
         copies = (batch.map(copied).plain() for _ in range(_STEPS))
         found = [step(model, each.x, each.y) for each in copies]
-    return model, [each.item() if hasattr(each, "item") else each for each in found]
+    return model, [step_loss(each, case) for each in found]
 
 
 def _with_one_row(batch: Batch, key: Any) -> Batch:

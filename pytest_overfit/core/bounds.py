@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
-from pytest_overfit.core.foreign import describe
+from pytest_overfit.core.foreign import brief, describe
 
 _FORMS = (
     "write (low, high) with None for an open end, at_least(0.9), at_most(0.1), pytest.approx(2.3, abs=0.2), "
@@ -104,6 +104,10 @@ class Written:
 def with_bounds(case: Case, given: Mapping[str, Any], source: str) -> Case:
     """The case with further bounds among its options; they win over those that it has."""
     own = case.options.get("bounds", {})
+    if not isinstance(own, Mapping):
+        raise CaseError(
+            f"Case {case.name!r}: options['bounds'] is {describe(own)}; expected a dict, e.g. {{'val_score': (0.9, 1)}}"
+        )
     added = {name: Written(value, source) for name, value in given.items()}
     return dataclasses.replace(case, options={**case.options, "bounds": {**own, **added}})
 
@@ -138,9 +142,11 @@ def _approx(given: Any, where: str) -> Bound:
     try:
         middle, around = _end(given.expected, where), _end(given.tolerance, where)
     except (ValueError, AttributeError) as error:
-        raise error if isinstance(error, CaseError) else CaseError(f"{where}={given!r}: {error}; {_FORMS}") from None
+        if isinstance(error, CaseError):
+            raise
+        raise CaseError(f"{where}={brief(given)}: {error}; {_FORMS}") from None
     if not (isinstance(middle, float) and isinstance(around, float)):
-        raise CaseError(f"{where}: expected a bound, got {given!r}; {_FORMS}")
+        raise CaseError(f"{where}: expected a bound, got {brief(given)}; {_FORMS}")
     return Bound(middle - around, middle + around)
 
 
@@ -180,4 +186,4 @@ def _is_number(value: Any) -> bool:
 
 
 def _shown(given: Any) -> str:
-    return repr(given) if isinstance(given, (str, int, float, Anchor)) else describe(given)
+    return brief(given) if isinstance(given, (str, int, float, Anchor)) else describe(given)

@@ -98,8 +98,8 @@ class Case:
             return dataclasses.replace(self, model=given, unregularized=None)
         for name in given:
             if name not in _TWIN_FIELDS:
-                meant = did_you_mean(str(name), _TWIN_FIELDS)
-                raise CaseError(f"Case {self.name!r}: unregularized= names the field {name!r}{meant}")
+                meant = did_you_mean(name, _TWIN_FIELDS)
+                raise CaseError(f"Case {self.name!r}: unregularized= names the field {foreign.brief(name)}{meant}")
         return dataclasses.replace(self, unregularized=None, **given)
 
     def __repr__(self) -> str:
@@ -109,7 +109,8 @@ class Case:
 def _check_name(name: Any) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise CaseError(
-            f"Case name={name!r}: a name is made of letters, digits, '_' and '.', because it becomes a part of "
+            f"Case name={foreign.brief(name)}: a name is made of letters, digits, '_' and '.', because it becomes a "
+            "part of "
             "the test's id; write e.g. name='mlp'"
         )
 
@@ -172,17 +173,23 @@ def _check_mapping(case: str, field: str, value: Any) -> None:
 def _check_values(case: Case) -> None:
     where = f"Case {case.name!r}:"
     if case.seed is not None and (isinstance(case.seed, bool) or not isinstance(case.seed, int) or case.seed < 0):
-        raise CaseError(f"{where} seed: expected a whole number of 0 or more, got {case.seed!r}")
+        raise CaseError(f"{where} seed: expected a whole number of 0 or more, got {foreign.brief(case.seed)}")
     _check_row_axis(case.row_axis, where)
-    if case.task is not None and case.task not in TASKS:
-        raise CaseError(f"{where} unknown task {case.task!r}{did_you_mean(str(case.task), TASKS)}")
+    if case.task is not None and (not isinstance(case.task, str) or case.task not in TASKS):
+        raise CaseError(f"{where} unknown task {foreign.brief(case.task)}{did_you_mean(case.task, TASKS)}")
     classes = case.classes
     if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int) or classes < 2):
-        raise CaseError(f"{where} classes: expected a whole number of 2 or more, got {classes!r}")
-    if isinstance(case.frozen, str) or not all(isinstance(each, str) for each in case.frozen):
-        raise CaseError(f"{where} frozen: expected patterns of names, got {case.frozen!r}; write frozen=('encoder.*',)")
+        raise CaseError(f"{where} classes: expected a whole number of 2 or more, got {foreign.brief(classes)}")
+    if not isinstance(case.frozen, (tuple, list, set, frozenset)) or not all(
+        isinstance(each, str) for each in case.frozen
+    ):
+        raise CaseError(
+            f"{where} frozen: expected patterns of names, got {foreign.brief(case.frozen)}; write frozen=('encoder.*',)"
+        )
     if case.autocast is not None and not isinstance(case.autocast, str):
-        raise CaseError(f"{where} autocast: expected the name of a dtype, e.g. 'bfloat16', got {case.autocast!r}")
+        raise CaseError(
+            f"{where} autocast: expected the name of a dtype, e.g. 'bfloat16', got {foreign.brief(case.autocast)}"
+        )
     if case.batch is None and case.train is None:
         raise CaseError(f"{where} it has no data; give batch=(x, y), or train= with a dataset, a loader or (x, y)")
 
@@ -193,5 +200,5 @@ def _check_row_axis(given: Any, where: str) -> None:
         if isinstance(axis, bool) or not isinstance(axis, int):
             raise CaseError(
                 f"{where} row_axis: expected the number of an axis, or a dict of them by part of the batch, got "
-                f"{given!r}; write row_axis=1, or row_axis={{'x': 1, 'y': 0}}"
+                f"{foreign.brief(given)}; write row_axis=1, or row_axis={{'x': 1, 'y': 0}}"
             )

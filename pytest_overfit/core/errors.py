@@ -69,12 +69,12 @@ def publish(*classes: type[BaseException]) -> None:
 publish(OverfitError, CaseError, ProgramError, NotApplicable, ProbeFailed, PropertyFailed)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for a near miss, else the list of what is known."""
     import difflib  # only a mistake needs it
 
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name[:100], names, n=1, cutoff=0.6) if isinstance(name, str) else []
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(names) or 'none'}"

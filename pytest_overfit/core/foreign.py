@@ -8,6 +8,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+#: characters of a value that a message shows
+_LONGEST = 60
+
 
 def is_instance(value: Any, module: str, *names: str) -> bool:
     """True if `module` is loaded and `value` is an instance of one of its classes `names`."""
@@ -47,13 +50,31 @@ def is_model(value: Any) -> bool:
 
 def describe(value: Any) -> str:
     """Name a value for an error message: type, shape and dtype, never its content."""
+    try:
+        return _described(value)
+    except Exception:  # an object may raise in whatever it is asked for; its type cannot
+        return f"a {type(value).__name__}"
+
+
+def _described(value: Any) -> str:
     kind = type(value).__name__
     shape = getattr(value, "shape", None)
     dtype = getattr(value, "dtype", None)
     if shape is not None and dtype is not None:
         return f"{kind} of shape {tuple(shape)} and dtype {str(dtype).removeprefix('torch.')}"
-    if isinstance(value, (str, int, float, bool, type(None))):
-        return repr(value)
+    if isinstance(value, (str, bytes, int, float, bool, type(None))):
+        return brief(value)
     if isinstance(value, (list, tuple)):
         return f"{kind} of {len(value)}"
     return f"a {kind}"
+
+
+def brief(value: Any) -> str:
+    """The value as people write it, in one line and cut; arrays, and what cannot be written, by `describe`."""
+    try:
+        if len(getattr(value, "shape", ())):
+            return describe(value)
+        text = " ".join(repr(value).split())
+    except Exception:  # its own `__repr__` raised, or it has more digits than Python prints
+        return f"a {type(value).__name__}"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar, cast, get_origin, get_type_hints
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
+from pytest_overfit.core.foreign import brief
 
 L = TypeVar("L")
+
+#: what is larger is no number for anybody: infinity, and whole numbers that no float holds
+_LARGEST = 1e300
 
 #: one place where limits can be written: its name and what stands there
 Layer = tuple[str, Mapping[str, Any]]
@@ -67,7 +70,7 @@ def split_by_probe(
 
 def _known(name: str, known: Any, what: str) -> None:
     if name not in known:
-        raise CaseError(f"{what} {name!r}{did_you_mean(name, known)}")
+        raise CaseError(f"{what} {brief(name)}{did_you_mean(name, known)}")
 
 
 @functools.cache
@@ -123,11 +126,11 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     """Check one value against its annotation: bool, int, float, or a number or None; reasons by a pattern of names."""
     if get_origin(hint) is dict:
         if not isinstance(value, Mapping) or not all(isinstance(each, str) for pair in value.items() for each in pair):
-            raise CaseError(f"{where}: expected a dict of pattern: reason, got {value!r}")
+            raise CaseError(f"{where}: expected a dict of pattern: reason, got {brief(value)}")
         return value
     if hint is bool:
         if not isinstance(value, bool):
-            raise CaseError(f"{where}: expected True or False, got {value!r}")
+            raise CaseError(f"{where}: expected True or False, got {brief(value)}")
         return value
     options = getattr(hint, "__args__", (hint,))
     if value is None and type(None) in options:
@@ -135,9 +138,9 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     wanted = int if int in options else float
     word = "a whole number" if wanted is int else "a number"
     if isinstance(value, bool) or not isinstance(value, (int,) if wanted is int else (int, float)):
-        raise CaseError(f"{where}: expected {word}, got {value!r}")
-    if not math.isfinite(value) or value < 0:
-        raise CaseError(f"{where}: expected {word} of 0 or more, got {value!r}")
+        raise CaseError(f"{where}: expected {word}, got {brief(value)}")
+    if not -_LARGEST < value < _LARGEST or value < 0:
+        raise CaseError(f"{where}: expected {word} of 0 or more, got {brief(value)}")
     return wanted(value)
 
 
@@ -147,12 +150,14 @@ def parse_ini(lines: Sequence[str]) -> dict[str, Any]:
     for line in lines:
         name, equals, text = (part.strip() for part in line.partition("="))
         if not (name and equals and text):
-            raise CaseError(f"ini overfit_limits: expected 'limit = number' or 'probe.limit = number', got {line!r}")
+            raise CaseError(
+                f"ini overfit_limits: expected 'limit = number' or 'probe.limit = number', got {brief(line)}"
+            )
         if text.lower() in ("true", "false"):
             written[name] = text.lower() == "true"
             continue
         try:
             written[name] = int(text) if text.lstrip("+-").isdigit() else float(text)
         except ValueError:
-            raise CaseError(f"ini overfit_limits: {line!r}: expected a number, got {text!r}") from None
+            raise CaseError(f"ini overfit_limits: {brief(line)}: expected a number, got {brief(text)}") from None
     return written

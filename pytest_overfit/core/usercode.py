@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
+import re
 import sys
 import sysconfig
 import traceback
@@ -11,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from pytest_overfit.core.errors import OverfitError, ProgramError
+from pytest_overfit.core.errors import CaseError, OverfitError, ProgramError
 
 if TYPE_CHECKING:
     from pytest_overfit.core.verdict import Diagnosis
@@ -19,11 +22,17 @@ if TYPE_CHECKING:
 #: given an exception and the call that raised it
 FindCause = Callable[[Exception, str], "Diagnosis | None"]
 
-_OURS = str(Path(__file__).parent.parent)
+_OURS = str(Path(__file__).parent.parent) + os.sep
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
 #: a message longer than this (frameworks print whole graphs) is cut
 _LONGEST = 600
+_MOST_LINES = 12
+
+#: colours, and characters that a terminal obeys instead of showing
+_UNPRINTABLE = re.compile(r"\x1b\[[0-9;]*m|[^\S\n\t ]|[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+
+_LOG = logging.getLogger("pytest_overfit")
 
 
 @contextlib.contextmanager
@@ -41,9 +50,29 @@ def user_code(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         # `from None`: pytest would print the chain with all of the framework's frames; `__context__` still has it
-        crash = ProgramError(_message(what, error))
-        crash.diagnoses = _cause(error, what)
-        raise crash from None
+        raise _crash(what, error) from None
+
+
+@contextlib.contextmanager
+def in_words(what: str) -> Iterator[None]:
+    """The outermost `user_code`: no exception but one of ours leaves it, whoever raised it and wherever.
+
+    Whatever of the user's was called in a place where nobody expected that it could raise (`model.eval`, `__len__`) is
+    named by its function. Where no function of the user's raised, what was given is something that we did not foresee.
+    """
+    __tracebackhide__ = True
+    try:
+        yield
+    except OverfitError:
+        raise
+    except Exception as error:
+        called = _called_last(error.__traceback__)
+        if called:
+            raise _crash(f"{what}: {called}", error) from None
+        _LOG.info("%s: not foreseen", what, exc_info=error)
+        raise CaseError(
+            f"{what} met {type(error).__name__}: {text_of(error).splitlines()[0]}; {_hint(error)}"
+        ) from None
 
 
 #: finds out which fault an exception shows; set once by what knows the frameworks, which this room does not
@@ -61,14 +90,52 @@ def _cause(error: Exception, what: str) -> tuple[Diagnosis, ...]:
     return () if found is None else (found,)
 
 
+def _hint(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "something in the case holds itself, or is nested too deep; give flat tuples, lists or dicts of arrays"
+    return "something in the case was not foreseen; pytest --log-level=INFO shows where, for a report of this fault"
+
+
+def _crash(what: str, error: Exception) -> ProgramError:
+    crash = ProgramError(_message(what, error))
+    crash.diagnoses = _cause(error, what)
+    return crash
+
+
 def _message(what: str, error: Exception) -> str:
-    text = str(error).strip() or "(no message)"
-    first, *rest = text[:_LONGEST].splitlines()
+    first, *rest = text_of(error).splitlines()
     lines = [f"{what} raised {type(error).__name__}: {first}"]
-    lines += [f"  {note}" for note in getattr(error, "__notes__", ())]
+    lines += [f"  {note}" for note in _notes(error)]
     lines += [f"  {line}" for line in rest]
     lines += [f"  {line}" for line in _user_frames(error.__traceback__)]
     return "\n".join(lines)
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception says, at least a word and not for pages; its own `__str__` may raise."""
+    try:
+        text = str(error)[: 10 * _LONGEST]
+    except Exception as broken:  # of any kind: it is the user's
+        return f"(its __str__ raised {type(broken).__name__})"
+    lines = _UNPRINTABLE.sub("", text).strip()[:_LONGEST].splitlines()
+    return "\n".join([*lines[:_MOST_LINES], *["..."] * (len(lines) > _MOST_LINES)]) or "(no message)"
+
+
+def _notes(error: BaseException) -> list[str]:
+    notes = getattr(error, "__notes__", ())
+    return [note for note in notes if isinstance(note, str)] if isinstance(notes, (list, tuple)) else []
+
+
+def _called_last(trace: TracebackType | None) -> str:
+    """The name of the user's function that our code called last; "" where our own code raised, or none was called."""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(trace)]
+    ours = [place for place, code in enumerate(codes) if code.co_filename.startswith(_OURS)]
+    last = ours[-1] if ours else -1
+    users = [(place, code) for place, code in enumerate(codes) if is_users_file(code.co_filename)]
+    if last == len(codes) - 1 or not users:
+        return ""
+    _, code = next((each for each in users if each[0] > last), users[-1])
+    return code.co_qualname.rpartition("<locals>.")[2]
 
 
 def _user_frames(trace: TracebackType | None, most: int = 4) -> list[str]:

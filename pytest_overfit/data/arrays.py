@@ -13,14 +13,23 @@ from pytest_overfit.core import foreign
 from pytest_overfit.core.diagnosed import diagnosed
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.layout import is_plain
-from pytest_overfit.data.tree import Rows, is_array, length, map_entries, rank, take, to_numpy
-
-#: a text longer than this is cut in a message
-_LONGEST = 60
+from pytest_overfit.data.tree import (
+    Rows,
+    is_array,
+    is_sparse,
+    length,
+    map_entries,
+    rank,
+    take,
+    tensor_trouble,
+    to_numpy,
+)
 
 
 def with_shape(value: Any) -> Any:
     """Arrays that only offer `__array__` (columns of pyarrow) as numpy arrays, anywhere inside the value."""
+    if isinstance(value, memoryview):
+        return np.asarray(value)
     if not is_array(value) and hasattr(value, "__array__") and not isinstance(value, type):
         return np.asarray(value)
     if type(value) is dict:
@@ -41,6 +50,8 @@ def chosen_rows(leaf: Any, places: Sequence[int]) -> Any:
         return Rows(leaf[:count])
     if hasattr(leaf, "tocsr"):
         return leaf.tocsr()[:count]
+    if is_sparse(leaf):
+        return take(leaf, places)
     return leaf.iloc[:count] if hasattr(leaf, "iloc") else leaf[:count]
 
 
@@ -96,13 +107,14 @@ def check_leaf(leaf: Any, where: str, ragged: bool) -> None:
             )
         return
     if not is_array(leaf):
-        given = foreign.describe(leaf)
-        shown = given if len(given) < _LONGEST else f"{given[:_LONGEST]}..."
         raise CaseError(
-            f"{where}: {shown}; expected numpy arrays or tensors; write numpy.asarray(...), or tuples, dicts and "
+            f"{where}: {foreign.describe(leaf)}; expected numpy arrays or tensors; write numpy.asarray(...), or "
+            "tuples, dicts and "
             "dataclasses of arrays"
         )
-    _check_tensor(leaf, where)
+    trouble = tensor_trouble(leaf)
+    if trouble:
+        raise CaseError(f"{where}: {trouble}")
     if rank(leaf) == 0:
         raise CaseError(f"{where}: a single number without rows; expected an array with one row a sample")
     if isinstance(leaf, np.ma.MaskedArray) and np.ma.is_masked(leaf):
@@ -124,18 +136,6 @@ def check_leaf(leaf: Any, where: str, ragged: bool) -> None:
             f"{where}: {foreign.describe(leaf)}; an array of Python objects cannot be fed to a model; {cure}"
         )
         raise diagnosed(error, "dtype_mismatch", cure)
-
-
-def _check_tensor(leaf: Any, where: str) -> None:
-    if not foreign.is_torch_tensor(leaf):
-        return
-    if leaf.is_nested:
-        raise CaseError(
-            f"{where}: a nested tensor, whose rows cannot be counted; write torch.nested.to_padded_tensor(x, 0.0), or "
-            "a list of tensors, one a row"
-        )
-    if leaf.is_meta:
-        raise CaseError(f"{where}: {foreign.describe(leaf)} on the meta device, which holds no numbers")
 
 
 def table_trouble(leaf: Any) -> str | None:

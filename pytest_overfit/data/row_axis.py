@@ -72,7 +72,7 @@ class _Declared:
     """What the case says, held against the batch."""
 
     def __init__(self, x: Any, y: Any, case: Case) -> None:
-        self._given, self._where = case.row_axis, f"Case {case.name!r}: row_axis={case.row_axis!r}"
+        self._given, self._where = case.row_axis, f"Case {case.name!r}: row_axis={foreign.brief(case.row_axis)}"
         sides = {"x": list(_named(x)), "y": list(_named(y))}
         if isinstance(self._given, Mapping):
             self._check_names([str(name) for parts in sides.values() for name, _ in parts if name is not None])
@@ -92,8 +92,8 @@ class _Declared:
     def _check_names(self, names: Sequence[str]) -> None:
         for name in self._given if isinstance(self._given, Mapping) else ():
             if str(name) not in (*_SIDES, *names):
-                meant = did_you_mean(str(name), [*_SIDES, *names])
-                raise CaseError(f"{self._where}: the batch has no part {name!r}{meant}")
+                meant = did_you_mean(name, [*_SIDES, *names])
+                raise CaseError(f"{self._where}: the batch has no part {foreign.brief(name)}{meant}")
 
     def _asked(self, side: str, name: Any, leaf: Any) -> int | None:
         """The axis that is declared for a leaf, counted from the front; None: none is, or it has no such axis."""

@@ -152,7 +152,9 @@ class MapStyle:
     """Rows by number, read again each time, because reading may augment them."""
 
     def __init__(self, source: Any, named: _Named, size: int, read: Callable[[list[int]], Any]) -> None:
-        self.source, self.rows, self._named, self._size, self._read = source, len(source), named, size, read
+        self.source, self._named, self._size, self._read = source, named, size, read
+        with named.reading():
+            self.rows = len(source)
         if not self.rows:
             raise CaseError(f"Case {named.case.name!r}: {named.name}= is empty")
 

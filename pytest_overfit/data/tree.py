@@ -22,10 +22,11 @@ class Rows(list[Any]):
 
 
 def is_array(value: Any) -> bool:
-    """Arrays and tensors of any library, tables and sparse matrices too."""
+    """Arrays and tensors of any library, tables and sparse matrices too; no class or module that speaks of a shape."""
     if foreign.is_torch_tensor(value):
         return True
-    return getattr(value, "shape", None) is not None and not isinstance(value, Mapping)
+    shape = getattr(value, "shape", None)
+    return shape is not None and not callable(shape) and not isinstance(value, (Mapping, type, memoryview))
 
 
 def rank(array: Any) -> int:
@@ -102,8 +103,21 @@ def length(leaf: Any) -> int:
     return len(leaf) if isinstance(leaf, Rows) else int(leaf.shape[0])
 
 
-def _is_sparse(tensor: Any) -> bool:
-    return str(tensor.layout) != "torch.strided"
+def is_sparse(leaf: Any) -> bool:
+    """A tensor of torch's that is not laid out in strides."""
+    return foreign.is_torch_tensor(leaf) and str(leaf.layout) != "torch.strided"
+
+
+def tensor_trouble(leaf: Any) -> str:
+    """Why the rows or numbers of a tensor cannot be had, and what to give instead; "": they can."""
+    if not foreign.is_torch_tensor(leaf):
+        return ""
+    if leaf.is_nested:
+        cure = "write torch.nested.to_padded_tensor(x, 0.0), or a list of tensors, one a row"
+        return f"a nested tensor, whose rows cannot be counted; {cure}"
+    if leaf.is_meta:
+        return f"{foreign.describe(leaf)} on the meta device, which holds no numbers; make it on the cpu"
+    return f"{foreign.describe(leaf)}, which is quantized; write x.dequantize()" if leaf.is_quantized else ""
 
 
 def take(leaf: Any, rows: Sequence[int] | Array) -> Any:
@@ -112,7 +126,7 @@ def take(leaf: Any, rows: Sequence[int] | Array) -> Any:
     if isinstance(leaf, Rows):
         return Rows(leaf[row] for row in index)
     if foreign.is_torch_tensor(leaf):
-        if _is_sparse(leaf):
+        if is_sparse(leaf):
             return leaf.detach().to_dense()[index].to_sparse(layout=leaf.layout)
         torch = sys.modules["torch"]
         taken = leaf.detach()[torch.as_tensor(index, dtype=torch.long)]
@@ -142,7 +156,7 @@ def taker(leaf: Any) -> Callable[[Array], Any]:
     torch = sys.modules.get("torch")
     if torch is None or type(leaf) is not torch.Tensor:
         return lambda rows: take(leaf, rows)
-    if leaf.requires_grad or leaf.is_nested or leaf.is_cuda or _is_sparse(leaf):
+    if leaf.requires_grad or leaf.is_nested or leaf.is_cuda or is_sparse(leaf):
         return lambda rows: take(leaf, rows)
     return lambda rows: leaf.index_select(0, torch.as_tensor(rows, dtype=torch.long))
 
@@ -163,7 +177,7 @@ def to_numpy(leaf: Any) -> Array:
         return _stacked(leaf)
     if foreign.is_torch_tensor(leaf):
         leaf = leaf.detach()
-        if _is_sparse(leaf):
+        if is_sparse(leaf):
             leaf = leaf.to_dense()
         if leaf.is_floating_point() and leaf.element_size() < 4:
             leaf = leaf.float()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pytest_overfit.core.errors import CaseError
-from pytest_overfit.core.foreign import describe
+from pytest_overfit.core.foreign import brief, describe
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 _PLACE = re.compile(r"([a-z]+):(\d+)")
@@ -47,9 +47,10 @@ def allowed_of(given: Any, splits: Iterable[str]) -> Allowed:
         place = _PLACE.fullmatch(str(key))
         if not _FINGERPRINT.fullmatch(str(key)) and (place is None or place[1] not in set(splits)):
             raise CaseError(
-                f"allow= holds {key!r}, which is neither a place in {' or '.join(splits)} nor a fingerprint; {_EXAMPLE}"
+                f"allow= holds {brief(key)}, which is neither a place in {' or '.join(splits)} nor a fingerprint; "
+                f"{_EXAMPLE}"
             )
         if not isinstance(reason, str) or not reason.strip():
-            raise CaseError(f"allow={{{key!r}: {reason!r}}}; expected the reason in words; {_EXAMPLE}")
+            raise CaseError(f"allow={{{brief(key)}: {brief(reason)}}}; expected the reason in words; {_EXAMPLE}")
         reasons[str(key)] = reason
     return Allowed(reasons)

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
-from pytest_overfit.core.foreign import describe
+from pytest_overfit.core.foreign import brief, describe
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Judgement, to_plain
 from pytest_overfit.duplicates.judgement import SplitDuplicatesLimits, judge_duplicates
@@ -61,7 +61,7 @@ def find_duplicates(
             "more; write find_duplicates(train=..., test=...)"
         )
     if not isinstance(max_rate, (int, float)) or isinstance(max_rate, bool) or not 0 <= max_rate < 1:
-        raise CaseError(f"max_rate: expected a number of 0 or more and below 1, got {max_rate!r}")
+        raise CaseError(f"max_rate: expected a number of 0 or more and below 1, got {brief(max_rate)}")
     with shown("find_duplicates") as progress:
         request = Request(
             given=given, label=label, group=group, time=time, gap=gap, key=key, features=features, near=near,
@@ -158,12 +158,13 @@ class Duplicates:
         """
         known = self.measured["touched"]
         if split not in known:
-            raise CaseError(f"clean({split!r}): there is no such split{did_you_mean(str(split), known)}")
+            raise CaseError(f"clean({brief(split)}): there is no such split{did_you_mean(split, known)}")
         kinds = ("exact", "near", "window") if near else ("exact",)
         bad = {row for kind in kinds for row in known[split].get(kind, ())}
         if bad and not self.measured["info"]["splits"][split].get("ordered", True):
             raise CaseError(
-                f"clean({split!r}): {split} comes in another order at each reading, so places mean nothing; give the "
+                f"clean({brief(split)}): {split} comes in another order at each reading, so places mean nothing; "
+                "give the "
                 "data as they are before they are shuffled"
             )
         return [row for row in range(self.measured["info"]["splits"][split]["samples"]) if row not in bad]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.foreign import brief
 from pytest_overfit.duplicates.alignment import Opened
 from pytest_overfit.duplicates.copies import Copies
 from pytest_overfit.duplicates.near.groups import is_missing
@@ -30,7 +31,7 @@ def _check_lengths(what: str, fact: Any, opened: Opened, copies: Copies) -> None
     for name, values in fact.items() if isinstance(fact, Mapping) else ():
         count = copies.counts[name]
         if len(values) != count and not opened.splits[name].cut and name not in dict(copies.doubts):
-            raise CaseError(f"{what}={{{name!r}: ...}} has {len(values)} values, but {name} has {count} samples")
+            raise CaseError(f"{what}={{{brief(name)}: ...}} has {len(values)} values, but {name} has {count} samples")
 
 
 def _missing_labels(fact: Any, copies: Copies) -> Iterator[list[str]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
-from pytest_overfit.core.foreign import describe
+from pytest_overfit.core.foreign import brief, describe
 from pytest_overfit.duplicates.copies import CountSamples
 
 
@@ -42,6 +42,7 @@ class Request:
         _one_of("text", self.text, ("exact", "normalized"))
         _one_of("near", self.near, ("auto", True, False))
         _one_of("windows", self.windows, ("auto", True, False))
+        _one_of("batched", self.batched, (None, True, False))
         for what in ("label", "group", "time"):
             _check_fact(what, getattr(self, what), self.given)
         _check_gap(self.gap, self.time)
@@ -53,12 +54,12 @@ class Request:
             )
         most = self.max_samples
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-            raise CaseError(f"max_samples: expected a whole number of 1 or more, got {most!r}")
+            raise CaseError(f"max_samples: expected a whole number of 1 or more, got {brief(most)}")
 
 
 def _one_of(name: str, value: Any, known: tuple[Any, ...]) -> None:
     if not any(value is each or (isinstance(each, str) and value == each) for each in known):
-        raise CaseError(f"{name}={value!r}{did_you_mean(str(value), map(str, known))}")
+        raise CaseError(f"{name}={brief(value)}{did_you_mean(value, map(str, known))}")
 
 
 def _check_fact(what: str, fact: Any, given: Mapping[str, Any]) -> None:
@@ -75,7 +76,7 @@ def _check_fact(what: str, fact: Any, given: Mapping[str, Any]) -> None:
 def _check_splits(what: str, fact: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     for name in fact:
         if name not in given:
-            raise CaseError(f"{what}=: there is no split {name!r}{did_you_mean(str(name), given)}")
+            raise CaseError(f"{what}=: there is no split {brief(name)}{did_you_mean(name, given)}")
 
 
 def _check_gap(gap: Any, time: Any) -> None:
@@ -84,9 +85,9 @@ def _check_gap(gap: Any, time: Any) -> None:
     else:
         good = isinstance(gap, Real) and not isinstance(gap, bool) and 0 <= float(gap) < math.inf
     if not good:
-        raise CaseError(f"gap={gap!r}; expected a length of time, or a number in the unit of time=, of 0 or more")
+        raise CaseError(f"gap={brief(gap)}; expected a length of time, or a number in the unit of time=, of 0 or more")
     if time is None and gap:
-        raise CaseError(f"gap={gap!r} is given without time=, which says when each sample was taken")
+        raise CaseError(f"gap={brief(gap)} is given without time=, which says when each sample was taken")
 
 
 def _check_features(features: Any, given: Mapping[str, Any]) -> None:

@@ -76,6 +76,8 @@ class Probe(Protocol):
     default: bool = True
     #: options of this probe that are facts of the batch: every probe honours them
     batch_options: tuple[str, ...] = ()
+    #: every option that the probe takes, in a case's `options`; None: it takes any name, and checks them itself
+    options: tuple[str, ...] | None = None
 
     #: trains on one batch, and measures it as `measures.memorising` has it: why it did not pass can be found out by
     #: changing the program and training it again
@@ -120,7 +122,7 @@ class _Completed(Probe):
 
 #: what a probe must have, and what it may
 REQUIRED = ("name", "limits", "measure", "judge")
-OPTIONAL = ("cost", "default", "batch_options", "memorises", "needs", "numbers")
+OPTIONAL = ("cost", "default", "batch_options", "options", "memorises", "needs", "numbers")
 
 
 def completed(probe: Any) -> Probe:

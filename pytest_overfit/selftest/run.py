@@ -70,7 +70,7 @@ def _faults(names: Sequence[str] | None) -> tuple[PlantedFault, ...]:
     known = {each.name: each for each in FAULTS}
     for name in names or ():
         if name not in known:
-            raise CaseError(f"faults: {name!r} cannot be planted{did_you_mean(str(name), known)}")
+            raise CaseError(f"faults: {name!r} cannot be planted{did_you_mean(name, known)}")
     return FAULTS if names is None else tuple(known[name] for name in dict.fromkeys(names))
 
 

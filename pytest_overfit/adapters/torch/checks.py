@@ -139,6 +139,12 @@ def is_scalar_loss(loss: Any, case: Case) -> None:
         cure = "leave out .item(), float() and numpy()"
         error = CaseError(f"{where}, expected a tensor with one number; {cure}")
         raise error if loss is None else diagnosed(error, "detached_graph", cure)
+    if loss.is_meta:
+        raise CaseError(f"{where} on the meta device, which holds no number; make model and data on a real one")
+    if not loss.is_floating_point():
+        raise CaseError(
+            f"{where}, expected a real number that can be differentiated, such as a mean of floats or .abs()"
+        )
     if loss.numel() != 1:
         cure = "end the loss with .mean(), or use reduction='mean'"
         raise diagnosed(CaseError(f"{where}, expected one number; {cure}"), "wrong_reduction", cure)

@@ -50,7 +50,7 @@ def on_device(case: Case, model: nn.Module, batch: Batch) -> Batch:
         tensor = _tensor(case, leaf, target).to(device)
         if tensor.is_floating_point():
             return tensor.to(dtype)
-        wide = tensor.dtype in _HELD_ONLY or (target and tensor.dtype is not torch.bool)
+        wide = tensor.dtype in _HELD_ONLY or (target and not (tensor.dtype is torch.bool or tensor.is_complex()))
         return tensor.long() if wide else tensor
 
     return dataclasses.replace(
@@ -63,7 +63,7 @@ def on_device(case: Case, model: nn.Module, batch: Batch) -> Batch:
 def _tensor(case: Case, leaf: Any, target: bool) -> torch.Tensor:
     array: np.ndarray[Any, Any] = to_numpy(leaf)
     try:
-        return torch.as_tensor(array)
+        return torch.as_tensor(array if array.flags.writeable else array.copy())
     except TypeError as error:
         holds = table_trouble(leaf) or f"an array of dtype {array.dtype}, which torch has no tensor for"
         cure = _instead(array, target)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from pytest_overfit.adapters.torch.finite import Updates
 from pytest_overfit.adapters.torch.forward import Forward
@@ -17,6 +15,9 @@ from pytest_overfit.adapters.torch.scrutiny import Scrutiny
 from pytest_overfit.adapters.torch.step_as_loss import StepAsLoss
 from pytest_overfit.adapters.user_step import step_loss
 from pytest_overfit.core.case import Case
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def own_steps(
@@ -29,7 +30,7 @@ def own_steps(
         with updates.watched() if number == count - 1 else contextlib.nullcontext():
             loss = case.step(model, given.x, given.y) if case.step is not None else None
         outside.look(loss)
-        losses.append(step_loss(loss.detach().mean() if isinstance(loss, torch.Tensor) else loss, case))
+        losses.append(step_loss(loss, case))
         if not number:
             batch.compare()
     return losses

@@ -59,7 +59,8 @@ def halves(sample: Any, facts: Facts) -> tuple[Any, Any]:
         return x, None if name is None else sample[name]
     if isinstance(facts.label, str):
         raise CaseError(
-            f"label={facts.label!r} names a part of a sample, but a sample is {foreign.describe(sample)}; give label= "
+            f"label={foreign.brief(facts.label)} names a part of a sample, but a sample is "
+            f"{foreign.describe(sample)}; give label= "
             "a function of a sample, or a dict with one array a split"
         )
     if isinstance(sample, tuple) and len(sample) in (1, 2, 3):
@@ -85,12 +86,14 @@ def selected(x: Any, facts: Facts) -> Any:
         return x
     if not isinstance(x, Mapping):
         raise CaseError(
-            f"key={facts.key!r} names parts of a sample, but a sample is {foreign.describe(x)}; give a function"
+            f"key={foreign.brief(facts.key)} names parts of a sample, but a sample is {foreign.describe(x)}; give a "
+            "function"
         )
     missing = [name for name in names if name not in x]
     if missing:
         raise CaseError(
-            f"key={facts.key!r}: a sample has no {missing[0]!r}{did_you_mean(str(missing[0]), map(str, x))}"
+            f"key={foreign.brief(facts.key)}: a sample has no "
+            f"{foreign.brief(missing[0])}{did_you_mean(missing[0], map(str, x))}"
         )
     return {name: x[name] for name in names}
 
@@ -156,7 +159,9 @@ def row_values(fact: Any, samples: Sequence[Any], places: Sequence[int], split: 
         parts = sample if isinstance(sample, Mapping) else sample[0] if isinstance(sample, tuple) else None
         if not isinstance(parts, Mapping) or fact not in parts:
             known = map(str, parts) if isinstance(parts, Mapping) else ()
-            raise CaseError(f"{what}={fact!r}: a sample of {split} has no such part{did_you_mean(str(fact), known)}")
+            raise CaseError(
+                f"{what}={foreign.brief(fact)}: a sample of {split} has no such part{did_you_mean(fact, known)}"
+            )
         found.append(label_value(parts[fact]))
     return found
 
@@ -174,7 +179,7 @@ def refuse_names(facts: Facts, split: str, how: str) -> None:
         fact = getattr(facts, what)
         if isinstance(fact, str) or (what == "key" and fact is not None and not callable(fact)):
             raise CaseError(
-                f"{what}={fact!r} names a column, but {split}= is {how} without names; give {what}= "
+                f"{what}={foreign.brief(fact)} names a column, but {split}= is {how} without names; give {what}= "
                 + ("a function of a sample" if what == "key" else "a dict with one array a split")
             )
 
@@ -195,7 +200,9 @@ def given_values(fact: Mapping[str, Any], split: str, what: str, places: Any) ->
         return None
     values = fact[split]
     if len(places) and int(max(places)) >= len(values):
-        raise CaseError(f"{what}={{{split!r}: ...}} has {len(values)} values, but the split has more samples")
+        raise CaseError(
+            f"{what}={{{foreign.brief(split)}: ...}} has {len(values)} values, but the split has more samples"
+        )
     listed = values if isinstance(values, list) else to_numpy(values)
     return [label_value(listed[int(place)]) for place in places]
 
@@ -210,7 +217,9 @@ def table_parts(
     def values(fact: Any, what: str) -> list[Any] | None:
         if isinstance(fact, str):
             if fact not in columns:
-                raise CaseError(f"{what}={fact!r}: {split} has no such column{did_you_mean(fact, map(str, columns))}")
+                raise CaseError(
+                    f"{what}={foreign.brief(fact)}: {split} has no such column{did_you_mean(fact, map(str, columns))}"
+                )
             return label_list(columns[fact])
         return row_values(fact, rows, index.tolist(), split, what)
 

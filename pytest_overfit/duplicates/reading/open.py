@@ -13,6 +13,7 @@ import numpy as np
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.containers import called, is_by_place, is_function, is_hugging_face
+from pytest_overfit.data.tree import tensor_trouble
 from pytest_overfit.duplicates.reading import containers, tables
 from pytest_overfit.duplicates.reading.fields import (
     Facts,
@@ -42,6 +43,7 @@ def open_samples(name: str, given: Any, facts: Facts, most: int, keep: Callable[
         raise CaseError(f"{name}= is None; expected {EXPECTED}")
     source = called(given, f"the function given as {name}")
     keep(source)
+    _check_tensors(name, source)
     split = _open(name, source, facts)
     if split.open is not None and split.length is None:
         split.most = most
@@ -50,6 +52,13 @@ def open_samples(name: str, given: Any, facts: Facts, most: int, keep: Callable[
     if split.length == 0:
         raise CaseError(f"{name}= is empty: it has no samples")
     return split
+
+
+def _check_tensors(name: str, source: Any) -> None:
+    for leaf in source if isinstance(source, (tuple, list)) else (source,):
+        trouble = tensor_trouble(leaf)
+        if trouble:
+            raise CaseError(f"{name}= is {trouble}")
 
 
 def _made_again(split: Samples, function: Callable[[], Any], is_stream: bool) -> None:
@@ -136,7 +145,9 @@ def _pair(name: str, source: Any, facts: Facts) -> Samples | None:
     if len(labels) != inner.length:
         raise CaseError(f"{name}=(x, y): x has {inner.length} rows and y has {len(labels)}")
     if isinstance(facts.label, str) and inner.memory.labels is None:
-        raise CaseError(f"label={facts.label!r}: x of {name}=(x, y) has no such column, and y holds labels already")
+        raise CaseError(
+            f"label={foreign.brief(facts.label)}: x of {name}=(x, y) has no such column, and y holds labels already"
+        )
     if inner.memory.labels is None or not callable(facts.label):
         inner.memory = dataclasses.replace(inner.memory, labels=labels)
     return inner

@@ -11,6 +11,7 @@ import numpy as np
 
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, OverfitError, did_you_mean
+from pytest_overfit.core.foreign import brief
 from pytest_overfit.data.rereading import spread
 from pytest_overfit.duplicates.reading.fields import (
     Facts,
@@ -261,7 +262,7 @@ def batch_chunk(batch: Any, first: int, split: Samples) -> SampleChunk:
     names = [each for each in (facts.group, facts.time) if isinstance(each, str)]
     for name in names:
         if name not in parts:
-            raise CaseError(f"{split.name}: a batch has no part {name!r}{did_you_mean(name, map(str, parts))}")
+            raise CaseError(f"{split.name}: a batch has no part {brief(name)}{did_you_mean(name, map(str, parts))}")
     extras = [
         label_list(parts[fact]) if isinstance(fact, str) else row_values(fact, (), index.tolist(), split.name, what)
         for fact, what in ((facts.group, "group"), (facts.time, "time"))

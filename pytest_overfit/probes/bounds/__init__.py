@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -12,6 +13,7 @@ from pytest_overfit.adapters.inspector import inspector_for
 from pytest_overfit.core.bounds import Anchor, bound_of, calibrated
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.foreign import brief
 from pytest_overfit.core.limits import Resolved, at_least, share
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
@@ -255,12 +257,10 @@ def _holds(asked: Asked, value: float) -> bool:
         raise TypeError("no function")
     with user_code(asked.where):
         answer = asked.bound.test(value)
-    try:
-        if answer is not None:
+    if isinstance(answer, (bool, int, float)) or str(getattr(answer, "dtype", "")).endswith("bool"):
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):  # several truth values are none
             return bool(answer)
-    except (TypeError, ValueError):
-        pass
-    raise CaseError(f"{asked.where}: expected the function to return True or False, got {answer!r}")
+    raise CaseError(f"{asked.where}: expected the function to return True or False, got {brief(answer)}")
 
 
 PROBE = Bounds()

@@ -79,6 +79,7 @@ class EarlyAccuracy(Probe):
     name = "early_accuracy"
     limits = EarlyAccuracyLimits
     cost = 40
+    options = ()
     default = True
 
     def needs(self, case: Case) -> str | None:

@@ -112,7 +112,7 @@ def _encoded(features: Array, target: Array, split: int, kind: str) -> Iterator[
 
 def _is_mean(values: Array, wanted: Array) -> bool:
     """A straight line leads from each of its values to the mean of some wanted column over that value's rows."""
-    if len(np.unique(values[:100])) < 4:
+    if not np.isfinite(values).all() or len(np.unique(values[:100])) < 4:
         return False
     kinds, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
     if len(kinds) < 4 or len(kinds) > 0.9 * len(values):

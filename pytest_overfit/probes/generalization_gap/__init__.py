@@ -78,6 +78,7 @@ class GeneralizationGap(Probe):
     name = "generalization_gap"
     limits = GeneralizationGapLimits
     cost = 60
+    options = ()
     default = False
 
     def needs(self, case: Case) -> str | None:

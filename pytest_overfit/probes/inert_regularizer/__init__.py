@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_overfit.adapters.dispatch import regularizers_of
-from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.limits import Resolved, share
+from pytest_overfit.core.options_of_case import yes_or_no
 from pytest_overfit.core.verdict import Judgement
 from pytest_overfit.probes.base import Bench, Probe
 from pytest_overfit.probes.inert_regularizer.judgement import judge_regularizers
@@ -45,6 +45,7 @@ class InertRegularizer(Probe):
     name = "inert_regularizer"
     limits = InertRegularizerLimits
     cost = 10
+    options = ("always_on",)
     default = True
 
     def measure(self, bench: Bench, limits: InertRegularizerLimits) -> dict[str, Any]:
@@ -70,14 +71,7 @@ class InertRegularizer(Probe):
 
 def _always_on(bench: Bench) -> bool:
     """The case's option: dropout is meant to drop in evaluation too."""
-    given = bench.case.options.get("inert_regularizer", {})
-    for name, value in given.items():
-        where = f"Case {bench.case.name!r}: options['inert_regularizer']"
-        if name != "always_on":
-            raise CaseError(f"{where}: unknown option {name!r}{did_you_mean(name, ['always_on'])}")
-        if not isinstance(value, bool):
-            raise CaseError(f"{where}['always_on']: expected True or False, got {value!r}")
-    return bool(given.get("always_on", False))
+    return yes_or_no(bench.case, "inert_regularizer", "always_on")
 
 
 PROBE = InertRegularizer()

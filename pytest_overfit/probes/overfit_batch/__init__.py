@@ -10,8 +10,9 @@ from typing import Any
 from pytest_overfit.adapters.base import Learner
 from pytest_overfit.adapters.inspector import inspector_for
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.core.errors import CaseError, did_you_mean
+from pytest_overfit.core.errors import CaseError
 from pytest_overfit.core.limits import Resolved, at_least, share
+from pytest_overfit.core.options_of_case import yes_or_no
 from pytest_overfit.core.verdict import BaselineNumber, Judgement, Verdict
 from pytest_overfit.data.telling import unsuitable
 from pytest_overfit.measures.broadcasting import broadcast_of
@@ -79,7 +80,7 @@ class OverfitBatch(Probe):
     name = "overfit_batch"
     limits = OverfitBatchLimits
     cost = 30
-    batch_options = ("rows_interact",)
+    batch_options = options = ("rows_interact",)
     default = True
     memorises = True
 
@@ -140,14 +141,7 @@ def _before_training(fit: Fit, together: bool) -> dict[str, Any]:
 
 def _rows_interact(bench: Bench) -> bool:
     """The case's option: rows belong together by design, as the nodes of one graph do."""
-    given = bench.case.options.get("overfit_batch", {})
-    for name, value in given.items():
-        where = f"Case {bench.case.name!r}: options['overfit_batch']"
-        if name != "rows_interact":
-            raise CaseError(f"{where}: unknown option {name!r}{did_you_mean(name, ['rows_interact'])}")
-        if not isinstance(value, bool):
-            raise CaseError(f"{where}['rows_interact']: expected True or False, got {value!r}")
-    return bool(given.get("rows_interact", False))
+    return yes_or_no(bench.case, "overfit_batch", "rows_interact")
 
 
 def _check_score(bench: Bench, run: BatchRun, limits: OverfitBatchLimits) -> None:

@@ -78,6 +78,7 @@ class Regularization(Probe):
     name = "regularization"
     limits = RegularizationLimits
     cost = 70
+    options = ()
     default = False
 
     def needs(self, case: Case) -> str | None:

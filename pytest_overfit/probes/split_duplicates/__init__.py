@@ -10,10 +10,10 @@ from typing import Any
 
 from pytest_overfit.adapters.dispatch import seed_everything
 from pytest_overfit.core.case import Case
-from pytest_overfit.core.errors import CaseError, ProgramError, did_you_mean
+from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.core.figures import thousandths
-from pytest_overfit.core.foreign import describe
-from pytest_overfit.core.limits import Resolved, names_of
+from pytest_overfit.core.limits import Resolved
+from pytest_overfit.core.options_of_case import yes_or_no
 from pytest_overfit.core.verdict import BaselineNumber, Finding, Judgement, Verdict
 from pytest_overfit.data.row_axis import samples_first
 from pytest_overfit.duplicates.find import SPLITS
@@ -27,10 +27,10 @@ from pytest_overfit.probes.split_duplicates.score_without_copies import cost_of_
 LISTED = 1_000
 
 #: facts that a case may give in `options["split_duplicates"]`; the probe itself gives the others
-OPTIONS = [
+OPTIONS = (
     *(each.name for each in dataclasses.fields(Request) if each.name not in ("given", "seed", "progress")),
     "score",
-]
+)
 
 
 class SplitDuplicates(Probe):
@@ -56,11 +56,11 @@ class SplitDuplicates(Probe):
     name = "split_duplicates"
     limits = SplitDuplicatesLimits
     cost = 20
+    options = OPTIONS
     default = True
 
     def needs(self, case: Case) -> str | None:
-        """Two splits to compare; options that it does not know are refused here."""
-        _options(f"Case {case.name!r}:", case.options.get(self.name, {}))
+        """Two splits to compare."""
         given = [name for name in SPLITS if getattr(case, name) is not None]
         if len(given) > 1:
             return None
@@ -71,8 +71,8 @@ class SplitDuplicates(Probe):
         """Read the splits and return plain values."""
         case = bench.case
         where = f"Case {case.name!r}:"
-        options = dict(case.options.get(self.name, {}))
-        scored = options.pop("score", True)
+        scored = yes_or_no(case, self.name, "score", default=True)
+        options = {name: value for name, value in case.options.get(self.name, {}).items() if name != "score"}
         given = {name: samples_first(getattr(case, name), case) for name in SPLITS if getattr(case, name) is not None}
         seed_everything(bench.seed)  # once: data that are drawn at random must not be drawn twice the same
         try:
@@ -121,19 +121,6 @@ def _first(pairs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         if seen[key] <= LISTED:
             kept.append(pair)
     return kept
-
-
-def _options(where: str, given: Any) -> Mapping[str, Any]:
-    """The case's options for this probe, refused by name."""
-    field = f"{where} options['split_duplicates']"
-    if not isinstance(given, Mapping):
-        raise CaseError(f"{field} is {describe(given)}; expected a dict, e.g. {{'group': 'patient'}}")
-    for name in given:
-        if name in names_of(SplitDuplicatesLimits):
-            raise CaseError(f"{field}: {name!r} is a limit; write limits={{{name!r}: ...}}")
-        if name not in OPTIONS:
-            raise CaseError(f"{field}: unknown option {name!r}{did_you_mean(str(name), OPTIONS)}")
-    return given
 
 
 def _placed(message: str, before: str = "") -> str:

@@ -62,6 +62,7 @@ class Wiring(Probe):
     name = "wiring"
     limits = WiringLimits
     cost = 5
+    options = ()
     default = True
 
     def measure(self, bench: Bench, limits: WiringLimits) -> dict[str, Any]:

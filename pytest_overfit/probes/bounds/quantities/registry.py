@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 
 from pytest_overfit.core.errors import CaseError, did_you_mean
+from pytest_overfit.core.foreign import brief
 from pytest_overfit.core.verdict import Better
 from pytest_overfit.probes.bounds.subject import Found, Subject
 
@@ -70,7 +71,7 @@ def quantity_named(name: str, where: str) -> tuple[Quantity, str]:
     """The quantity and its layer ("": the whole model) of a name such as `gradient_norm[fc1]`, or a `CaseError`."""
     parts = re.fullmatch(r"(\w+)(?:\[(.+)\])?", name)
     if parts is None or parts[1] not in QUANTITIES:
-        raise CaseError(f"{where}: nothing measures {name!r}{did_you_mean(name, QUANTITIES)}")
+        raise CaseError(f"{where}: nothing measures {brief(name)}{did_you_mean(name, QUANTITIES)}")
     found, layer = QUANTITIES[parts[1]], parts[2] or ""
     if layer and not found.layered:
         raise CaseError(f"{where}: {parts[1]} is not measured by layer; write {parts[1]}")
