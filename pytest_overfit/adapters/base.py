@@ -292,7 +292,7 @@ class Learner(Protocol):
         return False
 
     def equal_units(self) -> Sequence[str]:
-        """Names of weights that started with all their units equal, so that these cannot learn different things."""
+        """Names of weights whose units started equal and are so still: these cannot learn different things."""
         return ()
 
     def statistics(self) -> list[RunningStatistics]:

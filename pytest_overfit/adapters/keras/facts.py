@@ -155,6 +155,11 @@ def units_are_equal(kernel: Array) -> bool:
     return kernel.ndim > 1 and kernel.shape[-1] > 1 and bool((kernel == kernel[..., :1]).all())
 
 
+def units_stay_equal(start: Array | None, variable: Any) -> bool:
+    """They were equal at the start, and are now."""
+    return start is not None and units_are_equal(start) and units_are_equal(numbers(variable))
+
+
 def other_optimizers(model: Any) -> bool:
     known = (model.optimizer, getattr(model.optimizer, "inner_optimizer", None))
     return any(

@@ -294,8 +294,8 @@ class KerasLearner(SplitLearner):
         return not self.has_schedule and facts.scale_rate(self.model, factor)
 
     def equal_units(self) -> Sequence[str]:
-        named = [(each.path, self._start.get(id(each))) for each in self.model.trainable_variables]
-        return [path for path, start in named if start is not None and facts.units_are_equal(start)]
+        variables = self.model.trainable_variables
+        return [each.path for each in variables if facts.units_stay_equal(self._start.get(id(each)), each)]
 
     def statistics(self) -> list[RunningStatistics]:
         return facts.running_statistics(self.reader, self._moving)

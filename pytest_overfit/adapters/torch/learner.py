@@ -305,7 +305,8 @@ class TorchLearner(SplitLearner):
         return not self.has_schedule and forensics.scale_rate(self.optimizer, factor)
 
     def equal_units(self) -> Sequence[str]:
-        return [name for name, each in self._start.items() if forensics.units_are_equal(each)]
+        now, equal = dict(self.model.named_parameters()), forensics.units_are_equal
+        return [name for name, each in self._start.items() if equal(each) and name in now and equal(now[name])]
 
     def statistics(self) -> list[RunningStatistics]:
         return forensics.movement(self.modes, self.forward.quiet, self._start_statistics)

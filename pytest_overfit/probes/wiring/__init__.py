@@ -32,6 +32,7 @@ from pytest_overfit.probes.wiring import (
     several_labels,
     start,
     step,
+    units,
 )
 from pytest_overfit.probes.wiring.faults import Fault, listed
 from pytest_overfit.probes.wiring.observation import UPDATES, Observation, observe
@@ -97,6 +98,7 @@ class Wiring(Probe):
             "answers_dropped": answers_dropped.look(learner, known),
             "masks": masks.look(wires) if mixed["moved"] is not None else [],
             "start": informed,
+            "units": units.look(learner, seen),
             "descent": downhill,
             "rows": mixed,
             "inputs": inputs.look(wires, mixed["moved"] is not None and not mixed["rows"]),
@@ -170,6 +172,7 @@ def _faults(measured: Mapping[str, Any]) -> Iterator[Fault]:
     yield from inputs.faults(measured["inputs"], masks.needless(measured["masks"]))
     yield from frozen.faults(measured["frozen"])
     yield from start.faults(measured["start"])
+    yield from units.faults(measured.get("units", ()), measured["steps"])
 
 
 def _remarks(measured: Mapping[str, Any]) -> Iterator[str]:
