@@ -137,7 +137,7 @@ class Overfit:
         wanted = {name: value for name, value in bounds.items() if name not in known}
         if not wanted and not checked_case(case).options.get("bounds"):
             raise CaseError(f"Case {case.name!r}: within() was given no bound; write e.g. initial_loss=(2.0, 2.6)")
-        return demand(with_bounds(checked_case(case), wanted, "call"), "bounds", [("call", limits)])
+        return demand(with_bounds(checked_case(case), "bounds", wanted, "call"), "bounds", [("call", limits)])
 
     def __repr__(self) -> str:
         return "Overfit()"

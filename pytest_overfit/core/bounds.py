@@ -101,15 +101,15 @@ class Written:
     source: str
 
 
-def with_bounds(case: Case, given: Mapping[str, Any], source: str) -> Case:
-    """The case with further bounds among its options; they win over those that it has."""
-    own = case.options.get("bounds", {})
+def with_bounds(case: Case, probe: str, given: Mapping[str, Any], source: str) -> Case:
+    """The case with further bounds among its options for this probe; they win over those that it has."""
+    own = case.options.get(probe, {})
     if not isinstance(own, Mapping):
         raise CaseError(
             f"Case {case.name!r}: options['bounds'] is {describe(own)}; expected a dict, e.g. {{'val_score': (0.9, 1)}}"
         )
     added = {name: Written(value, source) for name, value in given.items()}
-    return dataclasses.replace(case, options={**case.options, "bounds": {**own, **added}})
+    return dataclasses.replace(case, options={**case.options, probe: {**own, **added}})
 
 
 def bound_of(given: Any, where: str) -> Bound:

@@ -266,7 +266,7 @@ class Mixed(nn.Module):
 def bounded(model: Callable[[], nn.Module], **bounds: Any) -> Verdict:
     x, y = TRAIN
     given = case(model=model, batch=(x[:24], y[:24]))
-    return run("bounds", with_bounds(given, bounds, "call"))
+    return run("bounds", with_bounds(given, "bounds", bounds, "call"))
 
 
 def test_bounds() -> None:

@@ -284,7 +284,7 @@ def case(model: Any = mlp, name: str = "mlp", **more: Any) -> Case:
 
 
 def found(of: Case, bounds: dict[str, Any], **limits: Any) -> Verdict:
-    verdict = run_probes(with_bounds(of, bounds, "call"), ["bounds"], **{"epochs": 2, **limits})[0]
+    verdict = run_probes(with_bounds(of, "bounds", bounds, "call"), ["bounds"], **{"epochs": 2, **limits})[0]
     assert [each.name for each in verdict.findings][: len(bounds)] == list(bounds)
     return verdict
 

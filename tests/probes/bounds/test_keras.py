@@ -86,7 +86,7 @@ def summed() -> Any:
 
 def found(model: Any, **bounds: Any) -> Verdict:
     case = Case(name="mlp", model=model, train=(X[:300], Y[:300]))
-    return run_probes(with_bounds(case, bounds, "call"), ["bounds"], k=5)[0]
+    return run_probes(with_bounds(case, "bounds", bounds, "call"), ["bounds"], k=5)[0]
 
 
 def test_a_healthy_model_is_within_its_bounds() -> None:
@@ -139,7 +139,7 @@ def test_saturated_outputs_are_meant_to_be_certain() -> None:
         return model
 
     case = Case(name="certain", model=certain, train=(X[:300], (Y[:300] % 2)[:, None].astype("float32")))
-    verdict = run_probes(with_bounds(case, {"saturated_units": (None, 0.3)}, "call"), ["bounds"], k=0)[0]
+    verdict = run_probes(with_bounds(case, "bounds", {"saturated_units": (None, 0.3)}, "call"), ["bounds"], k=0)[0]
     assert verdict.outcome == "passed", verdict.summary
 
 
@@ -178,7 +178,7 @@ CALIBRATED = (None, 0.3)
 
 def trained(model: Any, rows: int = 600, **bounds: Any) -> Verdict:
     case = Case(name="mlp", model=model, train=(X[:rows], Y[:rows]), val=(X[1400:], Y[1400:]))
-    return run_probes(with_bounds(case, bounds, "call"), ["bounds"], epochs=6)[0]
+    return run_probes(with_bounds(case, "bounds", bounds, "call"), ["bounds"], epochs=6)[0]
 
 
 def tempered() -> Any:
