@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_overfit.baselines.compare import Baselines
     from pytest_overfit.core.calibration import Calibration
+    from pytest_overfit.report.json_file import JsonReport
     from pytest_overfit.selftest.session import SelfTestSession
 
 _SEED = "seed of the probes, a whole number; a verdict that did not pass names the one that was used"
@@ -113,6 +114,46 @@ def on_terminal(config: pytest.Config) -> bool:
     from pytest_overfit.report.progress import is_watched  # a start without a terminal does not load it
 
     return is_watched(stream)
+
+
+def json_report(config: pytest.Config) -> JsonReport | None:
+    """The file that was asked for; a worker of xdist writes nothing."""
+    given = config.getoption("overfit_json")
+    if given is None or hasattr(config, "workerinput"):
+        return None
+    from pytest_overfit.report.json_file import JsonReport
+
+    return JsonReport(given, config.invocation_params.dir)
+
+
+def last_lines(report: JsonReport | None, count: int, troubles: list[str]) -> list[str]:
+    """Where the verdicts are, and what went wrong outside any test, each once."""
+    lines = list(dict.fromkeys(troubles))
+    if report is not None:
+        lines += [f"{count} verdict{'s' * (count != 1)} in {report.path}"] * report.written + report.lines
+    return [f"overfit: {each}" for each in lines]
+
+
+def added(hook: Callable[[], list[Any]], name: str) -> tuple[Any, ...]:
+    """What conftests and plugins return for a hook that gives a list."""
+    try:
+        returned = hook()
+    except Exception as error:
+        raise CaseError(f"hook {name}: raised {type(error).__name__}: {error}") from error
+    for each in returned:
+        if not isinstance(each, (list, tuple)):
+            raise CaseError(f"hook {name}: expected a list, got {type(each).__name__}; return a list, also of one")
+    return tuple(each for found in returned for each in found)
+
+
+def tell(hook: Callable[..., object], troubles: list[str], **what: object) -> None:
+    """Call a hook that only listens: what it raises costs no verdict and no test."""
+    try:
+        hook(**what)
+    except Exception as error:
+        if type(error).__module__ == "_pytest.outcomes":  # pytest.exit
+            raise
+        troubles.append(f"hook {getattr(hook, 'name', 'of a plugin')} raised {type(error).__name__}: {error!s:.200}")
 
 
 def baselines(config: pytest.Config) -> Baselines | None:

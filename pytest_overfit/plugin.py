@@ -9,7 +9,6 @@ import os
 import shlex
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -152,11 +151,9 @@ class OverfitRun:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.item: pytest.Item | None = None
-        self.json_path: Path | None = None  # an xdist worker writes nothing
-        if config.getoption("overfit_json") is not None and not hasattr(config, "workerinput"):
-            from pytest_overfit.report.json_file import checked_path
-
-            self.json_path = checked_path(config.getoption("overfit_json"), config.invocation_params.dir)
+        self.json = options.json_report(config)
+        #: what a person should know of hooks that raised, a line each
+        self.troubles: list[str] = []
         #: (test, phase, case, probe) -> plain form; a rerun replaces what was there and counts the attempt
         self.forms: dict[tuple[str, str, str, str], dict[str, Any]] = {}
         #: those of them whose tests failed as declared
@@ -169,7 +166,7 @@ class OverfitRun:
             seed=options.seed(config.getoption("overfit_seed"), "--overfit-seed"),
             default_seed=options.seed(options.ini(config, "overfit_seed"), "ini overfit_seed") or 0,
             ini=options.ini_limits(config),
-            extra_probes=tuple(probe for found in hook.pytest_overfit_probes() for probe in found),
+            extra_probes=options.added(hook.pytest_overfit_probes, "pytest_overfit_probes"),
             make_learner=lambda case, batch, seed: hook.pytest_overfit_make_learner(case=case, batch=batch, seed=seed),
             record=self._record,
             record_error=self._record_error,
@@ -177,7 +174,7 @@ class OverfitRun:
             command=self._command,
             calibration=options.calibration(config, self._command),
             diagnose=config.getoption("overfit_diagnose"),
-            extra_families=tuple(each for found in hook.pytest_overfit_diagnosis_families() for each in found),
+            extra_families=options.added(hook.pytest_overfit_diagnosis_families, "pytest_overfit_diagnosis_families"),
             selftest=options.selftest(config, self._attach),
         )
         if self.settings.ini or self.settings.extra_probes or self.settings.extra_families:
@@ -219,7 +216,7 @@ class OverfitRun:
                 probe = self.settings.probes()[verdict.probe]
                 self.baselines.compare(form, probe.numbers(verdict), self._command())
             self._attach(form)
-        self.config.hook.pytest_overfit_verdict(verdict=verdict)
+        options.tell(self.config.hook.pytest_overfit_verdict, self.troubles, verdict=verdict)
 
     def _record_error(self, case: str, probe: str, error: OverfitError) -> None:
         from pytest_overfit.report.errors import error_form
@@ -265,6 +262,8 @@ class OverfitRun:
             attempts = self.forms.pop(key, {}).get("attempts", 0) + 1
             self.forms[key] = {**form, "test": report.nodeid, "attempts": attempts}
             self.forms[key].pop("numbers", None)  # for baselines, not a part of the verdict
+            if self.json is not None:
+                self.json.keep(key, self.forms[key])
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         verdicts = [{**form, "expected": key in self.expected} for key, form in self.forms.items() if "outcome" in form]
@@ -278,23 +277,20 @@ class OverfitRun:
             width, verbose = self.config.get_terminal_writer().fullwidth - 1, self.config.get_verbosity() > 0
             for line in summary_lines(verdicts, width, verbose, self.settings.left_out):
                 terminalreporter.line(line)
-        if self.json_path is not None:
-            terminalreporter.line(f"overfit: {len(verdicts)} verdict{'s' * (len(verdicts) != 1)} in {self.json_path}")
+        for line in options.last_lines(self.json, len(verdicts), self.troubles):
+            terminalreporter.line(line)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Every xdist worker collects all tests, so each has left out as many."""
-        counted = getattr(node, "workeroutput", {}).get("overfit_left_out", 0)
-        self.settings.left_out = max(self.settings.left_out, counted)
+        output = getattr(node, "workeroutput", {})
+        self.settings.left_out = max(self.settings.left_out, output.get("overfit_left_out", 0))
+        self.troubles += output.get("overfit_troubles", ())
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         if hasattr(self.config, "workeroutput"):
-            self.config.workeroutput["overfit_left_out"] = self.settings.left_out
-        if self.json_path is None:
-            return
-        from pytest_overfit.report.json_file import document, write_json
-
-        form = document(list(self.forms.values()))
-        self.config.hook.pytest_overfit_update_json(config=self.config, document=form)
-        write_json(self.json_path, form)
+            self.config.workeroutput.update(overfit_left_out=self.settings.left_out, overfit_troubles=self.troubles)
+        if self.json is not None:
+            hook = self.config.hook.pytest_overfit_update_json
+            self.json.finish(list(self.forms.values()), lambda form: hook(config=self.config, document=form))

@@ -20,6 +20,9 @@ Confidence = Literal["proved", "shown", "likely"]
 #: a word; it was a number
 SCHEMA = 2
 
+#: containers in containers, at most, in a plain form
+_DEEPEST = 50
+
 #: outcomes of findings that show a fault, the gravest first
 _SHOWING = ("failed", "inconclusive", "warning")
 
@@ -121,7 +124,9 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain form: JSON values only, non-finite floats as the strings 'nan', 'inf', '-inf'."""
-        form = dataclasses.asdict(self)
+        form = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for part in ("findings", "diagnoses"):
+            form[part] = [dataclasses.asdict(each) for each in form[part]]
         for finding in form["findings"]:
             del finding["better"], finding["cause"]
         form["schema"] = SCHEMA
@@ -202,16 +207,28 @@ def number(value: Any) -> Any:
     return float(value) if value in ("nan", "inf", "-inf") else value
 
 
-def to_plain(value: Any) -> Any:
-    """Reduce a value to what strict JSON can hold; numpy scalars become Python numbers."""
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_plain(each) for each in value]
-    if isinstance(value, bool) or value is None or isinstance(value, (str, int)):
+def to_plain(value: Any, lost: list[str] | None = None, place: str = "", inside: tuple[int, ...] = ()) -> Any:
+    """Reduce a value to what strict JSON and other processes can hold; numpy scalars become Python numbers.
+
+    What is not finite becomes text, and so does what no file could hold: an escape in place of half a character, its
+    type in place of an object, whose `place` is then added to `lost`.
+    """
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, (bool, int)) or value is None:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(float(value))
-    if hasattr(value, "tolist"):
-        return to_plain(value.tolist())
-    raise TypeError(f"a verdict holds plain values only, got {type(value).__name__}")
+    if id(value) not in inside and len(inside) < _DEEPEST:
+        inside = (*inside, id(value))
+        if isinstance(value, Mapping):
+            return {
+                to_plain(str(key)): to_plain(each, lost, f"{place}[{key!r:.40}]", inside) for key, each in value.items()
+            }
+        if isinstance(value, (list, tuple)):
+            return [to_plain(each, lost, f"{place}[{number}]", inside) for number, each in enumerate(value)]
+        if hasattr(value, "tolist"):
+            return to_plain(value.tolist(), lost, place, inside)
+    if lost is not None:
+        lost.append(f"{place} ({type(value).__name__})")
+    return f"({type(value).__name__})"
