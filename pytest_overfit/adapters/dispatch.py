@@ -15,6 +15,7 @@ from pytest_overfit.adapters.trainer import JointTraining, Trainer
 from pytest_overfit.core import foreign
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.fit_kwargs import check_names
 from pytest_overfit.core.state import Guard, epoch_seed, seed_standard_library
 from pytest_overfit.core.usercode import causes_found_by, user_code
 from pytest_overfit.data.batch import Batch
@@ -132,6 +133,7 @@ def _new_model(case: Case, seed: int) -> tuple[Any, ModuleType]:
     name = "keras" if foreign.is_keras_model(model) else "torch" if foreign.is_torch_module(model) else "step"
     if name == "keras":
         _check_keras_case(case)
+    check_names(case.fit_kwargs, model.fit if name == "keras" else None, f"Case {case.name!r}")
     adapter = adapter_of(name)
     held = {id(each) for each in adapter.parameters_of(model)}
     # a framework that the factory itself imports was never seeded; copies and scripted modules never register theirs

@@ -19,7 +19,7 @@ from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.state import preserved
-from pytest_overfit.core.usercode import user_code
+from pytest_overfit.core.usercode import text_of, user_code, users_own
 from pytest_overfit.data.batch import Batch, to_numpy
 from pytest_overfit.data.fresh import FreshBatch
 from pytest_overfit.data.splits import Split
@@ -67,6 +67,7 @@ class StepLearner(SplitLearner):
         self.samples = False
         self._where = f"Case {case.name!r}:"
         self._last: float | None = None
+        self._stepped = False
         #: what its predictions change in it and around it; None: none has been made
         self._state: KeptState | None = None
 
@@ -102,6 +103,7 @@ class StepLearner(SplitLearner):
         step, batch = self.case.step, self.batch
         with user_code(f"{self._where} step"):
             loss = step(self.model, batch.x, batch.y) if step is not None else None
+        self._stepped = True
         return step_loss(loss, self.case)
 
     def read(self, mode: Mode) -> Reading:
@@ -119,9 +121,19 @@ class StepLearner(SplitLearner):
             return None
         try:
             outputs = self._asked(ask, x, anew)
-        except Exception:  # not fitted yet, or another signature: agreement is then not measured
+        except Exception as error:  # not fitted yet, or another signature: agreement is then not measured
+            if self._stepped and users_own(error):
+                self._raised(error)
             return None
         return outputs if outputs.dtype.kind in "fiub" and outputs.ndim else None
+
+    def _raised(self, error: Exception) -> None:
+        """What is called `predict` is there to be asked; whether a call is meant for these inputs nobody knows."""
+        if hasattr(self.model, "predict"):
+            with user_code(f"{self._where} predict"):
+                raise error
+        what = f"{type(error).__name__}: {text_of(error).splitlines()[0]}"
+        self._say(f"the model cannot be called with the batch's inputs ({what}), so its predictions are not measured")
 
     def _with_targets(self, batch: Batch, rebuild: Callable[[], Any]) -> Batch:
         found = targets_asked_for(self.case, batch, self.model, rebuild, _answer)

@@ -13,6 +13,7 @@ from typing import Any
 
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError, did_you_mean
+from pytest_overfit.core.fit_kwargs import check_values
 
 #: what `task` may declare; inferred from loss, outputs and targets when it is None
 TASKS = ("multiclass", "binary", "multilabel", "regression", "language_model", "segmentation")
@@ -86,6 +87,7 @@ class Case:
             _check_callable(self.name, field, getattr(self, field))
         for field in ("fit_kwargs", "limits", "options"):
             _check_mapping(self.name, field, getattr(self, field))
+        check_values(self.fit_kwargs, f"Case {self.name!r}")
         _check_values(self)
 
     def without_regularizers(self) -> Case | None:

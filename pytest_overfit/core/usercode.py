@@ -29,6 +29,9 @@ _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "
 _LONGEST = 600
 _MOST_LINES = 12
 
+#: where TensorFlow says that a graph was built, which is in our code
+_BUILT_AT = re.compile(r"\n\s*Detected at node [^\n]*\n(\s*\n|\s*File [^\n]*\n)*")
+
 #: colours, and characters that a terminal obeys instead of showing
 _UNPRINTABLE = re.compile(r"\x1b\[[0-9;]*m|[^\S\n\t ]|[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -107,7 +110,7 @@ def _message(what: str, error: Exception) -> str:
     lines = [f"{what} raised {type(error).__name__}: {first}"]
     lines += [f"  {note}" for note in _notes(error)]
     lines += [f"  {line}" for line in rest]
-    lines += [f"  {line}" for line in _user_frames(error.__traceback__)]
+    lines += [f"  {line}" for line in user_frames(error.__traceback__)]
     return "\n".join(lines)
 
 
@@ -117,7 +120,8 @@ def text_of(error: BaseException) -> str:
         text = str(error)[: 10 * _LONGEST]
     except Exception as broken:  # of any kind: it is the user's
         return f"(its __str__ raised {type(broken).__name__})"
-    lines = _UNPRINTABLE.sub("", text).strip()[:_LONGEST].splitlines()
+    text = _BUILT_AT.sub("\n", _UNPRINTABLE.sub("", text)).strip()
+    lines = [line for line in text[:_LONGEST].splitlines() if line.strip() and _OURS not in line]
     return "\n".join([*lines[:_MOST_LINES], *["..."] * (len(lines) > _MOST_LINES)]) or "(no message)"
 
 
@@ -138,7 +142,7 @@ def _called_last(trace: TracebackType | None) -> str:
     return code.co_qualname.rpartition("<locals>.")[2]
 
 
-def _user_frames(trace: TracebackType | None, most: int = 4) -> list[str]:
+def user_frames(trace: TracebackType | None, most: int = 4) -> list[str]:
     """The innermost frames that are neither ours nor a library's, outermost first."""
     frames = [each for each in traceback.extract_tb(trace) if is_users_file(each.filename)]
     shown = []
@@ -147,6 +151,12 @@ def _user_frames(trace: TracebackType | None, most: int = 4) -> list[str]:
         if frame.line:
             shown.append(f"    {frame.line.strip()}")
     return shown
+
+
+def users_own(error: BaseException) -> bool:
+    """The user's own code raised it, by a statement of its own: no library that was given something it cannot take."""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(codes) and is_users_file(codes[-1].co_filename)
 
 
 def is_users_file(filename: str) -> bool:

@@ -15,7 +15,18 @@ from pytest_overfit.data.batch import Batch
 from pytest_overfit.data.layout import is_plain, laid_out, likely_rows, marked
 from pytest_overfit.data.parts import names_targets
 from pytest_overfit.data.row_axis import FIRST_EVERYWHERE, RowsFirst, rows_first
-from pytest_overfit.data.tree import Rows, by_place, is_array, is_leaf, leaves, length, map_leaves, parts_of, rank
+from pytest_overfit.data.tree import (
+    Rows,
+    by_place,
+    is_array,
+    is_leaf,
+    leaves,
+    length,
+    map_leaves,
+    parts_of,
+    rank,
+    tensor_trouble,
+)
 
 #: the places of the rows to take, from how many rows there are
 Choose = Callable[[int], Sequence[int]]
@@ -29,6 +40,10 @@ def checked(x: Any, y: Any, weights: Any, case: Case, choose: Choose | None = No
 
     `choose`: which rows are to be taken of what may be all the data, from how many there are.
     """
+    for side, value in (("inputs", x), ("targets", y)):
+        for leaf in leaves(value):
+            if trouble := tensor_trouble(leaf):
+                raise CaseError(f"Case {case.name!r}: the batch's {side}: {trouble}")
     turned = rows_first(x, y, case)
     x, y, rows = _laid_out(x, y, case) if turned is None else _of_one_length(turned, case)
     weights, whole, places = marked(weights, rows), None, None

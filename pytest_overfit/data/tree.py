@@ -110,6 +110,12 @@ def is_sparse(leaf: Any) -> bool:
 
 def tensor_trouble(leaf: Any) -> str:
     """Why the rows or numbers of a tensor cannot be had, and what to give instead; "": they can."""
+    if foreign.is_instance(leaf, "tensorflow", "RaggedTensor"):
+        return "a ragged tensor, whose rows are of unequal length; write x.to_tensor(), which pads them"
+    if foreign.is_instance(leaf, "tensorflow", "SparseTensor"):
+        return "a sparse tensor of TensorFlow's, whose rows cannot be taken one by one; write tf.sparse.to_dense(x)"
+    if foreign.is_instance(leaf, "keras", "KerasTensor"):
+        return "a symbolic tensor of Keras, which holds no numbers; give the arrays that the model is to be called with"
     if not foreign.is_torch_tensor(leaf):
         return ""
     if leaf.is_nested:
@@ -131,7 +137,7 @@ def take(leaf: Any, rows: Sequence[int] | Array) -> Any:
         torch = sys.modules["torch"]
         taken = leaf.detach()[torch.as_tensor(index, dtype=torch.long)]
         return taken.requires_grad_() if leaf.requires_grad else taken
-    if foreign.is_instance(leaf, "tensorflow", "Tensor", "RaggedTensor"):  # they take no list of places
+    if foreign.is_instance(leaf, "tensorflow", "Tensor", "Variable"):  # they take no list of places
         return sys.modules["tensorflow"].gather(leaf, index)
     return leaf.iloc[index] if hasattr(leaf, "iloc") else leaf[index]
 

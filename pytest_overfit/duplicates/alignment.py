@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pytest_overfit.core.arrays import Array
-from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.errors import CaseError, ProgramError
 from pytest_overfit.duplicates.exact.rows import RowsInMemory
 from pytest_overfit.duplicates.reading.fields import Facts
 from pytest_overfit.duplicates.reading.open import open_samples
@@ -80,7 +80,8 @@ def _spread(peek: SampleChunk) -> Array:
         if values is not None and values.dtype.kind in "biuf":
             flat = values.reshape(len(column) if len(values) == len(column) else values.size, -1)
             some = flat[:, :: max(1, flat.shape[1] // SPREAD)].astype(np.float64)
-            found.append(np.stack([some.mean(0), some.std(0)], -1))
+            with np.errstate(all="ignore"):  # of what is infinite
+                found.append(np.stack([some.mean(0), some.std(0)], -1))
     return np.concatenate(found)
 
 
@@ -88,7 +89,10 @@ def _peeked(split: Samples) -> SampleChunk:
     chunk = split.peek(PEEKED if split.memory is not None else 32)
     if chunk is None or not len(chunk):
         why = next(iter(split.errors.values()), "it gave no samples")
-        raise CaseError(f"{split.name}= is empty or cannot be read: {why}")
+        message = f"{split.name}= is empty or cannot be read: {why}"
+        if split.raised_at:
+            raise ProgramError("\n  ".join([message, *split.raised_at]))
+        raise CaseError(message)
     split.errors.clear()
     return chunk
 

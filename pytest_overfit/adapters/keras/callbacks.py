@@ -11,6 +11,7 @@ import keras
 from pytest_overfit.adapters.keras.state import Restore, restorer
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.foreign import brief
 from pytest_overfit.core.usercode import user_code
 
 #: they keep what a run gave in files, or go on from such files, which is not part of how a model trains
@@ -42,7 +43,14 @@ def as_list(callbacks: Any) -> list[Any]:
             callbacks = callbacks()
     if callbacks is None:
         return []
-    return list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    made = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    for each in made:
+        if not isinstance(each, keras.callbacks.Callback):
+            cure = (
+                f"write {each.__name__}(...)" if isinstance(each, type) else "write [keras.callbacks.EarlyStopping()]"
+            )
+            raise CaseError(f"fit_kwargs: callbacks: expected callbacks of Keras, got {brief(each)}; {cure}")
+    return made
 
 
 def own_callbacks(case: Case) -> tuple[list[Any], list[str]]:

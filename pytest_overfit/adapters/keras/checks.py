@@ -35,7 +35,8 @@ def check_compiled(model: Any, where: str) -> None:
 
 
 def check_batched(model: Any, feed: Feed, where: str) -> None:
-    """The inputs are a batch, and not one sample of an unbatched dataset."""
+    """The inputs are a batch, not one sample of an unbatched dataset, and of numbers that the model takes."""
+    _check_real(model, feed, where)
     declared = [tuple(each.shape) for each in getattr(model, "inputs", None) or ()]
     given = [tuple(each.shape) for each in leaves(feed.arrays.x)]
     if len(given) == 1 == len(declared) and given[0] == declared[0][1:] and given[0] and given[0][-1] != 1:
@@ -43,6 +44,19 @@ def check_batched(model: Any, feed: Feed, where: str) -> None:
             f"{where} the batch's inputs have the shape {given[0]}, which is that of one sample, expected a batch of "
             f"shape {('rows', *given[0])}; write train=dataset.batch(32)".replace("'rows'", "rows")
         )
+
+
+def _check_real(model: Any, feed: Feed, where: str) -> None:
+    """Complex numbers go where complex ones are declared: elsewhere Keras drops their imaginary parts."""
+    for side, value, declared in (("inputs", feed.arrays.x, "inputs"), ("targets", feed.arrays.y, "outputs")):
+        takes = [str(each.dtype) for each in getattr(model, declared, None) or ()]
+        if takes and not any("complex" in each for each in takes):
+            for leaf in leaves(value):
+                if leaf.dtype.kind == "c":
+                    raise CaseError(
+                        f"{where} the batch's {side} are {foreign.describe(leaf)}, expected real numbers, as the model "
+                        "declares them; write numpy.stack([x.real, x.imag], axis=-1)"
+                    )
 
 
 def check_loss(model: Any, where: str) -> None:

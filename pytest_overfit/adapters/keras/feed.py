@@ -13,6 +13,8 @@ import numpy as np
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.foreign import brief, describe
+from pytest_overfit.data.arrays import times_as_numbers
 from pytest_overfit.data.batch import Batch, leaves, map_leaves, to_numpy
 
 
@@ -58,6 +60,9 @@ def feed_of(case: Case, batch: Batch) -> Feed:
             "with their rows first, and turn them round inside the model or its train_step"
         )
     arrays = batch.map(lambda leaf: _cast(to_numpy(leaf)))
+    for leaf in leaves([arrays.x, arrays.y]):
+        if cure := times_as_numbers(leaf):
+            raise CaseError(f"Case {case.name!r}: the batch holds {describe(leaf)}; {cure}")
     arrays = dataclasses.replace(arrays, x=_tuples(arrays.x), y=_tuples(arrays.y), weights=_tuples(arrays.weights))
     weights = _weights(case, arrays)
     return Feed(arrays, tensors(arrays.x), tensors(arrays.y), tensors(weights), arrays.rows, weights)
@@ -121,6 +126,11 @@ def _of_samples(samples: Any, batch: Batch, case: Case) -> Any:
     given = _tuples(map_leaves(samples, lambda leaf: _cast(to_numpy(leaf))))
     given = map_leaves(given, lambda leaf: np.asarray(leaf, keras.config.floatx()))
     lengths = {len(each) for each in leaves(given)}
+    if not lengths:
+        raise CaseError(
+            f"Case {case.name!r}: fit_kwargs: sample_weight: expected an array with one weight a row, got "
+            f"{brief(samples)}; write numpy.asarray(weights)"
+        )
     if case.batch is None and min(lengths) > batch.rows:  # the weights of all of `train`, of which we took some rows
         places = list(range(batch.rows) if batch.places is None else batch.places)
         given = map_leaves(given, lambda leaf: leaf[places])

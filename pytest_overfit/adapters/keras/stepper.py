@@ -41,9 +41,9 @@ class StepLoss:
         self.values: tuple[str, ...] = ()
 
     def __call__(self, logs: Any) -> Any:
-        if isinstance(logs, dict) and logs.get("loss") is not None:
+        if isinstance(logs, dict) and logs.get("loss") is not None and _is_number(logs["loss"]):
             return logs["loss"]
-        if isinstance(logs, dict):
+        if isinstance(logs, dict) and logs.get("loss") is None:
             numbers = {str(name): value for name, value in logs.items() if _is_number(value)}
             self.values = tuple(numbers)
             for self.other_name, value in numbers.items():
@@ -52,17 +52,24 @@ class StepLoss:
             return logs
         raise CaseError(
             f"Case {self._case.name!r}: the custom train_step returned {_shown(logs)}, expected a dict with the "
-            "loss; end it with return {'loss': loss}"
+            "loss, one real number; end it with return {'loss': loss}"
         )
 
 
 def _is_number(value: Any) -> bool:
-    shape = getattr(value, "shape", None)
-    return isinstance(value, (int, float)) or (shape is not None and len(shape) == 0)
+    """One real number, as a tensor or as it is."""
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    kind = str(value.dtype)
+    return len(value.shape) == 0 and not any(each in kind for each in ("bool", "complex", "string", "<U", "object"))
 
 
 def _shown(logs: Any) -> str:
-    return f"a dict with the keys {sorted(map(str, logs))}" if isinstance(logs, dict) else foreign.describe(logs)
+    if not isinstance(logs, dict):
+        return foreign.describe(logs)
+    if logs.get("loss") is not None:
+        return f"a dict whose 'loss' is {foreign.describe(logs['loss'])}"
+    return f"a dict with the keys {foreign.brief(sorted(map(str, logs)))}"
 
 
 class FitStepper:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from pytest_overfit.adapters.torch.forward import Forward
 from pytest_overfit.adapters.torch.modes import Modes
 from pytest_overfit.adapters.torch.records import tensors
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.usercode import users_own
 from pytest_overfit.data.batch import to_numpy
 
 
@@ -36,13 +36,25 @@ class Answers:
         with self._modes.reading("eval", fresh=True, rows=rows, seed=seed), torch.no_grad():
             try:
                 return tuple(to_numpy(each) for each in tensors(self._forward.call(x)))
-            except Exception:  # a model that takes one batch size only cannot be asked; that is not a fault
-                return None
+            except Exception as error:  # a model that takes one batch size only cannot be asked; that is not a fault
+                refused = error
+        if users_own(refused):  # it may have raised whatever it was given, which the whole batch shows
+            self._ask_again(seed)
+        return None
+
+    def _ask_again(self, seed: int | None) -> None:
+        with self._modes.reading("eval", seed=seed), self._forward.explained("the model in evaluation"):
+            self._forward.quiet()
 
     def compared(self) -> list[bytes]:
         """Its answer on the whole batch, to be compared with the one when asked the same again."""
-        with self._modes.reading("eval", seed=0), contextlib.suppress(Exception):
-            return [to_numpy(each).tobytes() for each in tensors(self._forward.quiet())]
+        with self._modes.reading("eval", seed=0):
+            try:
+                return [to_numpy(each).tobytes() for each in tensors(self._forward.quiet())]
+            except Exception as error:  # outputs that are no arrays
+                refused = error
+        if users_own(refused):
+            self._ask_again(0)
         return []
 
     def are_drawn(self) -> bool | None:

@@ -14,7 +14,7 @@ from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.diagnosed import diagnosed
 from pytest_overfit.core.errors import CaseError
-from pytest_overfit.data.arrays import is_text, table_trouble
+from pytest_overfit.data.arrays import is_text, table_trouble, times_as_numbers
 from pytest_overfit.data.batch import Batch, map_leaves, to_numpy
 from pytest_overfit.data.tree import Rows, leaves, map_entries, parts_of
 
@@ -72,10 +72,8 @@ def _tensor(case: Case, leaf: Any, target: bool) -> torch.Tensor:
 
 
 def _instead(array: Array, target: bool) -> str:
-    if array.dtype.kind == "M":
-        return "write times as numbers, e.g. (x - x.min()) / numpy.timedelta64(1, 'D')"
-    if array.dtype.kind == "m":
-        return "write durations as numbers, e.g. x / numpy.timedelta64(1, 'D')"
+    if times := times_as_numbers(array):
+        return times
     if target and array.dtype.kind in "US":
         return "number the labels, e.g. y = numpy.unique(labels, return_inverse=True)[1]"
     lists = "; a model that takes a list of texts gets one inside a dict, batch=lambda: ({'texts': texts}, y)"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pytest_overfit.core.errors import CaseError, OverfitError
+from pytest_overfit.core.foreign import describe
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.duplicates.exact.fingerprint_table import FingerprintTable
 from pytest_overfit.duplicates.exact.one_pass import Gathered, Read, read
@@ -63,6 +64,10 @@ def read_apart(
     for part in _mapped(executor, shards, split):
         if isinstance(part, OverfitError):
             raise part
+        if not isinstance(part, Read):
+            raise CaseError(
+                f"executor.map gave {describe(part)}; expected what the function that it was given returned"
+            )
         found.add(part)
         count += 1
         progress(found.whole.count)

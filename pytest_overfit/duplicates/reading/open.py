@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError
 from pytest_overfit.data.containers import called, is_by_place, is_function, is_hugging_face
-from pytest_overfit.data.tree import tensor_trouble
+from pytest_overfit.data.tree import is_array, rank, tensor_trouble
 from pytest_overfit.duplicates.reading import containers, tables
 from pytest_overfit.duplicates.reading.fields import (
     Facts,
@@ -59,6 +59,8 @@ def _check_tensors(name: str, source: Any) -> None:
         trouble = tensor_trouble(leaf)
         if trouble:
             raise CaseError(f"{name}= is {trouble}")
+    if isinstance(source, tuple) and len(source) == 2 and hasattr(source[1], "toarray"):
+        raise CaseError(f"{name}= has labels in a sparse matrix, {foreign.describe(source[1])}; write y.toarray()")
 
 
 def _made_again(split: Samples, function: Callable[[], Any], is_stream: bool) -> None:
@@ -69,6 +71,7 @@ def _made_again(split: Samples, function: Callable[[], Any], is_stream: bool) ->
 
 
 def _open(name: str, source: Any, facts: Facts) -> Samples:
+    source = np.asarray(source) if isinstance(source, memoryview) else source
     for reader in (
         _path,
         _table,
@@ -137,6 +140,8 @@ def _pair(name: str, source: Any, facts: Facts) -> Samples | None:
     inner = _open(name, x, facts)
     if y is None:
         return inner
+    if is_array(y) and not rank(y):
+        raise CaseError(f"{name}=(x, y): y is a single number, {foreign.describe(y)}; expected one label a row")
     labels = label_list(rows_of(_unlabelled(y)))
     if inner.memory is None:
         raise CaseError(
@@ -172,7 +177,7 @@ def _array(name: str, source: Any, facts: Facts) -> Samples | None:
         parts = [slice(int(a), int(b)) for a, b in itertools.pairwise(bounds)]
         leaves = {"places": [rows.indices[part] for part in parts], "values": [rows.data[part] for part in parts]}
         return _memory(name, leaves, "sparse matrix", facts)
-    if isinstance(source, (str, bytes, Mapping)) or not hasattr(source, "shape") or not hasattr(source, "dtype"):
+    if isinstance(source, (str, bytes)) or not is_array(source) or not hasattr(source, "dtype"):
         return None
     if len(source.shape) == 0:
         raise CaseError(f"{name}= is a single number; expected {EXPECTED}")
@@ -215,7 +220,11 @@ def _named(name: str, source: Any, facts: Facts) -> Samples | None:
 
 def _column(value: Any) -> Any:
     """One column of a dict; a container inside it is read whole."""
-    return rows_of(value) if hasattr(value, "shape") or isinstance(value, (list, tuple)) else list(value)
+    if is_array(value) or isinstance(value, (list, tuple)):
+        return rows_of(value)
+    if not isinstance(value, Iterable):
+        raise CaseError(f"a dict of columns holds {foreign.describe(value)}; expected an array or a list in each")
+    return list(value)
 
 
 def _listed(name: str, items: list[Any], facts: Facts) -> Samples:

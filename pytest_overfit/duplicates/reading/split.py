@@ -12,6 +12,7 @@ import numpy as np
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, OverfitError, did_you_mean
 from pytest_overfit.core.foreign import brief
+from pytest_overfit.core.usercode import text_of, user_frames
 from pytest_overfit.data.rereading import spread
 from pytest_overfit.duplicates.reading.fields import (
     Facts,
@@ -92,6 +93,8 @@ class Samples:
     notes: list[str] = dataclasses.field(default_factory=list)
     #: samples that could not be read: place and reason
     errors: dict[int, str] = dataclasses.field(default_factory=dict)
+    #: where the first of them raised, in the user's own code
+    raised_at: list[str] = dataclasses.field(default_factory=list)
     #: more was there than was read
     cut: bool = False
 
@@ -148,7 +151,7 @@ class Samples:
             except OverfitError:
                 raise
             except Exception as error:
-                self.errors[place] = f"{type(error).__name__}: {error}"
+                self._note(place, error)
                 continue
             good.append(place)
             if isinstance(found, Mapping):
@@ -157,6 +160,10 @@ class Samples:
             else:
                 samples += list(found)
         return good, columns or samples
+
+    def _note(self, place: int, error: Exception, before: str = "") -> None:
+        self.errors[place] = f"{before}{type(error).__name__}: {text_of(error).splitlines()[0]}"
+        self.raised_at = self.raised_at or user_frames(error.__traceback__)
 
     def _streamed(self, most: int = 0) -> Iterator[SampleChunk]:
         first, waiting = 0, []
@@ -188,7 +195,7 @@ class Samples:
             raise
         except Exception as error:
             what = "batch" if self.batched else "sample"
-            self.errors[number] = f"the {what} after {number} raised {type(error).__name__}: {error}"
+            self._note(number, error, f"the {what} after {number} raised ")
 
     def peek(self, most: int) -> SampleChunk | None:
         """Some samples, without losing any of what can be read only once."""

@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 from pytest_overfit.adapters.base import Learner, Mode, Reading
-from pytest_overfit.core.diagnosed import diagnosed
-from pytest_overfit.core.errors import CaseError, ProgramError
-from pytest_overfit.data.batch import missing_values
+from pytest_overfit.core.errors import ProgramError
 from pytest_overfit.measures.memorising.criteria import FitLimits, fits
 from pytest_overfit.measures.memorising.extension import STEPS, Extension
 from pytest_overfit.measures.memorising.pace import chunk_size, steps_to_go
 from pytest_overfit.measures.memorising.progress import FitProgress, Point
+from pytest_overfit.measures.missing_values import refuse_missing_values
 from pytest_overfit.measures.predictions.on_batch import BatchPredictions, is_memorised
 from pytest_overfit.measures.reference_losses.closed_form import closed_form, summed
 from pytest_overfit.measures.reference_losses.reference import (
@@ -82,18 +81,11 @@ class Fit:
         self.rows = len(learner.inputs[0])
         self.groups = tied_rows(learner.inputs, self.rows)
         self.first = learner.last_pass() or learner.read("fit")
-        self._check_missing_values()
+        refuse_missing_values(learner, self.first, where)
         self.predictions = BatchPredictions(learner, self.first, self.groups, task)
         self.reference = self._reference()
         self.predictions.compare_with(self.reference)
         self._last_loss = math.nan
-
-    def _check_missing_values(self) -> None:
-        """Missing values that come through to the first loss are a mistake in the batch; masked ones are none."""
-        missing = missing_values(self.learner.inputs, self.learner.targets)
-        if missing is not None and not (self.first.loss is not None and math.isfinite(self.first.loss)):
-            error = CaseError(f"{self.where} {missing}".strip())
-            raise diagnosed(error, "nan_in_input", "impute or drop them before the batch is made")
 
     def _reference(self) -> Reference:
         heads, ties = self.first.heads, self.predictions.cells

@@ -109,7 +109,7 @@ def _repetition(splits: Splits) -> dict[str, Any]:
     for column in table.T:
         _, counts = np.unique(column, return_counts=True)
         agree += math.log(float(((counts / len(column)) ** 2).sum()))
-        if (column % 1 != 0).any():  # whole numbers may be names of kinds
+        if (column != np.round(column)).any():  # whole numbers may be names of kinds
             values = max(values, len(counts))
     rows = np.ascontiguousarray(table).view(np.dtype((np.void, table.shape[1] * table.itemsize))).reshape(-1)
     different = len(np.unique(rows))

@@ -143,7 +143,8 @@ def best_column(train: FeatureTable, val: FeatureTable) -> dict[str, Any] | None
     best, right, rule = -1, -1.0, (np.zeros(0), np.zeros(0))
     for column in range(small.features.shape[1]):
         values = small.features[:, column]
-        edges = np.unique(np.quantile(values, np.linspace(0, 1, _BINS + 1)[1:-1]))
+        with np.errstate(all="ignore"):  # of what is infinite
+            edges = np.unique(np.quantile(values, np.linspace(0, 1, _BINS + 1)[1:-1]))
         counts = np.bincount(np.searchsorted(edges, values) * classes + label, minlength=(len(edges) + 1) * classes)
         table = counts.reshape(-1, classes)
         if table.max(axis=1).sum() > right:

@@ -90,6 +90,8 @@ def holds_inside(table: FeatureTable, share: float = 0.25) -> dict[str, dict[str
     """The same estimates on a share of one split, fitted on the rest of it: do inputs tell anything there?"""
     order = np.random.default_rng(1).permutation(len(table.features))
     cut = int(share * len(order))
+    if not 0 < cut < len(order):
+        return {}
     parts = [FeatureTable(table.features[rows], table.answers.of(rows)) for rows in (order[cut:], order[:cut])]
     return measure_baselines(*parts)
 

@@ -15,6 +15,7 @@ from pytest_overfit.core.case import Case
 from pytest_overfit.core.errors import CaseError, NotApplicable
 from pytest_overfit.core.limits import Resolved
 from pytest_overfit.core.verdict import Finding, Judgement
+from pytest_overfit.measures.missing_values import refuse_missing_values
 from pytest_overfit.probes.base import Bench, Probe
 from pytest_overfit.probes.wiring import (
     answers_dropped,
@@ -74,6 +75,8 @@ class Wiring(Probe):
         if wires is None:
             raise NotApplicable("a model of neither PyTorch nor Keras has no parameters that can be looked at")
         first = learner.read("fit")
+        if first.loss is not None:  # a step shows its loss when it is made
+            refuse_missing_values(learner, first, f"Case {bench.case.name!r}:")
         kept = frozen.declared(bench.case, [*(each.name for each in wires.weights()), *wires.buffers()])
         known = with_heads(first, learner.targets, bench.case.task)
         informed, downhill = start.look(learner, wires, known), descent.look(wires)

@@ -19,6 +19,7 @@ from pytest_overfit.adapters.keras.state import held
 from pytest_overfit.adapters.regularizer_effects import places as effects
 from pytest_overfit.adapters.regularizer_effects.places import EVALUATION, PASSES, DropoutPlace
 from pytest_overfit.core.arrays import Array
+from pytest_overfit.core.usercode import users_own
 
 _OFF = (
     "its call got training=False, or no training where a train_step calls the model without training=True, or where a "
@@ -69,6 +70,8 @@ def _train(learner: KerasLearner, watch: LayerWatch) -> tuple[tuple[str, ...], d
     except decay.NoStepError as reason:
         why = str(reason)
     except Exception as error:  # what only a compiled step can do
+        if users_own(error):
+            raise
         why = f"the training step does not run uncompiled ({type(error).__name__})"
     for place in itertools.chain(*watch.places.values()):
         place.passes.clear()

@@ -22,6 +22,7 @@ from pytest_overfit.adapters.regularizer_effects.shrinkage import (
 )
 from pytest_overfit.adapters.torch import records
 from pytest_overfit.adapters.torch.learner import TorchLearner
+from pytest_overfit.core.usercode import users_own
 from pytest_overfit.data.batch import to_numpy
 
 Tensor = torch.Tensor
@@ -163,7 +164,9 @@ def _penalty(learner: TorchLearner) -> Iterator[Shrinkage]:
     try:
         once, twice, four_times = (_loss_at(learner, outputs, weights, factor) for factor in (1.0, 2.0, 4.0))
         slopes = _slopes(learner, outputs, weights)
-    except Exception:  # a loss that refuses held outputs
+    except Exception as error:  # a loss that refuses held outputs
+        if users_own(error):
+            raise
         return
     growth = (four_times - twice) / (twice - once) if once < twice < four_times else 0.0
     name = _penalty_name(growth)

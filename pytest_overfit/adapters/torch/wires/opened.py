@@ -174,7 +174,8 @@ class TorchWires:
     def inputs(self) -> dict[str, Array]:
         places = _places(self.learner.batch.x, self.learner.forward.argument_names())
         targets, axes = set(map(str, self.learner.labels)), self._row_axes(places)
-        return {name: to_numpy(each.movedim(axes[name], 0)) for name, each in places.items() if name not in targets}
+        turned = {name: each.movedim(axes[name], 0) if axes[name] else each for name, each in places.items()}
+        return {name: to_numpy(each) for name, each in turned.items() if name not in targets}
 
     def _row_axes(self, places: Iterable[str]) -> dict[str, int]:
         """Where the model takes the rows of each input."""
