@@ -11,6 +11,7 @@ import numpy as np
 
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, ProgramError
+from pytest_overfit.core.usercode import user_frames
 from pytest_overfit.duplicates.exact.rows import RowsInMemory
 from pytest_overfit.duplicates.reading.fields import Facts
 from pytest_overfit.duplicates.reading.open import open_samples
@@ -90,10 +91,13 @@ def _peeked(split: Samples) -> SampleChunk:
     if chunk is None or not len(chunk):
         why = next(iter(split.errors.values()), "it gave no samples")
         message = f"{split.name}= is empty or cannot be read: {why}"
-        if split.raised_at:
-            raise ProgramError("\n  ".join([message, *split.raised_at]))
-        raise CaseError(message)
+        if split.raised is None:
+            raise CaseError(message)
+        error = ProgramError("\n  ".join([message, *user_frames(split.raised.__traceback__)]))
+        error.__context__ = split.raised
+        raise error from None
     split.errors.clear()
+    split.raised = None  # it may be nothing that could travel to another process
     return chunk
 
 

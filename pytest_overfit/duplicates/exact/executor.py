@@ -80,7 +80,9 @@ def _shards(split: Samples, coding: Coding, table: FingerprintTable) -> Iterator
     length = split.length or 0
     step = max(1, -(-length // _SHARDS))
     alone = split.memory is not None or (split.fetch is not None and split.fetch.part(0, 1) is not None)
-    travelling = dataclasses.replace(split, memory=None, open=None, bare=None, fetch=None if alone else split.fetch)
+    travelling = dataclasses.replace(
+        split, memory=None, open=None, bare=None, raised=None, fetch=None if alone else split.fetch
+    )
     if split.memory is not None:  # labels, groups and times are columns already
         travelling.facts = Facts()
     work = Parcel(Work(travelling, coding, table))

@@ -12,7 +12,7 @@ import numpy as np
 from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.errors import CaseError, OverfitError, did_you_mean
 from pytest_overfit.core.foreign import brief
-from pytest_overfit.core.usercode import text_of, user_frames
+from pytest_overfit.core.usercode import text_of
 from pytest_overfit.data.rereading import spread
 from pytest_overfit.duplicates.reading.fields import (
     Facts,
@@ -93,8 +93,8 @@ class Samples:
     notes: list[str] = dataclasses.field(default_factory=list)
     #: samples that could not be read: place and reason
     errors: dict[int, str] = dataclasses.field(default_factory=dict)
-    #: where the first of them raised, in the user's own code
-    raised_at: list[str] = dataclasses.field(default_factory=list)
+    #: what the first of them raised
+    raised: Exception | None = None
     #: more was there than was read
     cut: bool = False
 
@@ -163,7 +163,7 @@ class Samples:
 
     def _note(self, place: int, error: Exception, before: str = "") -> None:
         self.errors[place] = f"{before}{type(error).__name__}: {text_of(error).splitlines()[0]}"
-        self.raised_at = self.raised_at or user_frames(error.__traceback__)
+        self.raised = self.raised or error
 
     def _streamed(self, most: int = 0) -> Iterator[SampleChunk]:
         first, waiting = 0, []
