@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_overfit.core.errors import CaseError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import pytest
 
@@ -146,12 +146,47 @@ def added(hook: Callable[[], list[Any]], name: str) -> tuple[Any, ...]:
     return tuple(each for found in returned for each in found)
 
 
+def which(forms: Sequence[Mapping[str, Any]], form: Mapping[str, Any]) -> str:
+    """Tells this verdict from earlier ones of its case and probe in one test; "" for the first."""
+    count = sum((each["case"], each["probe"]) == (form["case"], form["probe"]) for each in forms)
+    return f".{count}" if count > 1 else ""
+
+
+def keyed(report: Any) -> dict[tuple[str, str, str, str, str], dict[str, Any]]:
+    """The verdicts and errors on a report, by what makes each of them one of its own."""
+    forms = [each for each in getattr(report, "overfit", ()) if "selftest" not in each]
+    place = report.nodeid, report.when or ""
+    return {
+        (*place, form["case"], form["probe"], which(forms[:number], form)): form
+        for number, form in enumerate(forms, 1)
+    }  # fmt: skip
+
+
+def never_probed(collector: Any, name: str, obj: object) -> str:
+    """Why a marker on what is being collected would have no effect: unittest and loops run these tests themselves."""
+    unittest, inspect = sys.modules.get("unittest"), sys.modules.get("inspect")
+    if unittest is not None and isinstance(obj, type) and issubclass(obj, unittest.TestCase):
+        methods = [each for each in map(obj.__dict__.get, dir(obj)) if callable(each)]
+        if collector.get_closest_marker("overfit") or any(map(_is_marked, (obj, *methods))):
+            where = "a unittest.TestCase returns no case to pytest; write a plain class or function"
+            return f"{collector.nodeid}::{name}: the marker overfit has no effect here: {where}"
+    marked = _is_marked(obj) or (name.startswith("test") and collector.get_closest_marker("overfit"))
+    if marked and inspect is not None and (inspect.iscoroutinefunction(obj) or inspect.isasyncgenfunction(obj)):
+        return f"{collector.nodeid}::{name}: expected a function that returns a Case, got an async one; write def"
+    return ""
+
+
+def _is_marked(obj: object) -> bool:
+    marks = getattr(obj, "pytestmark", ())
+    return any(getattr(each, "name", "") == "overfit" for each in (marks if isinstance(marks, list) else [marks]))
+
+
 def tell(hook: Callable[..., object], troubles: list[str], **what: object) -> None:
     """Call a hook that only listens: what it raises costs no verdict and no test."""
     try:
         hook(**what)
     except Exception as error:
-        if type(error).__module__ == "_pytest.outcomes":  # pytest.exit
+        if type(error).__module__ == "_pytest.outcomes":  # pytest.exit; what knows it is not loaded at the start
             raise
         troubles.append(f"hook {getattr(hook, 'name', 'of a plugin')} raised {type(error).__name__}: {error!s:.200}")
 

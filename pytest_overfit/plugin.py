@@ -69,6 +69,11 @@ def overfit() -> Overfit:
     return Overfit()
 
 
+def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:
+    if why := options.never_probed(collector, name, obj):
+        pytest.fail(why, pytrace=False)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("overfit")
     if mark is None:
@@ -154,10 +159,10 @@ class OverfitRun:
         self.json = options.json_report(config)
         #: what a person should know of hooks that raised, a line each
         self.troubles: list[str] = []
-        #: (test, phase, case, probe) -> plain form; a rerun replaces what was there and counts the attempt
-        self.forms: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+        #: test, phase, case, probe and how many-th of them -> plain form; a rerun replaces it and counts the attempt
+        self.forms: dict[tuple[str, str, str, str, str], dict[str, Any]] = {}
         #: those of them whose tests failed as declared
-        self.expected: set[tuple[str, str, str, str]] = set()
+        self.expected: set[tuple[str, str, str, str, str]] = set()
         #: made when a probe first reports how far it is, where a person watches: during a test output is captured
         self.progress: ProgressLine | None = None
         self.watched = options.on_terminal(config)
@@ -229,9 +234,10 @@ class OverfitRun:
         if self.item is not None:
             from pytest_overfit.report.junit import add_properties
 
-            self.item.stash.setdefault(_FORMS, []).append(form)
+            forms = self.item.stash.setdefault(_FORMS, [])
+            forms.append(form)
             if "selftest" not in form:
-                add_properties(self.item.user_properties, form)
+                add_properties(self.item.user_properties, form, options.which(forms, form))
 
     def _command(self) -> str:
         if self.item is None:
@@ -253,9 +259,7 @@ class OverfitRun:
         return writer.fullwidth - writer.width_of_current_line - 1
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        seen = {}
-        for form in (each for each in getattr(report, "overfit", ()) if "selftest" not in each):
-            seen[report.nodeid, report.when or "", form["case"], form["probe"]] = form
+        seen = options.keyed(report)
         if report.skipped and hasattr(report, "wasxfail"):
             self.expected.update(seen)
         for key, form in seen.items():

@@ -52,6 +52,8 @@ def user_code(what: str) -> Iterator[None]:
     except OverfitError:
         raise
     except Exception as error:
+        if ends_the_run(error):
+            raise
         # `from None`: pytest would print the chain with all of the framework's frames; `__context__` still has it
         raise _crash(what, error) from None
 
@@ -69,6 +71,8 @@ def in_words(what: str) -> Iterator[None]:
     except OverfitError:
         raise
     except Exception as error:
+        if ends_the_run(error):
+            raise
         called = _called_last(error.__traceback__)
         if called:
             raise _crash(f"{what}: {called}", error) from None
@@ -76,6 +80,11 @@ def in_words(what: str) -> Iterator[None]:
         raise CaseError(
             f"{what} met {type(error).__name__}: {text_of(error).splitlines()[0]}; {_hint(error)}"
         ) from None
+
+
+def ends_the_run(error: Exception) -> bool:
+    """`pytest.exit` is an `Exception`; other outcomes of pytest are none."""
+    return type(error).__module__ == "_pytest.outcomes"
 
 
 #: finds out which fault an exception shows; set once by what knows the frameworks, which this room does not
