@@ -144,8 +144,5 @@ def _gone(hypothesis: Hypothesis, program: Program, again: Again, symptoms: set[
 
 def _diagnosis(hypothesis: Hypothesis, symptom: Diagnosis, gone: bool) -> Diagnosis:
     after = f"; {hypothesis.changed} that is not so" if gone else ""
-    # a cause that names the symptom's first parameter says it once
-    first, _, rest = hypothesis.opening.partition(": ")
-    opening = rest if rest and symptom.evidence.startswith(first) else hypothesis.opening
-    evidence = f"{opening}: {symptom.evidence}{after}"
+    evidence = f"{hypothesis.opening}: {symptom.evidence}{after}"
     return Diagnosis(fault=hypothesis.fault, evidence=evidence, cure=hypothesis.cure, confidence="shown")

@@ -16,9 +16,6 @@ from pytest_overfit.diagnosis.ranking import diagnoses_of, ruled_out
 from pytest_overfit.diagnosis.symptoms import Symptoms
 from pytest_overfit.diagnosis.trials import Trials
 
-#: another rate fits what is left to be trained; that a part of the model never is stands before it
-_RATES, _NEVER_TRAINED = ("lr_too_low", "lr_too_high"), ("cut_gradient", "optimizer_wrong_params")
-
 #: steps within which the first number that is not finite is looked for
 _FIRST_STEPS = 100
 
@@ -107,12 +104,10 @@ def with_diagnoses(judgement: Judgement, found: Sequence[Diagnosis], without: st
     """The first proved, or shown, reason is the first line; the findings stay as they are."""
     notes = (Finding.note(without),) if without and not found else ()
     named = {each.fault for each in found}
-    own = [each for each in judgement.diagnoses if each.fault not in named]
-    if found and found[0].fault in _RATES and own and own[0].fault in _NEVER_TRAINED:
-        found, own = own[:1], [*found, *own[1:]]
+    summary = found[0].evidence if found else judgement.summary
     return dataclasses.replace(
         judgement,
-        summary=found[0].evidence if found else judgement.summary,
+        summary=summary,
         findings=(*judgement.findings, *notes),
-        diagnoses=(*found, *own),
+        diagnoses=(*found, *(each for each in judgement.diagnoses if each.fault not in named)),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,30 +22,12 @@ WORDS = {
     "not_applicable": "not applicable",
 }
 
-#: faults of programs that fit, if one waits: they refute nothing
-SLOW = ("lr_too_low", "slow_to_fit", "grad_clip_too_small", "unnormalised_input", "unnormalised_target")
-
-#: a clause of no more letters may stand in other sentences by chance
-_SHORT = 20
-
-#: what stands in brackets, and brackets in them
-_BRACKETS = re.compile(r" \((?:[^()]|\([^()]*\))*\)")
-
 Form = Mapping[str, Any]
 
 
 def first_line(form: Form) -> str:
     """Case, outcome and reason in one line that makes sense alone."""
-    return f"{form['case']}: {_word(form)}: {form['summary']}"
-
-
-def _word(form: Form) -> str:
-    """A fault of the program that was shown refutes it, if not its run; that it is slow does not."""
-    first = next(iter(form["diagnoses"]), None)
-    reason = first is not None and first["evidence"] == form["summary"] and first["confidence"] != "likely"
-    if form["outcome"] == "inconclusive" and first is not None and reason and first["fault"] not in SLOW:
-        return "INCONCLUSIVE"
-    return WORDS[form["outcome"]]
+    return f"{form['case']}: {WORDS[form['outcome']]}: {form['summary']}"
 
 
 def failure_text(form: Form, command: str = "") -> str:
@@ -58,36 +39,20 @@ def failure_text(form: Form, command: str = "") -> str:
     losses = [float(each) for each in form["losses"]]
     if losses:
         blocks += ["", _curve(losses, form)]
-    blocks += _told_once(form, [form["summary"], *(each["message"] for each in _rows_of(form["findings"]))])
+    blocks += [f"  fact  {each['message']}" for each in form["findings"] if each["name"] == "fact"]
+    blocks += [f"  note  {each['message']}" for each in form["findings"] if each["name"] == "remark"]
+    blocks += _causes(form)
     blocks += ["", *_again(form, command)]
     return "\n".join(blocks)
 
 
-def _told_once(form: Form, told: list[str]) -> Iterator[str]:
-    """Facts, notes and causes with what to change; of each what nothing above, `told`, has said already."""
-    for name, mark in (("fact", "fact"), ("remark", "note")):
-        for each in form["findings"]:
-            if each["name"] == name and (text := not_yet_said(each["message"], told)):
-                yield f"  {mark}  {text}"
-    cures: list[str] = []
+def _causes(form: Form) -> Iterator[str]:
+    """What to change for each fault; its evidence only where nothing above has it already."""
+    shown = {form["summary"], *(each["message"] for each in form["findings"])}
     for each in form["diagnoses"][:_MOST_CAUSES]:
-        evidence = not_yet_said(each["evidence"], told)
-        yield f"  cause {each['fault']} ({each['confidence']}){': ' * bool(evidence)}{evidence}"
-        yield f"  cure  {'the same' if each['cure'] in cures else each['cure']}"
-        cures.append(each["cure"])
-
-
-def not_yet_said(text: str, told: list[str]) -> str:
-    """The text without what stands in `told`: all of it, what is in brackets, a clause; and note it there."""
-
-    def is_new(part: str) -> bool:
-        return len(part) <= _SHORT or not any(part in each for each in told)
-
-    new = "" if any(text in each for each in told) else text
-    new = _BRACKETS.sub(lambda found: found.group() if is_new(found.group()) else "", new)
-    new = "; ".join(filter(is_new, new.split("; ")))
-    told.append(text)
-    return new
+        evidence = "" if each["evidence"] in shown else f": {each['evidence']}"
+        yield f"  cause {each['fault']} ({each['confidence']}){evidence}"
+        yield f"  cure  {each['cure']}"
 
 
 def _curve(losses: Sequence[float], form: Form) -> str:
@@ -104,13 +69,9 @@ def _again(form: Form, command: str) -> list[str]:
     return [*lines, f"  rerun {command}"] if command else lines
 
 
-def _rows_of(findings: Sequence[Form]) -> list[Form]:
-    return [each for each in findings if each["name"] not in ("fact", "remark")]
-
-
 def findings_table(findings: Sequence[Form], summary: str = "") -> list[str]:
     """Findings in columns: mark, name, value, limit, the limit's source, and what it says beyond the summary."""
-    rows = [_row(each, summary) for each in _rows_of(findings)]
+    rows = [_row(each, summary) for each in findings if each["name"] not in ("fact", "remark")]
     if not rows:
         return []
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
@@ -128,10 +89,8 @@ def _row(finding: Form, summary: str) -> tuple[str, str, str, str, str, str]:
     value, bound = _against(finding["value"], finding["limit"])
     limit = f"{finding['relation']} {bound}" if bound else ""
     source = f"({finding['source']})" if finding["source"] and finding["limit"] is not None else ""
-    message = finding["message"]
-    # a reason may say more than the finding
-    if message and (summary.startswith(message) or (len(message) > _SHORT and message in summary)):
-        message = "see above"
+    above = finding["message"] and summary.startswith(finding["message"])  # a reason may say more than the finding
+    message = "see above" if above else finding["message"]
     return _MARKS[finding["outcome"]], finding["name"], value, limit, source, message
 
 

@@ -32,7 +32,6 @@ from pytest_overfit.probes.overfit_batch.conflicts import conflicts_of
 from pytest_overfit.probes.overfit_batch.judgement import judge_fit
 from pytest_overfit.probes.overfit_batch.modes import declared_updates, measured_modes
 from pytest_overfit.probes.overfit_batch.slowness import measured_slowness
-from pytest_overfit.probes.overfit_batch.untrained import measured_untrained
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,8 +116,6 @@ class OverfitBatch(Probe):
         }
         updates = declared_updates(bench.case, learner) if modes["statistics"] else None
         found = {**_measured(fit, run), **known, **modes, **steadiness, "slow": slow, "declared_updates": updates}
-        if run.stop == "steps":
-            found["untrained"] = measured_untrained(learner, found["parameters"], found["steps"], bench.case.frozen)
         ended_well = run.stop in ("fits", "no_update") and found["eval_forwards_agree"] is not False
         return {**found, "drawn": "" if ended_well else learner.drawn()}
 

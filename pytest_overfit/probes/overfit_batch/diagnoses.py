@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_overfit.core.verdict import Confidence, Diagnosis, Finding
 from pytest_overfit.measures.broadcasting import words_of
+from pytest_overfit.probes.overfit_batch.facts import ALIKE
 
 #: what changes running statistics that follow something else than the batch
 _STATISTICS = (
@@ -35,8 +36,12 @@ def diagnoses_of(
     told = list(findings)
     shown = [each for each in told if each.outcome in ("failed", "warning")]
     named = [found for each in shown for found in _of(each, measured, astray, settled_fit)]
-    own = [found for each in told if (found := each.diagnosis()) is not None]
-    return (*own, *named, *(found for each in told for found in _of_rows(each, measured)))
+    return (*named, *(found for each in told for found in _of_rows(each, measured)))
+
+
+def with_reason(summary: str, diagnoses: Sequence[Diagnosis]) -> str:
+    """The summary with what a diagnosis adds to it."""
+    return next((each.evidence for each in diagnoses if each.evidence.startswith(f"{summary}: ")), summary)
 
 
 def _of(finding: Finding, measured: Mapping[str, Any], astray: bool, settled_fit: bool) -> Iterator[Diagnosis]:
@@ -73,8 +78,13 @@ def _of(finding: Finding, measured: Mapping[str, Any], astray: bool, settled_fit
 def _of_rows(finding: Finding, measured: Mapping[str, Any]) -> Iterator[Diagnosis]:
     """What answers show: not the input's at all, mixed up between rows, or other ones at each call."""
     name, failed = finding.name, finding.outcome == "failed"
-    if name == "input_ignored":
-        yield _diagnosis(finding, _ON_ITS_WAY, "shown")
+    if name in ("loss_ratio", "loss") and failed and _ignores_its_input(measured):
+        spread = max(measured["first_row_spread"], measured["row_spread"])
+        evidence = (
+            f"{finding.message}: the outputs do not depend on the input (rows differ by {spread:.1g} of their size at "
+            "most, before training and after it)"
+        )
+        yield Diagnosis(fault="input_ignored", evidence=evidence, cure=_ON_ITS_WAY, confidence="shown")
     elif name == "rows_stand_alone" and failed:
         yield _diagnosis(finding, _ROWS, "shown", "batch_mixing")
     elif name == "eval_forwards_agree" and failed:
@@ -84,6 +94,11 @@ def _of_rows(finding: Finding, measured: Mapping[str, Any]) -> Iterator[Diagnosi
     elif name == "eval_forwards_agree" and finding.outcome == "inconclusive" and measured["eval_draws"] is False:
         cure = "start each call from the same state: reset it in the forward pass, or hand it in and out"
         yield _diagnosis(finding, cure, "shown", "state_carried")
+
+
+def _ignores_its_input(measured: Mapping[str, Any]) -> bool:
+    spreads = measured.get("first_row_spread"), measured.get("row_spread")
+    return all(each is not None and each < ALIKE for each in spreads)
 
 
 def _is_shared(measured: Mapping[str, Any]) -> bool:

@@ -16,16 +16,8 @@ _MOST_FACTS = 3
 _HARDLY = 1e-4
 _MOST_NAMES = 3
 
-_AT = "at the constant's"
-
-#: a ratio so near to 1 is that of an output that ignores the input
-_AT_CONSTANT = 0.02
-
 #: rows that differ by less than this share of the outputs' size are alike for every purpose
 ALIKE = 1e-2
-
-#: and by less than this share they are the same but for rounding: such outputs refute a loss that is still falling
-_SAME = 1e-6
 
 
 def references(measured: Mapping[str, Any]) -> list[Finding]:
@@ -36,7 +28,6 @@ def references(measured: Mapping[str, Any]) -> list[Finding]:
     least = "outputs that memorise: loss ratio 0"
     if reference["best"] is None:
         least = unknown or "no lower bound: predictions and a margin below constant_loss decide"
-        least = "not known either" if least == constant else least
     found = {"constant": constant, "best": least}
     losses = [
         Finding(name=f"{name}_loss", value=reference[name], source=reference["how"], message=message)
@@ -59,18 +50,17 @@ def _why_unknown(measured: Mapping[str, Any]) -> str:
     return "" if measured["reference"]["constant"] is not None else "not known"
 
 
-def facts(measured: Mapping[str, Any], ratio: float, told: str, trains_only: bool = False) -> list[Finding]:
+def facts(measured: Mapping[str, Any], ratio: float, trains_only: bool = False) -> list[Finding]:
     """What is known about the cause at no extra cost; nothing for a model that fits.
 
-    `told`: what the findings say, which is not said again; `trains_only`: it fits in train mode, so its outputs do
-    depend on the input.
+    `trains_only`: it fits in train mode, so its outputs do depend on the input.
     """
     if measured["stop"] == "fits":
         return []
     hints = [
-        None if measured.get("untrained") else _unmoved(measured["parameters"]),
+        _unmoved(measured["parameters"]),
         _hardly_moved(measured),
-        None if trains_only or _hardly_moved(measured) else _standing(ratio, measured.get("row_spread"), told),
+        None if trains_only or _hardly_moved(measured) else _standing_at_constant(ratio, measured.get("row_spread")),
         _rising(measured["losses"]),
         _without_gradient(measured["parameters"]),
         _no_trainable(measured["parameters"]),
@@ -91,16 +81,6 @@ def non_finite(measured: Mapping[str, Any], last: float) -> Finding:
         outcome="failed",
         message=f"the loss is {legible(shown)} from step {step} on",
     )
-
-
-def not_finite_inside(measured: Mapping[str, Any]) -> list[Finding]:
-    """NaN inside the model is a fault also where the loss does not see it, and before anything else the reason."""
-    found = measured["parameters"].get("not_finite", ())
-    if not found or measured["stop"] == "non_finite":
-        return []
-    more = f" ({len(found) - 1} more)" if len(found) > 1 else ""
-    message = f"{found[0]} after {measured['steps']} steps, although the loss is finite{more}"
-    return [Finding.failed("nan_parameter", found[0], message)]
 
 
 def nothing_moved(measured: Mapping[str, Any], how: str) -> str:
@@ -158,55 +138,15 @@ def _no_trainable(parameters: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _standing(ratio: float, spread: float | None, told: str) -> str | None:
-    if not _is_at_constant(ratio):
+def _standing_at_constant(ratio: float, spread: float | None) -> str | None:
+    if not math.isfinite(ratio) or abs(ratio - 1.0) >= 0.02:
         return None
-    stands = "" if f" {_AT} (loss ratio" in told else f"the loss stands {_AT}"
-    if spread is None or spread < ALIKE:
-        return stands or None
-    differ = f"outputs differ from row to row (by {spread:.1g} of their size at most)"
-    return f"{stands}, although {differ}" if stands else f"{differ} all the same"
-
-
-def _is_at_constant(ratio: float) -> bool:
-    return math.isfinite(ratio) and abs(ratio - 1.0) < _AT_CONSTANT
-
-
-def level(ratio: float, where: str) -> str:
-    """Where a loss is that stands; by name where that is the constant's, or above it."""
-    above = _above(ratio, where)
-    return f"the loss stands {above} ({where})" if above else where
-
-
-def falling(ratio: float, where: str, step: int) -> str:
-    """The same of a loss that falls."""
-    above = _above(ratio, where)
-    return (
-        f"the loss is {above} ({where}) at step {step}, still falling"
-        if above
-        else (f"still falling at step {step} ({where})")
-    )
-
-
-def _above(ratio: float, where: str) -> str:
-    if not where.startswith("loss ratio") or ratio <= 1.0 - _AT_CONSTANT:
-        return ""
-    return _AT if _is_at_constant(ratio) else "above the constant's"
-
-
-def input_ignored(measured: Mapping[str, Any], outcome: str) -> list[Finding]:
-    """All rows have one answer, before training and after it; `outcome`: what the loss says."""
-    spreads = measured.get("first_row_spread"), measured.get("row_spread")
-    known = [each for each in spreads if each is not None]
-    most = ALIKE if outcome == "failed" else _SAME
-    drawn = measured.get("drawn")
-    if len(known) < 2 or max(known) >= most or (outcome != "failed" and (outcome != "inconclusive" or drawn)):
-        return []
-    message = (
-        f"the outputs do not depend on the input (rows differ by {max(known):.1g} of their size at most, before "
-        "training and after it)"
-    )
-    return [Finding.failed("input_ignored", None, message)]
+    stands = "the loss stands at the constant's"
+    if spread is None:
+        return stands
+    if spread < ALIKE:
+        return f"{stands}: the outputs do not depend on the input (rows differ by {spread:.1g} of their size at most)"
+    return f"{stands}, although outputs differ from row to row (by {spread:.1g} of their size at most)"
 
 
 def _rising(losses: Sequence[float]) -> str | None:

@@ -27,10 +27,9 @@ from pytest_overfit.measures.predictions.agreement import Agreement
 from pytest_overfit.measures.reference_losses.reference import FLOORLESS_CONTROL, PROPORTIONAL, SCORE_ALONE, Reference
 from pytest_overfit.probes.overfit_batch import facts as fit_facts
 from pytest_overfit.probes.overfit_batch.conflicts import findings_of
-from pytest_overfit.probes.overfit_batch.diagnoses import diagnoses_of
+from pytest_overfit.probes.overfit_batch.diagnoses import diagnoses_of, with_reason
 from pytest_overfit.probes.overfit_batch.judgement_of_modes import Evaluation
 from pytest_overfit.probes.overfit_batch.slowness import slowness_findings
-from pytest_overfit.probes.overfit_batch.untrained import untrained_findings
 from pytest_overfit.probes.overfit_batch.words import DRAWN, FITS_BLINDED, NO_FLOOR, TASK_IS_DRAWN, needs, score_words
 
 #: a ratio beyond this says nothing more
@@ -68,26 +67,16 @@ class _Judge:
         self.progress = FitProgress(self.points, self.reference, self.values)
 
     def judgement(self) -> Judgement:
-        evaluation, of = Evaluation(self.measured, self.reference, self.values), self.measured
-        data = (*fit_facts.not_finite_inside(of), *findings_of(of), *untrained_findings(of))
-        modes = evaluation.findings()
-        trains_only = any(each.name == "train_mode_loss" and each.outcome == "failed" for each in modes)
-        loss = self._with_what_refutes(self._loss_findings(), trains_only)
-        findings = (*data, *loss, *self._agreement_findings(), *modes)
-        facts = fit_facts.facts(self.measured, self.ratio, " ".join(each.message for each in findings), trains_only)
+        evaluation = Evaluation(self.measured, self.reference, self.values)
+        data = (*self._not_finite(), *findings_of(self.measured))
+        findings = (*data, *self._loss_findings(), *self._agreement_findings(), *evaluation.findings())
+        trains_only = any(each.name == "train_mode_loss" and each.outcome == "failed" for each in findings)
+        facts = fit_facts.facts(self.measured, self.ratio, trains_only)
         references = fit_facts.references(self.measured)
         findings = (*findings, *slowness_findings(self.measured))
         judged = Judgement.of([*findings, *references, *facts], self._passed_summary, telling=_telling)
         diagnoses = diagnoses_of(findings, self.measured, bool(evaluation.astray()), evaluation.fits_with_settled())
-        return dataclasses.replace(judged, diagnoses=diagnoses)
-
-    def _with_what_refutes(self, loss: list[Finding], trains_only: bool) -> list[Finding]:
-        """Outputs that do not depend on the input are why a loss stands, and refute one that is still falling."""
-        ignored = [] if trains_only else fit_facts.input_ignored(self.measured, loss[0].outcome)
-        if not ignored or loss[0].name not in ("loss_ratio", "loss"):
-            return loss
-        still = fit_facts.nothing_moved(self.measured, self.reference.how)
-        return [*loss, *ignored] if still else [*ignored, *loss]
+        return dataclasses.replace(judged, summary=with_reason(judged.summary, diagnoses), diagnoses=diagnoses)
 
     def _passed_summary(self) -> str:
         beside = [each for each in self.scores if each.measure != "near_rows"]
@@ -107,6 +96,15 @@ class _Judge:
 
     def _words(self, score: Agreement) -> str:
         return score_words(score, allowed(score, self.values))
+
+    def _not_finite(self) -> list[Finding]:
+        """NaN inside the model is a fault also where the loss does not see it, and before anything else the reason."""
+        found = self.measured["parameters"].get("not_finite", ())
+        if not found or self.measured["stop"] == "non_finite":
+            return []
+        more = f" ({len(found) - 1} more)" if len(found) > 1 else ""
+        message = f"{found[0]} after {self.measured['steps']} steps, although the loss is finite{more}"
+        return [Finding.failed("nan_parameter", found[0], message)]
 
     # ------------------------------------------------------------------- loss
 
@@ -226,14 +224,13 @@ class _Judge:
         if self._falls_without_floor():
             return self._loss_finding("inconclusive", f"loss {self.last.loss:.4g} {NO_FLOOR}")
         if slow and all(each.still_falling for each in slow):
-            falling = fit_facts.falling(self.ratio, where, steps)
-            return self._loss_finding("inconclusive", f"{falling}; {needs(slow, steps)}")
+            return self._loss_finding("inconclusive", f"still falling at step {steps} ({where}); {needs(slow, steps)}")
         if self._may_only_rest():
             message = f"{where} after {steps} steps and no longer improving: too near its limit to be a refutation"
             return self._loss_finding("inconclusive", message)
         if self._floor_is_unknown():
             return self._unknown_floor(where)
-        end = f"{fit_facts.level(self.ratio, where)} after {steps} steps{self._course(slow, where)}"
+        end = f"{where} after {steps} steps{self._course(slow, where)}"
         if self.measured.get("drawn") and not self._refuting():
             return self._loss_finding("inconclusive", f"{end}, but {DRAWN[self.measured['drawn']]}")
         if self.measured.get("control_fits"):

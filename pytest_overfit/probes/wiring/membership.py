@@ -107,8 +107,7 @@ def faults(measured: Mapping[str, Any]) -> Iterator[Fault]:
 def _no_update(measured: Mapping[str, Any]) -> Fault:
     calls, rate = measured["calls"], measured["rate"]
     name = "lr_zero" if rate == 0 else "update_skipped"
-    many = measured["optimizers"]
-    seen = f"{many or 'no'} optimizer{'s were' if many > 1 else ' was'} seen to step"
+    seen = f"{measured['optimizers']} optimizers were seen to step"
     why = (
         "the optimizer's learning rate is 0" if rate == 0 else seen if measured["watched"] else "why was not looked at"
     )
