@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pytest_overfit import Case, run_probes
+from pytest_overfit import Case, CaseError, run_probes
 from pytest_overfit.core.verdict import Verdict
 from pytest_overfit.settings import Settings, set_settings
 
@@ -61,7 +61,6 @@ CAUSES: dict[str, dict[str, Any]] = {
     "zero_init": {"model": changed(lambda made: [each.zero_() for each in made.parameters()])},
     "dead_relu": {"model": changed(lambda made: made[0].bias.fill_(-50))},
     "non_differentiable": {"model": Rounding},
-    "nan_in_input": {"batch": (HOLES, Y)},
 }
 
 
@@ -72,6 +71,13 @@ def test_the_state_that_explains_a_symptom_stands_before_it(fault: str) -> None:
     assert found.diagnoses[0].fault == fault
     assert len(found.diagnoses) > 1
     assert found.summary == found.diagnoses[0].evidence
+
+
+@pytest.mark.parametrize("probe", ["wiring", "overfit_batch"])
+def test_missing_values_that_nothing_masks_are_named_before_the_first_update(probe: str) -> None:
+    with pytest.raises(CaseError, match="1 of 192 numbers are NaN or infinite, the first in row 0") as caught:
+        wired(probe, batch=(HOLES, Y))
+    assert [each.fault for each in caught.value.diagnoses] == ["nan_in_input"]
 
 
 @pytest.mark.parametrize("fault", ["zero_init", "dead_relu"])
