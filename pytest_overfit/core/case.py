@@ -6,7 +6,6 @@ Nothing is built, loaded or trained here: cases are made at collection time, in 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from pytest_overfit.core import foreign
 from pytest_overfit.core.errors import CaseError, did_you_mean
 from pytest_overfit.core.fit_kwargs import check_values
+from pytest_overfit.core.signatures import call_of, required_arguments
 
 #: what `task` may declare; inferred from loss, outputs and targets when it is None
 TASKS = ("multiclass", "binary", "multilabel", "regression", "language_model", "segmentation")
@@ -52,7 +52,7 @@ class Case:
     fit_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     #: the batch to memorise, `(x, y)`, or a function that returns it; default: the first batch of `train`
     batch: Any = None
-    #: `(x, y)`, a dataset, a loader, or a function that returns one
+    #: `(x, y)`, a dataset, a loader, or a function or class that is called without arguments and returns one
     train: Any = None
     val: Any = None
     test: Any = None
@@ -129,25 +129,12 @@ def _check_factory(case: str, field: str, factory: Any, example: str) -> None:
             f"Case {case!r}: {field}: expected a factory, a function without arguments that returns a new model, got "
             f"{foreign.describe(factory)}; write {field}={example}"
         )
-    required = _required_arguments(factory)
+    required = required_arguments(factory)
     if required:
-        call = f"{getattr(factory, '__name__', 'factory')}({', '.join(f'{name}=...' for name in required)})"
         raise CaseError(
             f"{where} needs the argument{'s' * (len(required) > 1)} {', '.join(required)}, and a factory is called "
-            f"without any; write {field}=lambda: {call}"
+            f"without any; write {field}=lambda: {call_of(factory, required)}"
         )
-
-
-def _required_arguments(function: Callable[..., Any]) -> list[str]:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # builtins without a signature: the call itself will tell
-        return []
-    return [
-        each.name
-        for each in parameters
-        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
-    ]
 
 
 def _check_optimizer(case: str, optimizer: Any) -> None:

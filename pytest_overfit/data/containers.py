@@ -6,26 +6,51 @@ Libraries are not imported for it: an object of a library only exists once that 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pytest_overfit.core import foreign
+from pytest_overfit.core.errors import CaseError
+from pytest_overfit.core.signatures import call_of, required_arguments
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.layout import is_plain, laid_out
 from pytest_overfit.data.tree import Rows, is_array, leaves, parts_of, rank
 
 
 def is_function(given: Any) -> bool:
-    """A function that returns the data, rather than data that can be called as well."""
-    return callable(given) and not hasattr(given, "__getitem__") and not hasattr(given, "__iter__")
+    """A function that returns the data, or a class of them, rather than data that can be called as well."""
+    return isinstance(given, type) or (
+        callable(given) and not hasattr(given, "__getitem__") and not hasattr(given, "__iter__")
+    )
 
 
-def called(given: Any, what: str) -> Any:
-    """What the user gave, or what it returns if it is a function; `what` names it where it raises."""
+def called(given: Any, field: str, what: str = "") -> Any:
+    """What the user gave for this field, or what it returns if it is a function; `what` names it where it raises."""
     if not is_function(given):
         return given
+    what = what or given_as(given, field)
     with user_code(what):
-        return given()
+        try:
+            return given()
+        except TypeError as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # the call itself
+                _check_arguments(given, field, what)
+            raise
+
+
+def given_as(given: Any, field: str) -> str:
+    """What the user gave for this field to be called, in words."""
+    return f"the {'class' if isinstance(given, type) else 'function'} given as {field}"
+
+
+def _check_arguments(function: Callable[..., Any], field: str, what: str) -> None:
+    required = required_arguments(function)
+    if required:
+        several = "s" * (len(required) > 1)
+        raise CaseError(
+            f"{what} needs the argument{several} {', '.join(required)}, and is called without any; "
+            f"write {field}=lambda: {call_of(function, required)}"
+        ) from None
 
 
 def is_torch_loader(source: Any) -> bool:

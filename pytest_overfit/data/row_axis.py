@@ -57,11 +57,11 @@ def rows_first(x: Any, y: Any, case: Case) -> RowsFirst | None:
     return RowsFirst(_each(x, axes.x, moved_first), _each(y, axes.y, moved_first), found.rows, axes)
 
 
-def samples_first(source: Any, case: Case) -> Any:
+def samples_first(source: Any, case: Case, name: str) -> Any:
     """What holds a split, as code that reads it sample by sample wants it: arrays of all rows turned as declared."""
     if case.row_axis in (None, 0):
         return source
-    given = called(source, "the function given as data")
+    given = called(source, name)
     if not isinstance(given, (tuple, list)) or len(given) != 2 or not all(map(is_array, given)):
         return given
     turned = rows_first(given[0], given[1], case)

@@ -20,6 +20,7 @@ from pytest_overfit.data.batch import Batch
 from pytest_overfit.data.checked import checked
 from pytest_overfit.data.containers import (
     called,
+    given_as,
     gives_samples,
     is_columns,
     is_keras_batches,
@@ -74,7 +75,8 @@ def open_split(case: Case, name: str, batch_size: int | None = None) -> Split:
     shuffled again each epoch, as training loops do; loaders, `tf.data` and other iterables of batches keep their own
     batches and order. Raises `CaseError` for what cannot be read as batches, and later for a batch that cannot be used.
     """
-    source = called(getattr(case, name), f"Case {case.name!r}: the function given as {name}")
+    given = getattr(case, name)
+    source = called(given, name, f"Case {case.name!r}: {given_as(given, name)}")
     if source is None:
         raise CaseError(f"Case {case.name!r}: it has no {name} data; give {name}=(x, y), a dataset or a loader")
     check_source(source, case, name)

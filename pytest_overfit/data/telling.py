@@ -11,7 +11,7 @@ from pytest_overfit.core.arrays import Array
 from pytest_overfit.core.case import Case
 from pytest_overfit.core.usercode import user_code
 from pytest_overfit.data.batch import Batch
-from pytest_overfit.data.containers import called, holds_a_split
+from pytest_overfit.data.containers import called, given_as, holds_a_split
 from pytest_overfit.data.first_batch import ROWS, first_batch, first_item
 from pytest_overfit.data.further import batch_from, rows_further_on
 from pytest_overfit.data.rereading import generators_of, kept_generators
@@ -28,7 +28,7 @@ def batch_of(case: Case, labels: AbstractSet[Any] = frozenset()) -> Batch:
     """
     if case.batch is not None:
         return _given(case)
-    source = called(case.train, "the function given as train")
+    source = called(case.train, "train", f"Case {case.name!r}: {given_as(case.train, 'train')}")
     with kept_generators(generators_of(source)):
         first = _first(source, case)
     why = untelling(first, labels)
@@ -42,7 +42,7 @@ def batch_of(case: Case, labels: AbstractSet[Any] = frozenset()) -> Batch:
 
 def _given(case: Case) -> Batch:
     """The batch that the user gave."""
-    given = called(case.batch, "the batch function")
+    given = called(case.batch, "batch", f"Case {case.name!r}: the batch function")
     if hasattr(given, "__next__"):
         with user_code("the batch function"):
             return batch_from(first_item(given), case)

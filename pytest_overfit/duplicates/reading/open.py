@@ -41,7 +41,7 @@ def open_samples(name: str, given: Any, facts: Facts, most: int, keep: Callable[
     """
     if given is None:
         raise CaseError(f"{name}= is None; expected {EXPECTED}")
-    source = called(given, f"the function given as {name}")
+    source = called(given, name)
     keep(source)
     _check_tensors(name, source)
     split = _open(name, source, facts)

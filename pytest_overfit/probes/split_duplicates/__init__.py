@@ -73,7 +73,9 @@ class SplitDuplicates(Probe):
         where = f"Case {case.name!r}:"
         scored = yes_or_no(case, self.name, "score", default=True)
         options = {name: value for name, value in case.options.get(self.name, {}).items() if name != "score"}
-        given = {name: samples_first(getattr(case, name), case) for name in SPLITS if getattr(case, name) is not None}
+        given = {
+            name: samples_first(getattr(case, name), case, name) for name in SPLITS if getattr(case, name) is not None
+        }
         seed_everything(bench.seed)  # once: data that are drawn at random must not be drawn twice the same
         try:
             measured = measure_duplicates(Request(given=given, seed=bench.seed, progress=bench.progress, **options))
