@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from pytest_overfit.duplicates.near import Near, find_near, sides
 from pytest_overfit.duplicates.near import p_values as calibration
 from pytest_overfit.duplicates.near.neighbours import Index, _nearest_places, _stable_order
+from pytest_overfit.duplicates.near.views import _main_components
 
 
 def rows(count: int, width: int = 12, seed: int = 0) -> np.ndarray:
@@ -407,3 +408,16 @@ def test_memory_is_bounded_by_blocks() -> None:
     tracemalloc.stop()
     assert near.pairs == ()
     assert peak < 120 << 20  # the same rows as float64 are 75 MB; two views are 6 MB each
+
+
+@pytest.mark.parametrize("count", [3, 60, 135, 384, 385])
+def test_main_components_of_few_wide_rows_are_those_of_all_eigenvectors(count: int) -> None:
+    """Fewer rows than components keep every distance; what is left of the basis is orthonormal all the same."""
+    wide = np.random.default_rng(count).normal(size=(count, 3072)) * np.geomspace(1, 0.01, 3072)
+    centred = (wide - wide.mean(0)).astype(np.float32)
+    basis = _main_components(centred, 128)
+    assert basis.shape == (3072, 128)
+    assert np.abs(basis.T @ basis - np.eye(128)).max() < 1e-4
+    kept, most = (float((each**2).sum()) for each in (centred @ basis, np.linalg.svd(centred, compute_uv=False)[:128]))
+    assert kept >= 0.98 * most  # iteration, of many rows, comes near it
+    assert count >= 385 or kept >= 0.9999 * most
